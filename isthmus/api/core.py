@@ -1,0 +1,119 @@
+"""Core kinds: Service, Namespace, Node (core/v1), EndpointSlice (discovery.k8s.io/v1), Lease (coordination.k8s.io/v1)."""
+
+from __future__ import annotations
+
+import msgspec
+
+from isthmus.api.meta import ObjectMeta, Struct
+
+
+class ServicePort(Struct):
+    name: str = ""
+    protocol: str = "TCP"
+    app_protocol: str | None = None
+    port: int = 0
+    target_port: int | str | None = None
+    node_port: int | None = None
+
+
+class ClientIPConfig(Struct):
+    timeout_seconds: int | None = None
+
+
+class SessionAffinityConfig(Struct):
+    client_ip: ClientIPConfig | None = msgspec.field(default=None, name="clientIP")
+
+
+class ServiceSpec(Struct):
+    type: str = "ClusterIP"
+    cluster_ip: str = msgspec.field(default="", name="clusterIP")
+    cluster_ips: list[str] = msgspec.field(default_factory=list, name="clusterIPs")
+    ports: list[ServicePort] = []
+    selector: dict[str, str] = {}
+    ip_families: list[str] = []
+    ip_family_policy: str | None = None
+    session_affinity: str = "None"
+    session_affinity_config: SessionAffinityConfig | None = None
+    internal_traffic_policy: str | None = None
+    traffic_distribution: str | None = None
+    publish_not_ready_addresses: bool = False
+    external_name: str = ""
+
+
+class Service(Struct):
+    metadata: ObjectMeta = ObjectMeta()
+    spec: ServiceSpec = ServiceSpec()
+
+
+class NamespaceStatus(Struct):
+    phase: str = "Active"
+
+
+class Namespace(Struct):
+    metadata: ObjectMeta = ObjectMeta()
+    status: NamespaceStatus = NamespaceStatus()
+
+
+class Node(Struct):
+    """Only its labels matter (topology.kubernetes.io/region and zone)."""
+
+    metadata: ObjectMeta = ObjectMeta()
+
+
+class ObjectReference(Struct):
+    kind: str = ""
+    namespace: str = ""
+    name: str = ""
+    uid: str = ""
+
+
+class EndpointConditions(Struct):
+    ready: bool | None = None
+    serving: bool | None = None
+    terminating: bool | None = None
+
+
+class ZoneHint(Struct):
+    name: str = ""
+
+
+class EndpointHints(Struct):
+    for_zones: list[ZoneHint] | None = None
+
+
+class SliceEndpoint(Struct):
+    addresses: list[str] = []
+    conditions: EndpointConditions = EndpointConditions()
+    hostname: str | None = None
+    node_name: str | None = None
+    zone: str | None = None
+    target_ref: ObjectReference | None = None
+    hints: EndpointHints | None = None
+
+
+class SlicePort(Struct):
+    name: str | None = None
+    protocol: str | None = None
+    port: int | None = None
+    app_protocol: str | None = None
+
+
+class EndpointSlice(Struct):
+    metadata: ObjectMeta = ObjectMeta()
+    address_type: str = "IPv4"
+    endpoints: list[SliceEndpoint] | None = None
+    ports: list[SlicePort] | None = None
+
+
+class LeaseSpec(Struct):
+    holder_identity: str | None = None
+    lease_duration_seconds: int | None = None
+    acquire_time: str | None = None
+    renew_time: str | None = None
+    lease_transitions: int | None = None
+
+
+class Lease(Struct):
+    metadata: ObjectMeta = ObjectMeta()
+    spec: LeaseSpec = LeaseSpec()
+

@@ -1,0 +1,112 @@
+"""Kinds that live on the hub (hub.isthmus.dev v1alpha1).
+
+A cluster writes only into its own namespace `isthmus-<cluster>`; who speaks is told by the namespace, never by
+a field. `algorithm` is the version of the merge rules the writer followed.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from isthmus.api.core import SessionAffinityConfig
+from isthmus.api.meta import Condition, ObjectMeta, Struct
+
+ALGORITHM = 1
+
+
+class ServiceName(Struct):
+    namespace: str = ""
+    name: str = ""
+
+
+class ExportedPort(Struct):
+    name: str = ""
+    protocol: str = "TCP"
+    app_protocol: str | None = None
+    port: int = 0
+
+
+class ExportedServiceSpec(Struct):
+    """The spec half of an export. `exported_at` is RFC 3339 with microseconds, in the hub's clock."""
+
+    cluster: str = ""
+    service: ServiceName = ServiceName()
+    algorithm: int = ALGORITHM
+    exported_at: str = ""
+    type: str = "ClusterSetIP"
+    ports: list[ExportedPort] = []
+    ip_families: list[str] = []
+    session_affinity: str = "None"
+    session_affinity_config: SessionAffinityConfig | None = None
+    internal_traffic_policy: str | None = None
+    traffic_distribution: str | None = None
+    publish_not_ready_addresses: bool = False
+    labels: dict[str, str] = {}
+    annotations: dict[str, str] = {}
+    draining: bool = False
+    expected_endpoints: int | None = None
+    probe: dict[str, Any] | None = None
+
+
+class ExportedService(Struct):
+    metadata: ObjectMeta = ObjectMeta()
+    spec: ExportedServiceSpec = ExportedServiceSpec()
+
+
+class ExportedEndpoint(Struct):
+    """`id` is stable for the life of the endpoint; `addresses` hold both families, IPv4 first."""
+
+    id: str = ""
+    addresses: list[str] = []
+    hostname: str = ""
+    node_name: str = ""
+    region: str = ""
+    zone: str = ""
+    ready: bool = True
+    serving: bool = True
+    terminating: bool = False
+
+
+class ExportedEndpointPort(Struct):
+    name: str = ""
+    protocol: str = "TCP"
+    port: int = 0
+
+
+class ExportedEndpointsSpec(Struct):
+    """At most 500 endpoints that listen on the same ports."""
+
+    cluster: str = ""
+    service: ServiceName = ServiceName()
+    algorithm: int = ALGORITHM
+    network: str = ""
+    ports: list[ExportedEndpointPort] = []
+    endpoints: list[ExportedEndpoint] = []
+
+
+class ExportedEndpoints(Struct):
+    metadata: ObjectMeta = ObjectMeta()
+    spec: ExportedEndpointsSpec = ExportedEndpointsSpec()
+
+
+class ClusterSpec(Struct):
+    """`cluster` is the cluster id where it differs from the object's name; `drain` is set by people."""
+
+    region: str = ""
+    drain: bool = False
+
+
+class ClusterStatus(Struct):
+    """`state` is Ready or Unknown, written by the hub from the cluster's lease alone."""
+
+    state: str = ""
+    last_heartbeat: str = ""
+    conditions: list[Condition] = []
+
+
+class Cluster(Struct):
+    """A member (cluster scope); the object's name is the cluster id."""
+
+    metadata: ObjectMeta = ObjectMeta()
+    spec: ClusterSpec = ClusterSpec()
+    status: ClusterStatus = ClusterStatus()

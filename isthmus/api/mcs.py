@@ -1,0 +1,66 @@
+"""The MCS API (multicluster.x-k8s.io v1beta1) and ClusterProperty (about.k8s.io v1beta1), as published."""
+
+from __future__ import annotations
+
+import msgspec
+
+from isthmus.api.core import SessionAffinityConfig
+from isthmus.api.meta import Condition, ObjectMeta, Struct
+
+
+class ServiceExportSpec(Struct):
+    exported_labels: dict[str, str] = {}
+    exported_annotations: dict[str, str] = {}
+
+
+class ServiceExportStatus(Struct):
+    conditions: list[Condition] = []
+
+
+class ServiceExport(Struct):
+    metadata: ObjectMeta = ObjectMeta()
+    spec: ServiceExportSpec = ServiceExportSpec()
+    status: ServiceExportStatus = ServiceExportStatus()
+
+
+class ImportPort(Struct):
+    name: str = ""
+    protocol: str = "TCP"
+    app_protocol: str | None = None
+    port: int = 0
+
+
+class ServiceImportSpec(Struct):
+    type: str = "ClusterSetIP"
+    ports: list[ImportPort] = []
+    ips: list[str] = []
+    ip_families: list[str] = []
+    session_affinity: str = ""
+    session_affinity_config: SessionAffinityConfig | None = None
+    internal_traffic_policy: str | None = None
+    traffic_distribution: str | None = None
+
+
+class ImportCluster(Struct):
+    cluster: str
+
+
+class ServiceImportStatus(Struct):
+    clusters: list[ImportCluster] = []
+    conditions: list[Condition] = []
+    endpoint_slice_objects: str = ""
+
+
+class ServiceImport(Struct):
+    metadata: ObjectMeta = ObjectMeta()
+    spec: ServiceImportSpec = ServiceImportSpec()
+    status: ServiceImportStatus = ServiceImportStatus()
+
+
+class ClusterPropertySpec(Struct):
+    value: str = ""
+
+
+class ClusterProperty(Struct):
+    metadata: ObjectMeta = ObjectMeta()
+    spec: ClusterPropertySpec = msgspec.field(default_factory=ClusterPropertySpec)
