@@ -1,4 +1,4 @@
-"""Core kinds: Service, Namespace, Node (core/v1), EndpointSlice (discovery.k8s.io/v1), Lease (coordination.k8s.io/v1)."""
+"""Service, Namespace, Node (core/v1), EndpointSlice (discovery.k8s.io/v1), Lease (coordination.k8s.io/v1)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import msgspec
 from isthmus.api.meta import ObjectMeta, Struct
 
 
-class ServicePort(Struct):
+class ServicePort(Struct, frozen=True):
     name: str = ""
     protocol: str = "TCP"
     app_protocol: str | None = None
@@ -16,15 +16,15 @@ class ServicePort(Struct):
     node_port: int | None = None
 
 
-class ClientIPConfig(Struct):
+class ClientIPConfig(Struct, frozen=True):
     timeout_seconds: int | None = None
 
 
-class SessionAffinityConfig(Struct):
+class SessionAffinityConfig(Struct, frozen=True):
     client_ip: ClientIPConfig | None = msgspec.field(default=None, name="clientIP")
 
 
-class ServiceSpec(Struct):
+class ServiceSpec(Struct, frozen=True):
     type: str = "ClusterIP"
     cluster_ip: str = msgspec.field(default="", name="clusterIP")
     cluster_ips: list[str] = msgspec.field(default_factory=list, name="clusterIPs")
@@ -40,48 +40,48 @@ class ServiceSpec(Struct):
     external_name: str = ""
 
 
-class Service(Struct):
+class Service(Struct, frozen=True):
     metadata: ObjectMeta = ObjectMeta()
     spec: ServiceSpec = ServiceSpec()
 
 
-class NamespaceStatus(Struct):
+class NamespaceStatus(Struct, frozen=True):
     phase: str = "Active"
 
 
-class Namespace(Struct):
+class Namespace(Struct, frozen=True):
     metadata: ObjectMeta = ObjectMeta()
     status: NamespaceStatus = NamespaceStatus()
 
 
-class Node(Struct):
+class Node(Struct, frozen=True):
     """Only its labels matter (topology.kubernetes.io/region and zone)."""
 
     metadata: ObjectMeta = ObjectMeta()
 
 
-class ObjectReference(Struct):
+class ObjectReference(Struct, frozen=True):
     kind: str = ""
     namespace: str = ""
     name: str = ""
     uid: str = ""
 
 
-class EndpointConditions(Struct):
+class EndpointConditions(Struct, frozen=True):
     ready: bool | None = None
     serving: bool | None = None
     terminating: bool | None = None
 
 
-class ZoneHint(Struct):
+class ZoneHint(Struct, frozen=True):
     name: str = ""
 
 
-class EndpointHints(Struct):
+class EndpointHints(Struct, frozen=True):
     for_zones: list[ZoneHint] | None = None
 
 
-class SliceEndpoint(Struct):
+class SliceEndpoint(Struct, frozen=True):
     addresses: list[str] = []
     conditions: EndpointConditions = EndpointConditions()
     hostname: str | None = None
@@ -91,21 +91,21 @@ class SliceEndpoint(Struct):
     hints: EndpointHints | None = None
 
 
-class SlicePort(Struct):
+class SlicePort(Struct, frozen=True):
     name: str | None = None
     protocol: str | None = None
     port: int | None = None
     app_protocol: str | None = None
 
 
-class EndpointSlice(Struct):
+class EndpointSlice(Struct, frozen=True):
     metadata: ObjectMeta = ObjectMeta()
     address_type: str = "IPv4"
     endpoints: list[SliceEndpoint] | None = None
     ports: list[SlicePort] | None = None
 
 
-class LeaseSpec(Struct):
+class LeaseSpec(Struct, frozen=True):
     holder_identity: str | None = None
     lease_duration_seconds: int | None = None
     acquire_time: str | None = None
@@ -113,7 +113,6 @@ class LeaseSpec(Struct):
     lease_transitions: int | None = None
 
 
-class Lease(Struct):
+class Lease(Struct, frozen=True):
     metadata: ObjectMeta = ObjectMeta()
     spec: LeaseSpec = LeaseSpec()
-

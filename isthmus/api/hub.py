@@ -1,7 +1,7 @@
 """Kinds that live on the hub (hub.isthmus.dev v1alpha1).
 
-A cluster writes only into its own namespace `isthmus-<cluster>`; who speaks is told by the namespace, never by
-a field. `algorithm` is the version of the merge rules the writer followed.
+A cluster writes only into its own namespace `isthmus-<cluster>`; who speaks is told by the namespace, never
+by a field. `algorithm` is the version of the merge rules the writer followed.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from isthmus.api.meta import Condition, ObjectMeta, Struct
 ALGORITHM = 1
 
 
-class ServiceName(Struct):
+class ServiceName(Struct, frozen=True):
     namespace: str = ""
     name: str = ""
 
 
-class ExportedPort(Struct):
+class ExportedPort(Struct, frozen=True):
     name: str = ""
     protocol: str = "TCP"
     app_protocol: str | None = None
     port: int = 0
 
 
-class ExportedServiceSpec(Struct):
+class ExportedServiceSpec(Struct, frozen=True):
     """The spec half of an export. `exported_at` is RFC 3339 with microseconds, in the hub's clock."""
 
     cluster: str = ""
@@ -48,12 +48,12 @@ class ExportedServiceSpec(Struct):
     probe: dict[str, Any] | None = None
 
 
-class ExportedService(Struct):
+class ExportedService(Struct, frozen=True):
     metadata: ObjectMeta = ObjectMeta()
     spec: ExportedServiceSpec = ExportedServiceSpec()
 
 
-class ExportedEndpoint(Struct):
+class ExportedEndpoint(Struct, frozen=True):
     """`id` is stable for the life of the endpoint; `addresses` hold both families, IPv4 first."""
 
     id: str = ""
@@ -67,13 +67,13 @@ class ExportedEndpoint(Struct):
     terminating: bool = False
 
 
-class ExportedEndpointPort(Struct):
+class ExportedEndpointPort(Struct, frozen=True):
     name: str = ""
     protocol: str = "TCP"
     port: int = 0
 
 
-class ExportedEndpointsSpec(Struct):
+class ExportedEndpointsSpec(Struct, frozen=True):
     """At most 500 endpoints that listen on the same ports."""
 
     cluster: str = ""
@@ -84,19 +84,19 @@ class ExportedEndpointsSpec(Struct):
     endpoints: list[ExportedEndpoint] = []
 
 
-class ExportedEndpoints(Struct):
+class ExportedEndpoints(Struct, frozen=True):
     metadata: ObjectMeta = ObjectMeta()
     spec: ExportedEndpointsSpec = ExportedEndpointsSpec()
 
 
-class ClusterSpec(Struct):
+class ClusterSpec(Struct, frozen=True):
     """`cluster` is the cluster id where it differs from the object's name; `drain` is set by people."""
 
     region: str = ""
     drain: bool = False
 
 
-class ClusterStatus(Struct):
+class ClusterStatus(Struct, frozen=True):
     """`state` is Ready or Unknown, written by the hub from the cluster's lease alone."""
 
     state: str = ""
@@ -104,7 +104,7 @@ class ClusterStatus(Struct):
     conditions: list[Condition] = []
 
 
-class Cluster(Struct):
+class Cluster(Struct, frozen=True):
     """A member (cluster scope); the object's name is the cluster id."""
 
     metadata: ObjectMeta = ObjectMeta()

@@ -19,12 +19,21 @@ CRD = Kind(
 )
 SERVICE_EXPORT = Kind(MCS_GROUP, "v1beta1", "ServiceExport", "serviceexports", True, mcs.ServiceExport)
 SERVICE_IMPORT = Kind(MCS_GROUP, "v1beta1", "ServiceImport", "serviceimports", True, mcs.ServiceImport)
-CLUSTER_PROPERTY = Kind("about.k8s.io", "v1beta1", "ClusterProperty", "clusterproperties", False, mcs.ClusterProperty)
+CLUSTER_PROPERTY = Kind(
+    "about.k8s.io", "v1beta1", "ClusterProperty", "clusterproperties", False, mcs.ClusterProperty
+)
 POLICY = Kind(
-    TRAFFIC_GROUP, "v1alpha1", "GlobalTrafficPolicy", "globaltrafficpolicies", True, policy.GlobalTrafficPolicy
+    TRAFFIC_GROUP,
+    "v1alpha1",
+    "GlobalTrafficPolicy",
+    "globaltrafficpolicies",
+    True,
+    policy.GlobalTrafficPolicy,
 )
 CLUSTER = Kind(HUB_GROUP, "v1alpha1", "Cluster", "clusters", False, hub.Cluster)
-EXPORTED_SERVICE = Kind(HUB_GROUP, "v1alpha1", "ExportedService", "exportedservices", True, hub.ExportedService)
+EXPORTED_SERVICE = Kind(
+    HUB_GROUP, "v1alpha1", "ExportedService", "exportedservices", True, hub.ExportedService
+)
 EXPORTED_ENDPOINTS = Kind(
     HUB_GROUP, "v1alpha1", "ExportedEndpoints", "exportedendpoints", True, hub.ExportedEndpoints
 )

@@ -8,29 +8,29 @@ from isthmus.api.core import SessionAffinityConfig
 from isthmus.api.meta import Condition, ObjectMeta, Struct
 
 
-class ServiceExportSpec(Struct):
+class ServiceExportSpec(Struct, frozen=True):
     exported_labels: dict[str, str] = {}
     exported_annotations: dict[str, str] = {}
 
 
-class ServiceExportStatus(Struct):
+class ServiceExportStatus(Struct, frozen=True):
     conditions: list[Condition] = []
 
 
-class ServiceExport(Struct):
+class ServiceExport(Struct, frozen=True):
     metadata: ObjectMeta = ObjectMeta()
     spec: ServiceExportSpec = ServiceExportSpec()
     status: ServiceExportStatus = ServiceExportStatus()
 
 
-class ImportPort(Struct):
+class ImportPort(Struct, frozen=True):
     name: str = ""
     protocol: str = "TCP"
     app_protocol: str | None = None
     port: int = 0
 
 
-class ServiceImportSpec(Struct):
+class ServiceImportSpec(Struct, frozen=True):
     type: str = "ClusterSetIP"
     ports: list[ImportPort] = []
     ips: list[str] = []
@@ -41,26 +41,26 @@ class ServiceImportSpec(Struct):
     traffic_distribution: str | None = None
 
 
-class ImportCluster(Struct):
+class ImportCluster(Struct, frozen=True):
     cluster: str
 
 
-class ServiceImportStatus(Struct):
+class ServiceImportStatus(Struct, frozen=True):
     clusters: list[ImportCluster] = []
     conditions: list[Condition] = []
     endpoint_slice_objects: str = ""
 
 
-class ServiceImport(Struct):
+class ServiceImport(Struct, frozen=True):
     metadata: ObjectMeta = ObjectMeta()
     spec: ServiceImportSpec = ServiceImportSpec()
     status: ServiceImportStatus = ServiceImportStatus()
 
 
-class ClusterPropertySpec(Struct):
+class ClusterPropertySpec(Struct, frozen=True):
     value: str = ""
 
 
-class ClusterProperty(Struct):
+class ClusterProperty(Struct, frozen=True):
     metadata: ObjectMeta = ObjectMeta()
     spec: ClusterPropertySpec = msgspec.field(default_factory=ClusterPropertySpec)

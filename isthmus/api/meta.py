@@ -23,7 +23,7 @@ class Struct(msgspec.Struct, rename="camel", omit_defaults=True, frozen=True, kw
     """Base of all streamed kinds."""
 
 
-class OwnerReference(Struct):
+class OwnerReference(Struct, frozen=True):
     api_version: str = ""
     kind: str = ""
     name: str = ""
@@ -31,7 +31,7 @@ class OwnerReference(Struct):
     controller: bool = False
 
 
-class ObjectMeta(Struct):
+class ObjectMeta(Struct, frozen=True):
     name: str = ""
     namespace: str = ""
     uid: str = ""
@@ -49,7 +49,7 @@ class ObjectMeta(Struct):
         return ObjectKey(self.namespace, self.name)
 
 
-class Condition(Struct):
+class Condition(Struct, frozen=True):
     type: str
     status: str
     reason: str = ""
@@ -58,7 +58,7 @@ class Condition(Struct):
     observed_generation: int = 0
 
 
-class Object(Struct):
+class Object(Struct, frozen=True):
     """Any object of which only the metadata matters."""
 
     api_version: str = ""
@@ -66,27 +66,27 @@ class Object(Struct):
     metadata: ObjectMeta = ObjectMeta()
 
 
-class ListMeta(Struct):
+class ListMeta(Struct, frozen=True):
     resource_version: str = ""
     continue_: str = msgspec.field(default="", name="continue")
     remaining_item_count: int | None = None
 
 
-class RawList(Struct):
+class RawList(Struct, frozen=True):
     """One page of a list; items are decoded one by one, so that a malformed one harms no other."""
 
     metadata: ListMeta = ListMeta()
     items: list[msgspec.Raw] = []
 
 
-class RawEvent(Struct):
+class RawEvent(Struct, frozen=True):
     """One line of a watch: type ADDED, MODIFIED, DELETED, BOOKMARK or ERROR."""
 
     type: str
     object: msgspec.Raw
 
 
-class Status(Struct):
+class Status(Struct, frozen=True):
     """metav1.Status, the body of every error."""
 
     message: str = ""
@@ -100,7 +100,9 @@ class Kind(Generic[T]):
 
     __slots__ = ("decode", "group", "kind", "namespaced", "plural", "type", "version")
 
-    def __init__(self, group: str, version: str, kind: str, plural: str, namespaced: bool, type_: type[T]) -> None:
+    def __init__(
+        self, group: str, version: str, kind: str, plural: str, namespaced: bool, type_: type[T]
+    ) -> None:
         self.group = group
         self.version = version
         self.kind = kind

@@ -40,7 +40,9 @@ class LabelSelector:
     """metav1.LabelSelector: all `labels` equal and all `expressions` true."""
 
     labels: tuple[tuple[str, str], ...] = ()
-    expressions: tuple[tuple[str, Literal["In", "NotIn", "Exists", "DoesNotExist"], tuple[str, ...]], ...] = ()
+    expressions: tuple[
+        tuple[str, Literal["In", "NotIn", "Exists", "DoesNotExist"], tuple[str, ...]], ...
+    ] = ()
 
     def matches(self, labels: dict[str, str]) -> bool:
         if any(labels.get(key) != value for key, value in self.labels):

@@ -147,5 +147,7 @@ class Service:
             e.cluster
             for e in self.exports
             if port is None
-            or any(p.name == port.name and p.protocol == port.protocol and p.port == port.port for p in e.ports)
+            or any(
+                p.name == port.name and p.protocol == port.protocol and p.port == port.port for p in e.ports
+            )
         )

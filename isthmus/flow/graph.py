@@ -1,0 +1,84 @@
+"""The graph: the only runner of derived tables.
+
+It makes topological passes over dirty keys, the more urgent priority first, and gives the loop back every few
+milliseconds; after each such pause it starts again at the most urgent work.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from isthmus.flow.derive import Derived, Priority
+from isthmus.flow.table import Table
+
+SLICE_SECONDS = 0.004
+
+
+class Graph:
+    """Runs derived tables; give it the ones you need, their inputs are found."""
+
+    def __init__(
+        self, tables: Iterable[Table[Any, Any]], *, clock: Callable[[], float] = time.perf_counter
+    ) -> None:
+        self.tables = _in_order(tables)
+        self._clock = clock
+        self._wake = asyncio.Event()
+        for table in self.tables:
+            table.attach(self._wake.set)
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Computes until cancelled."""
+        try:
+            while True:
+                await self._wake.wait()
+                self._wake.clear()
+                await self._drain()
+        finally:
+            for table in self.tables:
+                table.stop()
+
+    async def _drain(self) -> None:
+        until = self._clock() + SLICE_SECONDS
+        while (work := self._next()) is not None:
+            table, priority = work
+            table.step(priority)
+            if self._clock() >= until:
+                await asyncio.sleep(0)
+                until = self._clock() + SLICE_SECONDS
+
+    def _next(self) -> tuple[Derived[Any, Any], Priority] | None:
+        """The most urgent dirty table, upstream first; settles tables that became complete."""
+        for priority in Priority:
+            for table in self.tables:
+                if table.dirty(priority) and table.ready:
+                    return table, priority
+        for table in self.tables:
+            if not table.synced and table.ready:
+                table.settle()
+                return self._next()
+        return None
+
+
+def _in_order(tables: Iterable[Table[Any, Any]]) -> tuple[Derived[Any, Any], ...]:
+    """All derived tables that are reachable, each after its inputs. Raises ValueError on a cycle."""
+    done: dict[Derived[Any, Any], None] = {}
+    open_: set[Derived[Any, Any]] = set()
+
+    def visit(table: Table[Any, Any]) -> None:
+        if not isinstance(table, Derived) or table in done:
+            return
+        if table in open_:
+            raise ValueError(f"derived table {table.name} depends on itself")
+        open_.add(table)
+        for source in table.inputs:
+            visit(source.table)
+        open_.discard(table)
+        done[table] = None
+
+    for table in tables:
+        visit(table)
+    return tuple(done)
