@@ -1,4 +1,4 @@
-"""An accepted GlobalTrafficPolicy, presets resolved into tiers as far as that is possible without a vantage."""
+"""An accepted GlobalTrafficPolicy, presets resolved into tiers as far as possible without a vantage."""
 
 from __future__ import annotations
 
@@ -128,6 +128,9 @@ class PolicyTarget:
     section: str = ""
 
 
+NOBODY = ServiceKey("", "")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
     """What one accepted policy says. The default value is what holds where there is no policy.
@@ -136,7 +139,7 @@ class Policy:
     in. `precedence` sorts before others when smaller (hub first, then specific, then older, then name).
     """
 
-    key: ServiceKey = ServiceKey("", "")
+    key: ServiceKey = NOBODY
     origin: Literal["default", "member", "hub"] = "default"
     targets: tuple[PolicyTarget, ...] = ()
     selector: LabelSelector | None = None

@@ -87,9 +87,9 @@ class ClientIpAffinity:
 class Export:
     """What one cluster offers under a name: the spec half of an export, without its endpoints.
 
-    `created` is the ServiceExport's creation time in seconds since the epoch, corrected for the measured clock
-    offset; it alone decides precedence, ties by cluster name. `labels` and `annotations` are the exported
-    ones, sorted.
+    `created` is the ServiceExport's creation time in seconds since the epoch, corrected for the measured
+    clock offset; it alone decides precedence, ties by cluster name. `labels` and `annotations` are the
+    exported ones, sorted.
     """
 
     cluster: ClusterId
@@ -124,7 +124,7 @@ class ExportConflict:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
-    """The merged view of a service: the oldest export wins, ports are a union (KEP-1645, conflict resolution).
+    """The merged view of a service: the oldest export wins, ports are a union (KEP-1645).
 
     `exports` are in order of precedence (never empty). `ports` is the merged list.
     """
@@ -143,11 +143,11 @@ class Service:
 
     def exposers(self, port: Port | None) -> tuple[ClusterId, ...]:
         """Clusters whose own export has this very port (None: any), in order of precedence."""
+        if port is None:
+            return tuple(export.cluster for export in self.exports)
+        wanted = (port.name, port.protocol, port.port)
         return tuple(
-            e.cluster
-            for e in self.exports
-            if port is None
-            or any(
-                p.name == port.name and p.protocol == port.protocol and p.port == port.port for p in e.ports
-            )
+            export.cluster
+            for export in self.exports
+            if any((own.name, own.protocol, own.port) == wanted for own in export.ports)
         )
