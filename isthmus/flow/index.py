@@ -1,0 +1,42 @@
+"""An index over a table: which of its keys belong to something else.
+
+Maintained within each mutation, so that a `compute` that looks something up by another name never scans.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable
+from typing import Generic, TypeVar
+
+from isthmus.flow.table import K, Table, V
+
+G = TypeVar("G", bound=Hashable)
+
+
+class Index(Generic[G, K, V]):
+    """Keys of `table` grouped by what `by(key, value)` names (any number of groups for a row)."""
+
+    def __init__(self, table: Table[K, V], by: Callable[[K, V], Iterable[G]]) -> None:
+        self._by = by
+        self._groups: dict[G, dict[K, None]] = {}
+        for key, value in table.items():
+            self._observe(key, None, value)
+        table.observe(self._observe)
+
+    def _observe(self, key: K, old: V | None, new: V | None) -> None:
+        before = set(self._by(key, old)) if old is not None else set()
+        after = set(self._by(key, new)) if new is not None else set()
+        for group in before - after:
+            members = self._groups[group]
+            members.pop(key, None)
+            if not members:
+                del self._groups[group]
+        for group in after - before:
+            self._groups.setdefault(group, {})[key] = None
+
+    def of(self, group: G) -> Iterable[K]:
+        """The keys of that group, in order of arrival."""
+        return self._groups.get(group, ())
+
+    def groups(self) -> Iterable[G]:
+        return self._groups.keys()
