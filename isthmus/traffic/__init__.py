@@ -1,0 +1,5 @@
+"""Where traffic goes: policies accepted, ladders built, shares computed.
+
+One pure decision (`planner.plan`) stands behind every door; nothing here knows a clock, a wire format or,
+except for `accept`, a Kubernetes object.
+"""
