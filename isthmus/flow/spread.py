@@ -19,7 +19,7 @@ V2 = TypeVar("V2")
 def spread(
     source: Table[K, V], target: Table[K2, V2], rows: Callable[[K, V], Mapping[K2, V2]], *, owner: str = ""
 ) -> None:
-    """Keeps a partition of `target` (named after `source` unless `owner` is given) equal to all rows of `source`.
+    """Keeps a partition of `target` (named as `owner`, else after `source`) equal to all rows of `source`.
 
     `rows(key, value)` must give disjoint keys for different source rows.
     """

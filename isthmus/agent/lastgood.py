@@ -1,0 +1,187 @@
+"""The last good inputs on disk, so that an agent starts without hub or API server.
+
+What is kept are inputs (the objects as they were read), never plans: a newer version plans anew from them.
+Invariants: the event loop never waits for the disk (one thread, batches); a file that cannot be read or
+written costs the safety of the next start, never this one; rows that a source still fails to confirm are
+marked stale with the time they were saved.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import msgspec
+import structlog
+
+from isthmus.api.meta import Kind, ObjectKey
+from isthmus.flow import Table, Writer
+
+log = structlog.get_logger()
+
+BATCH_SECONDS = 0.5
+CONFIRM_SECONDS = 30.0
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS rows (
+  source TEXT NOT NULL, namespace TEXT NOT NULL, name TEXT NOT NULL, object BLOB NOT NULL,
+  PRIMARY KEY (source, namespace, name)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS sources (source TEXT PRIMARY KEY, saved REAL NOT NULL) WITHOUT ROWID;
+"""
+
+Changes = Mapping[ObjectKey, bytes | None]
+
+
+class LastGood:
+    """The store; an async context manager. `source` names a table, e.g. `hub/exportedservices`."""
+
+    def __init__(self, path: Path, *, wall: Callable[[], float] = time.time) -> None:
+        self._path = path
+        self._wall = wall
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="lastgood")
+        self._database: sqlite3.Connection | None = None
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self._do(self._connect)
+        except (sqlite3.Error, OSError) as error:
+            log.warning("last-good store unusable", path=str(self._path), error=str(error))
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._do(self._close)
+        self._thread.shutdown()
+
+    async def load(self, source: str, kind: Kind[Any]) -> tuple[float, dict[ObjectKey, Any]] | None:
+        """When the source's rows were last confirmed (wall clock) and the rows; None where there are none."""
+        try:
+            found = await self._do(self._read, source)
+        except sqlite3.Error as error:
+            log.warning("last-good store unreadable", source=source, error=str(error))
+            return None
+        if found is None:
+            return None
+        saved, raw = found
+        rows: dict[ObjectKey, Any] = {}
+        for key, blob in raw.items():
+            try:
+                rows[key] = kind.decode(blob)
+            except msgspec.DecodeError as error:
+                log.warning("last-good row unreadable", source=source, key=str(key), error=str(error))
+        return saved, rows
+
+    async def follow(self, source: str, table: Table[ObjectKey, Any]) -> None:
+        """Keeps the source's rows on disk equal to the table, in batches, until cancelled.
+
+        Rows that are stale (this store's own, perhaps) are not written: what is on disk is as good.
+        """
+        everything = True
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._confirm(source, table), name=f"lastgood-confirm-{source}")
+            async for keys in table.changes():
+                if table.stale:
+                    everything = True
+                else:
+                    rows = {key: _encoded(table.get(key)) for key in (table.keys() if everything else keys)}
+                    everything = not await self._save(source, rows, everything)
+                await asyncio.sleep(BATCH_SECONDS)
+
+    async def _confirm(self, source: str, table: Table[ObjectKey, Any]) -> None:
+        """Moves the time the rows were last known to be true, where nothing changes for long."""
+        while True:
+            await asyncio.sleep(CONFIRM_SECONDS)
+            if table.synced and not table.stale:
+                await self._save(source, {}, False)
+
+    async def _save(self, source: str, rows: Changes, everything: bool) -> bool:
+        try:
+            await self._do(self._write, source, rows, everything)
+        except sqlite3.Error as error:
+            log.warning("last-good store unwritable", source=source, error=str(error))
+            return False
+        return True
+
+    async def _do(self, work: Callable[..., Any], *arguments: Any) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
+
+    def _connect(self) -> None:
+        database = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
+        try:
+            database.execute("PRAGMA journal_mode=WAL")
+            database.execute("PRAGMA synchronous=NORMAL")
+            database.executescript(SCHEMA)
+        except sqlite3.DatabaseError:
+            # A damaged file is worth nothing: begin anew beside it.
+            database.close()
+            self._path.replace(self._path.with_suffix(".damaged"))
+            database = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
+            database.executescript(SCHEMA)
+        self._database = database
+
+    def _close(self) -> None:
+        if self._database is not None:
+            self._database.close()
+            self._database = None
+
+    def _read(self, source: str) -> tuple[float, dict[ObjectKey, bytes]] | None:
+        if self._database is None:
+            return None
+        saved = self._database.execute("SELECT saved FROM sources WHERE source = ?", (source,)).fetchone()
+        if saved is None:
+            return None
+        rows = self._database.execute("SELECT namespace, name, object FROM rows WHERE source = ?", (source,))
+        return saved[0], {ObjectKey(namespace, name): blob for namespace, name, blob in rows}
+
+    def _write(self, source: str, rows: Changes, everything: bool) -> None:
+        database = self._database
+        if database is None:
+            return
+        database.execute("BEGIN")
+        try:
+            if everything:
+                database.execute("DELETE FROM rows WHERE source = ?", (source,))
+            database.executemany(
+                "INSERT OR REPLACE INTO rows VALUES (?, ?, ?, ?)",
+                [(source, *key, blob) for key, blob in rows.items() if blob is not None],
+            )
+            database.executemany(
+                "DELETE FROM rows WHERE source = ? AND namespace = ? AND name = ?",
+                [(source, *key) for key, blob in rows.items() if blob is None],
+            )
+            database.execute("INSERT OR REPLACE INTO sources VALUES (?, ?)", (source, self._wall()))
+            database.execute("COMMIT")
+        except BaseException:
+            database.execute("ROLLBACK")
+            raise
+
+
+async def seed(
+    store: LastGood,
+    source: str,
+    kind: Kind[Any],
+    table: Table[ObjectKey, Any],
+    writer: Writer[ObjectKey, Any],
+) -> bool:
+    """Fills a table that its source has not filled yet with the last good rows, marked stale since then."""
+    found = await store.load(source, kind)
+    if found is None or writer.synced:
+        return False
+    saved, rows = found
+    writer.stale(saved)
+    writer.replace(rows)
+    log.warning(
+        "serving last-good rows", source=source, rows=len(table), age_seconds=round(time.time() - saved)
+    )
+    return True
+
+
+def _encoded(value: Any) -> bytes | None:
+    return None if value is None else msgspec.json.encode(value)

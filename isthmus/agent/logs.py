@@ -1,0 +1,42 @@
+"""Logging of all processes: structlog to standard error, JSON lines or, where a person looks, columns.
+
+Import this before anything else in a process: structlog loads rich for its tracebacks where it finds it,
+which costs each process 120 ms and 8 MB.
+"""
+
+from __future__ import annotations
+
+import sys
+
+if "rich" not in sys.modules:
+    sys.modules["rich"] = None  # type: ignore[assignment]  # the documented way to make an import fail
+
+import logging
+from typing import Literal
+
+import structlog
+
+LogFormat = Literal["auto", "json", "text"]
+
+
+def configure(process: str, *, level: str = "info", style: LogFormat = "auto") -> None:
+    """Sets up logging for this process; `process` is bound to every line."""
+    people = sys.stderr.isatty() if style == "auto" else style == "text"
+    renderer: structlog.typing.Processor = (
+        structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+        if people
+        else structlog.processors.JSONRenderer()
+    )
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            *([] if people else [structlog.processors.format_exc_info]),
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+    structlog.contextvars.bind_contextvars(process=process)
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr)

@@ -1,0 +1,144 @@
+"""The agent's first process: it starts control and the door workers and restarts what dies.
+
+Only the standard library is imported, because this process lives as long as the agent and does nothing else.
+Invariants: the siblings never outlive it (each asks the kernel for SIGTERM at its parent's death); a sibling
+that dies takes no other with it; one that cannot start at all (exit code 2 or 3 before it ever stood) ends
+the agent with that code, because restarting would only hide the reason.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+STOOD_SECONDS = 5.0
+STOP_SECONDS = 5.0
+LONGEST_PAUSE_SECONDS = 5.0
+PR_SET_PDEATHSIG = 1
+AWAITED = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)
+
+
+@dataclass
+class Sibling:
+    """One process of the agent and when to start it next."""
+
+    name: str
+    command: list[str]
+    process: subprocess.Popen[bytes] | None = None
+    started: float = 0.0
+    stood: bool = False
+    pause: float = 0.0
+    due: float = field(default_factory=time.monotonic)
+
+
+def siblings(settings_file: Path) -> list[Sibling]:
+    """Control first, then as many workers of each door as the settings say."""
+    settings = json.loads(settings_file.read_text())
+    run = [sys.executable, "-m"]
+    found = [Sibling("control", [*run, "isthmus.agent.control", str(settings_file)])]
+    for door in ("dns", "xds"):
+        for number in range(settings[f"{door}_workers"]):
+            command = [*run, "isthmus.agent.worker", str(settings_file), door, str(number)]
+            found.append(Sibling(f"{door}-{number}", command))
+    return found
+
+
+def supervise(settings_file: Path) -> int:
+    """Runs until a signal or a sibling that cannot start; returns the exit code."""
+    state_dir = settings_file.parent
+    everyone = siblings(settings_file)
+    # Blocked and waited for: a dead sibling is noticed at once, and no handler runs at an odd moment.
+    signal.pthread_sigmask(signal.SIG_BLOCK, AWAITED)
+    try:
+        while True:
+            for sibling in everyone:
+                code = _tend(sibling, state_dir)
+                if code is not None:
+                    return code
+            received = signal.sigtimedwait(AWAITED, _pause(everyone))
+            if received is not None and received.si_signo != signal.SIGCHLD:
+                return 0
+    finally:
+        _stop(everyone, state_dir)
+
+
+def _pause(everyone: list[Sibling]) -> float:
+    waiting = [s.due - time.monotonic() for s in everyone if s.process is None]
+    return max(0.005, min([*waiting, 0.5]))
+
+
+def _tend(sibling: Sibling, state_dir: Path) -> int | None:
+    """Starts the sibling if it is due, notices its death; an exit code ends the agent."""
+    now = time.monotonic()
+    process = sibling.process
+    if process is None:
+        if now >= sibling.due:
+            sibling.process = subprocess.Popen(sibling.command, preexec_fn=_die_with_parent)
+            sibling.started = now
+            (state_dir / f"{sibling.name}.pid").write_text(f"{sibling.process.pid}\n")
+        return None
+    if now - sibling.started > STOOD_SECONDS:
+        sibling.stood, sibling.pause = True, 0.0
+    code = process.poll()
+    if code is None:
+        return None
+    sibling.process = None
+    if code in (2, 3) and not sibling.stood:
+        return code
+    sibling.due = now + sibling.pause
+    _say(f"{sibling.name} ended with {_ending(code)}, starts again in {sibling.pause:g} s")
+    sibling.pause = min(LONGEST_PAUSE_SECONDS, max(0.1, sibling.pause * 2))
+    return None
+
+
+def _die_with_parent() -> None:
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _ending(code: int) -> str:
+    return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(json.dumps({"process": "supervisor", "event": text}) + "\n")
+    sys.stderr.flush()
+
+
+def _stop(everyone: list[Sibling], state_dir: Path) -> None:
+    alive = [s.process for s in everyone if s.process is not None and s.process.poll() is None]
+    for process in alive:
+        process.send_signal(signal.SIGTERM)
+    until = time.monotonic() + STOP_SECONDS
+    for process in alive:
+        try:
+            process.wait(max(0.0, until - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+    for sibling in everyone:
+        (state_dir / f"{sibling.name}.pid").unlink(missing_ok=True)
+
+
+def start(settings_json: str, state_dir: Path) -> None:
+    """Replaces this process by a lean supervisor of an agent with those settings; never returns.
+
+    Raises OSError when the state directory cannot be written.
+    """
+    state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    settings_file = state_dir / "settings.json"
+    settings_file.write_text(settings_json)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execv(sys.executable, [sys.executable, "-m", "isthmus.agent.supervisor", str(settings_file)])
+
+
+if __name__ == "__main__":
+    sys.exit(supervise(Path(sys.argv[1])))
