@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple, NewType
 
 ClusterId = NewType("ClusterId", str)
@@ -41,3 +42,21 @@ class Vantage(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.cluster}/{self.region}/{self.zone}"
+
+
+_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", re.ASCII)
+
+
+def is_dns_label(text: str) -> bool:
+    """True for an RFC 1123 label: 1..63 lower-case letters, digits and inner dashes."""
+    return _LABEL.fullmatch(text) is not None
+
+
+def is_cluster_id(text: str) -> bool:
+    """True for one RFC 1123 label or two joined by a dot, 63 characters at most.
+
+    KEP-2149 allows 127; an id is also the value of the label `multicluster.kubernetes.io/source-cluster`,
+    which Kubernetes limits to 63.
+    """
+    parts = text.split(".")
+    return len(text) <= 63 and len(parts) <= 2 and all(is_dns_label(part) for part in parts)

@@ -36,6 +36,11 @@ class Port:
     port: int
     app_protocol: str = ""
 
+    @property
+    def given_name(self) -> str:
+        """A name that is never empty (`tcp-80` where there is none): a Service of several ports needs them."""
+        return self.name or f"{self.protocol.value.lower()}-{self.port}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
 class EndpointPort:

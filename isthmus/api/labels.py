@@ -1,0 +1,38 @@
+"""Labels and annotations that Isthmus reads or writes."""
+
+from __future__ import annotations
+
+MANAGED_BY = "app.kubernetes.io/managed-by"
+MANAGER = "isthmus"
+"""Value of MANAGED_BY on every object that is ours."""
+
+SLICE_MANAGED_BY = "endpointslice.kubernetes.io/managed-by"
+SLICE_MANAGER = "isthmus.dev"
+"""Value of SLICE_MANAGED_BY on our EndpointSlices; Kubernetes' own controller then leaves them alone."""
+
+SERVICE_NAME = "kubernetes.io/service-name"
+"""On an EndpointSlice: the Service of this cluster it belongs to. Never on an imported slice."""
+
+IMPORT_NAME = "multicluster.kubernetes.io/service-name"
+"""On an imported EndpointSlice: the ServiceImport it belongs to (KEP-1645)."""
+
+SOURCE_CLUSTER = "multicluster.kubernetes.io/source-cluster"
+"""On an imported EndpointSlice: the cluster that its endpoints run in (KEP-1645)."""
+
+DERIVED_SERVICE = "multicluster.kubernetes.io/derived-service"
+"""Annotation of a ServiceImport: the Service that holds its clusterset IPs."""
+
+REGION = "topology.kubernetes.io/region"
+ZONE = "topology.kubernetes.io/zone"
+
+DRAIN = "isthmus.dev/drain"
+"""Annotation of a ServiceExport, `true` or `false`: new sessions go elsewhere."""
+
+EXPECTED_ENDPOINTS = "isthmus.dev/expected-endpoints"
+"""Annotation of a ServiceExport, a count: lost readiness below it spills to other clusters."""
+
+PROBE = "isthmus.dev/probe"
+"""Annotation of a ServiceExport, a JSON object: how its endpoints are checked."""
+
+EXPORTED_AT = "isthmus.dev/exported-at"
+"""Annotation of a ServiceExport, `<RFC 3339> <uid>`: its creation in the hub's clock, measured once."""
