@@ -1,0 +1,251 @@
+"""GlobalTrafficPolicy.spec as people write it (traffic.isthmus.dev/v1alpha1; traffic-semantics, section 2).
+
+Shape, names and bounds only; what the fields mean together is judged by `traffic.accept`. The CRD's schema
+and its CEL rules are generated from these models, so the two cannot disagree. Durations are seconds here.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+from isthmus.api.duration import Duration
+
+_LABEL = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
+_VALUE = r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
+
+ClusterName = Annotated[
+    str, Field(min_length=1, max_length=127, pattern=rf"^{_LABEL}(\.{_LABEL})?$", description="A cluster id.")
+]
+RegionName = Annotated[
+    str,
+    Field(
+        min_length=1, max_length=63, pattern=rf"^{_VALUE}$", description="A topology.kubernetes.io/region."
+    ),
+]
+LabelKey = Annotated[str, Field(min_length=1, max_length=317, pattern=rf"^([a-z0-9.-]{{1,253}}/)?{_VALUE}$")]
+LabelValue = Annotated[str, Field(max_length=63, pattern=rf"^({_VALUE})?$")]
+Weight = Annotated[int, Field(ge=0, le=10_000)]
+Limit = Annotated[int, Field(ge=1, le=2_147_483_647)]
+
+MAX_TARGETS = 64
+MAX_TIERS = 16
+
+
+def _rules(*pairs: tuple[str, str]) -> dict[str, Any]:
+    """CEL rules of one object, each with the message people see."""
+    return {"x-kubernetes-validations": [{"rule": rule, "message": message} for rule, message in pairs]}
+
+
+class SpecModel(BaseModel):
+    """Base of all parts of the spec: camelCase on the wire, unknown fields refused, no coercion."""
+
+    model_config = ConfigDict(
+        extra="forbid", alias_generator=to_camel, populate_by_name=True, strict=True, frozen=True
+    )
+
+
+class TargetRef(SpecModel):
+    """A service of the policy's own namespace, or one of its ports by name."""
+
+    group: Literal["multicluster.x-k8s.io"] = "multicluster.x-k8s.io"
+    kind: Literal["ServiceImport"] = "ServiceImport"
+    name: Annotated[str, Field(min_length=1, max_length=63, pattern=rf"^{_LABEL}$")]
+    section_name: Annotated[
+        str | None,
+        Field(min_length=1, max_length=63, pattern=rf"^{_LABEL}$", description="Name of one port."),
+    ] = None
+
+
+class LabelRequirement(SpecModel):
+    """One expression of a selector; In and NotIn need values, Exists and DoesNotExist have none."""
+
+    key: LabelKey
+    operator: Literal["In", "NotIn", "Exists", "DoesNotExist"]
+    values: Annotated[list[LabelValue] | None, Field(max_length=64)] = None
+
+
+class Selector(SpecModel):
+    """A label selector; all its parts must hold, and it must have at least one."""
+
+    model_config = ConfigDict(
+        json_schema_extra=_rules(
+            (
+                "(has(self.matchLabels) && self.matchLabels.size() > 0) || "
+                "(has(self.matchExpressions) && self.matchExpressions.size() > 0)",
+                "an empty selector is not allowed",
+            )
+        )
+    )
+
+    match_labels: Annotated[dict[LabelKey, LabelValue] | None, Field(max_length=32)] = None
+    match_expressions: Annotated[list[LabelRequirement] | None, Field(max_length=32)] = None
+
+
+class Target(SpecModel):
+    """A cluster or a region that a strategy speaks of."""
+
+    model_config = ConfigDict(
+        json_schema_extra=_rules(
+            ("has(self.cluster) != has(self.region)", "exactly one of cluster and region must be set"),
+            ("!has(self.weight) || has(self.cluster)", "weight is for clusters only"),
+        )
+    )
+
+    cluster: ClusterName | None = None
+    region: RegionName | None = None
+    weight: Annotated[
+        Weight | None, Field(description="Share within its tier, relative to the others; 0 is standby.")
+    ] = None
+    priority: Annotated[
+        int | None, Field(ge=0, le=1000, description="FailOver: order of the tiers, the smallest first.")
+    ] = None
+
+
+class TierMatch(SpecModel):
+    """Which groups of endpoints a tier takes; exactly one key."""
+
+    model_config = ConfigDict(
+        json_schema_extra=_rules(
+            (
+                "[has(self.scope), has(self.clusters), has(self.regions), has(self.clusterSelector)]"
+                ".exists_one(set, set)",
+                "exactly one of scope, clusters, regions and clusterSelector must be set",
+            )
+        )
+    )
+
+    scope: Annotated[
+        Literal["SameZone", "SameCluster", "SameRegion", "Any"] | None,
+        Field(description="Relative to where the caller stands."),
+    ] = None
+    clusters: Annotated[list[ClusterName] | None, Field(min_length=1, max_length=MAX_TARGETS)] = None
+    regions: Annotated[list[RegionName] | None, Field(min_length=1, max_length=MAX_TARGETS)] = None
+    cluster_selector: Annotated[Selector | None, Field(description="By the labels of Cluster objects.")] = (
+        None
+    )
+
+
+class ClusterWeight(SpecModel):
+    """The weight of one cluster within a tier."""
+
+    cluster: ClusterName
+    weight: Weight
+
+
+class TierSpec(SpecModel):
+    """One step of the ladder; clusters without weight in a tier that has weights are standbys."""
+
+    match: TierMatch
+    weights: Annotated[list[ClusterWeight] | None, Field(min_length=1, max_length=MAX_TARGETS)] = None
+
+
+class DnsSpec(SpecModel):
+    """How DNS answers for the service."""
+
+    answer: Literal["ClusterSetIP", "Endpoints"] | None = None
+    ttl_seconds: Annotated[int | None, Field(ge=0, le=3600)] = None
+
+
+class HealthSpec(SpecModel):
+    """Checks of every endpoint; without a protocol HTTP where a path is set, else TCP."""
+
+    protocol: Literal["TCP", "HTTP", "HTTPS", "GRPC", "ICMP", "DNS"] | None = None
+    path: Annotated[str | None, Field(min_length=1, max_length=1024, pattern=r"^/[!-~]*$")] = None
+    port: Annotated[int | None, Field(ge=1, le=65_535, description="Instead of the endpoint's own.")] = None
+    interval: Annotated[float, Duration("100ms", "1h")] | None = None
+    timeout: Annotated[float, Duration("10ms", "5m")] | None = None
+    rise: Annotated[int | None, Field(ge=1, le=100, description="Successes in a row that make it Up.")] = None
+    fall: Annotated[int | None, Field(ge=1, le=100, description="Failures in a row that make it Down.")] = (
+        None
+    )
+
+
+class OutlierSpec(SpecModel):
+    """Passive checks in the proxy: endpoints that fail real requests are set aside for a while."""
+
+    consecutive_failures: Annotated[int | None, Field(ge=0, le=1000, description="0 turns it off.")] = None
+    interval: Annotated[float, Duration("10ms", "1h")] | None = None
+    base_ejection: Annotated[float, Duration("100ms", "1h")] | None = None
+
+
+class RetrySpec(SpecModel):
+    """Retries of requests that may be repeated."""
+
+    attempts: Annotated[int | None, Field(ge=0, le=10, description="0 turns retries off.")] = None
+    per_try_timeout: Annotated[float, Duration("1ms", "1h")] | None = None
+    back_off_base: Annotated[float, Duration("1ms", "1m")] | None = None
+    back_off_max: Annotated[float, Duration("1ms", "10m")] | None = None
+
+
+class CircuitBreakerSpec(SpecModel):
+    """Limits towards the whole service, in each proxy."""
+
+    max_connections: Limit | None = None
+    max_pending_requests: Limit | None = None
+    max_requests: Limit | None = None
+
+
+class AffinitySpec(SpecModel):
+    """Requests of one session go to one endpoint as long as it lives."""
+
+    model_config = ConfigDict(
+        json_schema_extra=_rules(
+            ("has(self.cookie) != has(self.header)", "exactly one of cookie and header must be set"),
+            ("!has(self.ttl) || has(self.cookie)", "ttl is for cookies only"),
+        )
+    )
+
+    cookie: Annotated[str | None, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9_.-]+$")] = None
+    header: Annotated[str | None, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9_-]+$")] = None
+    ttl: Annotated[float, Duration("0s", "8760h")] | None = None
+
+
+class PolicySpec(SpecModel):
+    """Where the callers of a service go."""
+
+    model_config = ConfigDict(
+        json_schema_extra=_rules(
+            ("!has(self.targetRefs) || !has(self.selector)", "targetRefs and selector exclude each other"),
+            ("!has(self.strategy) || !has(self.tiers)", "strategy and tiers exclude each other"),
+            ("!has(self.targets) || has(self.strategy)", "targets need a strategy"),
+            (
+                "!has(self.targets) || self.strategy != 'Locality' || self.targets.all(t, !has(t.weight))",
+                "weight is for ActiveActive and FailOver only",
+            ),
+            (
+                "!has(self.targets) || self.strategy == 'FailOver' || self.targets.all(t, !has(t.priority))",
+                "priority is for FailOver only",
+            ),
+            (
+                "!has(self.targets) || self.targets.all(t, has(t.priority)) || "
+                "self.targets.all(t, !has(t.priority))",
+                "priority must be on all targets or on none",
+            ),
+        )
+    )
+
+    target_refs: Annotated[list[TargetRef] | None, Field(min_length=1, max_length=16)] = None
+    selector: Annotated[
+        Selector | None, Field(description="By the labels of services, instead of targetRefs.")
+    ] = None
+    strategy: Literal["Locality", "FailOver", "ActiveActive"] | None = None
+    targets: Annotated[list[Target] | None, Field(min_length=1, max_length=MAX_TARGETS)] = None
+    tiers: Annotated[list[TierSpec] | None, Field(min_length=1, max_length=MAX_TIERS)] = None
+    fallback: Literal["Any", "None"] | None = None
+    overprovisioning_percent: Annotated[int | None, Field(ge=100, le=1000)] = None
+    on_cluster_unknown: Literal["Deprioritise", "Keep"] | None = None
+    overridable: Annotated[
+        bool | None, Field(description="Hub policies only: a member's own policy comes first.")
+    ] = None
+    expected_endpoints: Annotated[int | None, Field(ge=1, le=100_000)] = None
+    dns: DnsSpec | None = None
+    health: HealthSpec | None = None
+    outlier_detection: OutlierSpec | None = None
+    retry: RetrySpec | None = None
+    timeout: Annotated[float, Duration("1ms", "24h")] | None = None
+    circuit_breaker: CircuitBreakerSpec | None = None
+    session_affinity: AffinitySpec | None = None
+    drain_seconds: Annotated[int | None, Field(ge=0, le=3600)] = None
