@@ -8,7 +8,16 @@ has not yet taken is at most the set of keys, and the newest value wins.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Hashable, ItemsView, Iterable, KeysView, Mapping
+from collections.abc import (
+    AsyncIterator,
+    Callable,
+    Hashable,
+    ItemsView,
+    Iterable,
+    Iterator,
+    KeysView,
+    Mapping,
+)
 from typing import Generic, TypeVar
 
 K = TypeVar("K", bound=Hashable)
@@ -37,7 +46,10 @@ class Table(Generic[K, V]):
     def __len__(self) -> int:
         return len(self._rows)
 
-    def __contains__(self, key: K) -> bool:
+    def __iter__(self) -> Iterator[K]:
+        return iter(self._rows)
+
+    def __contains__(self, key: object) -> bool:
         return key in self._rows
 
     def get(self, key: K) -> V | None:

@@ -1,0 +1,437 @@
+"""The chain from what was read to plans: which table follows from which, and what a change touches.
+
+    exports, endpoints, policies, clusters  ─▶ services ─▶ plans
+                                 services ─▶ checks ─▶ health ─▶ plans
+
+Each derivation is one method: the keys a change affects beside the pure function of the room that decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import TypeVar
+
+from isthmus.agent.inputs import Hub, Member
+from isthmus.api import core, hub, labels
+from isthmus.api.meta import ObjectKey
+from isthmus.api.policy import GlobalTrafficPolicy
+from isthmus.fleet import accept as fleet_accept
+from isthmus.fleet import evidence
+from isthmus.flow import Derived, Index, Priority, Table, derive, on, spread
+from isthmus.mcs import border, conflict, endpointslice, serviceexport
+from isthmus.model.cluster import Cluster, ClusterView
+from isthmus.model.health import CheckKey, CheckTarget, Verdict
+from isthmus.model.names import ClusterId, ServiceKey, Vantage
+from isthmus.model.plan import Plan, PlanKey, port_id
+from isthmus.model.policy import DEFAULT_POLICY, Policy
+from isthmus.model.refusal import Refused
+from isthmus.model.service import Endpoint, Export, Port, Service
+from isthmus.probes import targets
+from isthmus.traffic import accept, planner, policychoice
+
+K = TypeVar("K")
+V = TypeVar("V")
+G = TypeVar("G")
+
+SourceKey = tuple[ServiceKey, ClusterId]
+PolicyKey = tuple[str, ObjectKey]
+"""Origin (`member` or `hub`) and object."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AcceptedPolicy:
+    """What became of a policy object: the last accepted value stays in force when a newer one is refused."""
+
+    in_force: Policy | None
+    refused: Refused | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Which cluster this agent speaks for."""
+
+    cluster: ClusterId
+    region: str
+    network: str
+    clock_offset: float = 0.0
+
+    @property
+    def vantage(self) -> Vantage:
+        """Where callers stand of whom only the cluster is known (DNS behind a shared forwarder)."""
+        return Vantage(self.region, "", self.cluster)
+
+
+class Chain:
+    """All derived state up to the plans."""
+
+    def __init__(self, place: Place, member: Member, hub_: Hub) -> None:
+        self.place = place
+        self.member = member
+        self.hub = hub_
+        self.health: Table[CheckKey, Verdict] = Table("health")
+        self.session: Table[str, bool] = Table("session")
+        self.vantages: Table[Vantage, int] = Table("vantages")
+        self.checks: Table[CheckKey, CheckTarget] = Table("checks")
+        self.own_exports = self._own_exports()
+        self.own_endpoints = self._own_endpoints()
+        self.heard_exports = self._heard_exports()
+        self.heard_endpoints = self._heard_endpoints()
+        self.services = self._services()
+        self.endpoints = self._endpoints()
+        self.accepted = self._accepted()
+        self.policies = self._policies()
+        self.clusters = self._clusters()
+        self.views = self._views()
+        self.service_checks = self._service_checks()
+        self.plans = self._plans()
+        spread(self.service_checks, self.checks, lambda _key, row: row)
+
+    # What this cluster offers.
+
+    def _own_exports(self) -> Derived[ServiceKey, Export | Refused]:
+        member, place = self.member, self.place
+
+        def compute(key: ServiceKey) -> Export | Refused | None:
+            export = member.exports.get(ObjectKey(*key))
+            if export is None or export.metadata.deletion_timestamp is not None:
+                return None
+            service = member.services.get(ObjectKey(*key))
+            return serviceexport.local_export(
+                cluster=place.cluster, export=export, service=service, clock_offset=place.clock_offset
+            )
+
+        return derive("own exports", on(member.exports, _same), on(member.services, _same), compute=compute)
+
+    def _own_endpoints(self) -> Derived[ServiceKey, tuple[Endpoint, ...]]:
+        member, place = self.member, self.place
+        by_service = Index(member.slices, _slice_services)
+        by_node = Index(member.slices, _slice_nodes)
+        nodes = _NodesByName(member.nodes)
+
+        def on_node(key: ObjectKey, _old: object, _new: object) -> Iterable[ServiceKey]:
+            for slice_key in by_node.of(key.name):
+                found = member.slices.get(slice_key)
+                if found is not None:
+                    yield from _slice_services(slice_key, found)
+
+        def compute(key: ServiceKey) -> tuple[Endpoint, ...] | None:
+            if not isinstance(self.own_exports.get(key), Export):
+                return None
+            slices = [found for name in by_service.of(key) if (found := member.slices.get(name)) is not None]
+            return endpointslice.local_endpoints(
+                slices, cluster=place.cluster, network=place.network, nodes=nodes, region=place.region
+            )
+
+        return derive(
+            "own endpoints",
+            on(self.own_exports, lambda key, old, new: (key,) if type(old) is not type(new) else ()),
+            on(member.slices, _either(_slice_services), priority=Priority.HEALTH),
+            on(member.nodes, on_node),
+            compute=compute,
+        )
+
+    # What the other clusters offer.
+
+    def _heard_exports(self) -> Derived[ObjectKey, Export | Refused]:
+        heard = self.hub.exported_services
+
+        def compute(key: ObjectKey) -> Export | Refused | None:
+            found = heard.get(key)
+            return None if found is None else border.exported_service(found)
+
+        return derive("heard exports", on(heard, _itself), compute=compute)
+
+    def _heard_endpoints(self) -> Derived[ObjectKey, border.HeardEndpoints | Refused]:
+        heard = self.hub.exported_endpoints
+
+        def compute(key: ObjectKey) -> border.HeardEndpoints | Refused | None:
+            found = heard.get(key)
+            return None if found is None else border.exported_endpoints(found)
+
+        return derive("heard endpoints", on(heard, _itself, priority=Priority.HEALTH), compute=compute)
+
+    # The merged view.
+
+    def _services(self) -> Derived[ServiceKey, Service]:
+        own, heard, me = self.own_exports, self.heard_exports, self.place.cluster
+        by_service = Index(heard, lambda _key, row: (row.key,) if isinstance(row, Export) else ())
+
+        def compute(key: ServiceKey) -> Service | None:
+            exports = [row for name in by_service.of(key) if isinstance(row := heard.get(name), Export)]
+            exports = [export for export in exports if export.cluster != me]
+            if isinstance(mine := own.get(key), Export):
+                exports.append(mine)
+            return conflict.merge(exports) if exports else None
+
+        def affected(_key: ObjectKey, old: object, new: object) -> Iterable[ServiceKey]:
+            return {row.key for row in (old, new) if isinstance(row, Export)}
+
+        return derive("services", on(own, _itself), on(heard, affected), compute=compute)
+
+    def _endpoints(self) -> Derived[SourceKey, tuple[Endpoint, ...]]:
+        own, heard, me = self.own_endpoints, self.heard_endpoints, self.place.cluster
+        by_source = Index(heard, _heard_sources)
+
+        def compute(key: SourceKey) -> tuple[Endpoint, ...] | None:
+            service, cluster = key
+            if cluster == me:
+                return own.get(service)
+            rows = [
+                row for name in by_source.of(key) if not isinstance(row := heard.get(name), Refused | None)
+            ]
+            found = {endpoint.id: endpoint for row in rows for endpoint in row.endpoints}
+            return tuple(found[name] for name in sorted(found)) if rows else None
+
+        return derive(
+            "endpoints",
+            on(own, lambda key, _old, _new: ((key, me),), priority=Priority.HEALTH),
+            on(heard, _either(_heard_sources), priority=Priority.HEALTH),
+            compute=compute,
+        )
+
+    # Policies.
+
+    def _accepted(self) -> Derived[PolicyKey, AcceptedPolicy]:
+        tables = {"member": self.member.policies, "hub": self.hub.policies}
+
+        def compute(key: PolicyKey) -> AcceptedPolicy | None:
+            origin, name = key
+            found: GlobalTrafficPolicy | None = tables[origin].get(name)
+            if found is None:
+                return None
+            answer = accept.accept(found, "hub" if origin == "hub" else "member")
+            if isinstance(answer, Refused):
+                before = self.accepted.get(key)
+                return AcceptedPolicy(in_force=before.in_force if before else None, refused=answer)
+            return AcceptedPolicy(in_force=answer)
+
+        return derive(
+            "accepted policies",
+            on(tables["member"], lambda key, _o, _n: (("member", key),), priority=Priority.POLICY),
+            on(tables["hub"], lambda key, _o, _n: (("hub", key),), priority=Priority.POLICY),
+            compute=compute,
+        )
+
+    def _policies(self) -> Derived[ServiceKey, tuple[Policy, ...]]:
+        """The policies that may speak of a service, the strongest first."""
+        named = Index(self.accepted, lambda _key, row: _named_services(row.in_force))
+        selecting = Index(self.accepted, lambda _key, row: _selecting(row.in_force))
+        services = self.services
+
+        def affected(
+            _key: PolicyKey, old: AcceptedPolicy | None, new: AcceptedPolicy | None
+        ) -> Iterable[ServiceKey]:
+            policies = [row.in_force for row in (old, new) if row is not None and row.in_force is not None]
+            if any(policy.selector is not None for policy in policies):
+                yield from services
+            for policy in policies:
+                yield from _named_services(policy)
+
+        def compute(key: ServiceKey) -> tuple[Policy, ...] | None:
+            service = services.get(key)
+            if service is None:
+                return None
+            names = [*named.of(key), *selecting.of(key.namespace)]
+            found = [row.in_force for name in names if (row := self.accepted.get(name)) is not None]
+            return policychoice.candidates([policy for policy in found if policy is not None], service)
+
+        return derive(
+            "service policies",
+            on(self.accepted, affected, priority=Priority.POLICY),
+            on(services, _itself),
+            compute=compute,
+        )
+
+    # Clusters.
+
+    def _clusters(self) -> Derived[ClusterId, Cluster]:
+        heard = self.hub.clusters
+
+        def compute(key: ClusterId) -> Cluster | None:
+            found = heard.get(ObjectKey("", key))
+            answer = None if found is None else fleet_accept.cluster(found)
+            return answer if isinstance(answer, Cluster) else None
+
+        def affected(
+            key: ObjectKey, _old: hub.Cluster | None, _new: hub.Cluster | None
+        ) -> Iterable[ClusterId]:
+            return (ClusterId(key.name),)
+
+        return derive("clusters", on(heard, affected), compute=compute)
+
+    def _views(self) -> Derived[ClusterId, ClusterView]:
+        """Clusters as the planner counts them: unknown only where nothing of them is Up from here either."""
+        by_cluster = Index(self.health, lambda key, _row: (ClusterId(key.cluster),))
+        me = self.place.cluster
+
+        def compute(key: ClusterId) -> ClusterView | None:
+            cluster = self.clusters.get(key)
+            if cluster is None:
+                return None
+            verdicts = (self.health.get(check) for check in by_cluster.of(key))
+            return evidence.view(
+                cluster,
+                own=key == me,
+                any_up=any(verdict is not None and verdict.up is True for verdict in verdicts),
+                session_live=self.session.get("hub") is True,
+                previous=self.views.get(key),
+            )
+
+        return derive(
+            "cluster views",
+            on(self.clusters, _itself),
+            on(self.health, lambda key, _o, _n: (ClusterId(key.cluster),), priority=Priority.HEALTH),
+            on(self.session, lambda _key, _o, _n: list(self.clusters)),
+            compute=compute,
+        )
+
+    # Checks and plans.
+
+    def _service_checks(self) -> Derived[ServiceKey, dict[CheckKey, CheckTarget]]:
+        def compute(key: ServiceKey) -> dict[CheckKey, CheckTarget] | None:
+            service = self.services.get(key)
+            if service is None:
+                return None
+            policy = policychoice.choose(self.policies.get(key) or (), key, "") or DEFAULT_POLICY
+            return targets.targets(service, self.endpoints_of(service), policy, self.place.cluster)
+
+        return derive(
+            "service checks",
+            on(self.services, _itself),
+            on(self.endpoints, lambda key, _o, _n: (key[0],)),
+            on(self.policies, _itself),
+            compute=compute,
+        )
+
+    def endpoints_of(self, service: Service) -> dict[ClusterId, tuple[Endpoint, ...]]:
+        """Endpoints of each exporting cluster."""
+        clusters = (export.cluster for export in service.exports)
+        return {cluster: self.endpoints.get((service.key, cluster)) or () for cluster in clusters}
+
+    def policy_of(self, key: ServiceKey, port: Port | None) -> Policy:
+        """The policy in force for a service port (None: for the service as a whole)."""
+        found = policychoice.choose(self.policies.get(key) or (), key, port.name if port else "")
+        return found or DEFAULT_POLICY
+
+    def plan_keys(self, key: ServiceKey, service: Service | None = None) -> Iterator[PlanKey]:
+        """All plans of a service: the whole and each port, at each vantage that has callers."""
+        service = service or self.services.get(key)
+        ports = ["", *(port_id(port) for port in service.ports)] if service else [""]
+        for vantage in self.vantages:
+            for port in ports:
+                yield PlanKey(key, port, vantage)
+
+    def _plans(self) -> Derived[PlanKey, Plan]:
+        by_cluster = Index(self.services, lambda _key, row: [export.cluster for export in row.exports])
+
+        def on_service(key: ServiceKey, old: Service | None, new: Service | None) -> Iterable[PlanKey]:
+            for service in (old, new):
+                if service is not None:
+                    yield from self.plan_keys(key, service)
+
+        def on_check(key: CheckKey, _old: object, _new: object) -> Iterable[PlanKey]:
+            for vantage in self.vantages:
+                yield PlanKey(key.service, key.port, vantage)
+                yield PlanKey(key.service, "", vantage)
+
+        def on_view(key: ClusterId, _old: object, _new: object) -> Iterable[PlanKey]:
+            for service in by_cluster.of(key):
+                yield from self.plan_keys(service)
+
+        def on_vantage(key: Vantage, old: int | None, new: int | None) -> Iterable[PlanKey]:
+            if old is None or new is None:
+                for name, service in self.services.items():
+                    for port in ("", *(port_id(port) for port in service.ports)):
+                        yield PlanKey(name, port, key)
+
+        return derive(
+            "plans",
+            on(self.services, on_service),
+            on(self.endpoints, lambda key, _o, _n: self.plan_keys(key[0]), priority=Priority.HEALTH),
+            on(self.health, on_check, priority=Priority.HEALTH),
+            on(self.policies, lambda key, _o, _n: self.plan_keys(key), priority=Priority.POLICY),
+            on(self.views, on_view),
+            on(self.vantages, on_vantage),
+            compute=self._plan,
+        )
+
+    def _plan(self, key: PlanKey) -> Plan | None:
+        service = self.services.get(key.service)
+        if service is None or key.vantage not in self.vantages:
+            return None
+        port = next((port for port in service.ports if port_id(port) == key.port), None)
+        if port is None and key.port:
+            return None
+        return planner.plan(
+            service=service,
+            port=port,
+            policy=self.policy_of(key.service, port),
+            endpoints=self.endpoints_of(service),
+            clusters=self.views_by_cluster,
+            verdict=self.health.get,
+            vantage=key.vantage,
+        )
+
+    @property
+    def views_by_cluster(self) -> dict[ClusterId, ClusterView]:
+        return dict(self.views.items())
+
+
+class _NodesByName(dict[str, core.Node]):
+    """Nodes by name, following their table."""
+
+    def __init__(self, table: Table[ObjectKey, core.Node]) -> None:
+        super().__init__({key.name: node for key, node in table.items()})
+
+        def observe(key: ObjectKey, _old: core.Node | None, new: core.Node | None) -> None:
+            if new is None:
+                self.pop(key.name, None)
+            else:
+                self[key.name] = new
+
+        table.observe(observe)
+
+
+def _same(key: ObjectKey, _old: object, _new: object) -> Iterable[ServiceKey]:
+    return (ServiceKey(*key),)
+
+
+def _itself(key: K, _old: object, _new: object) -> Iterable[K]:
+    return (key,)
+
+
+def _either(by: Callable[[K, V], Iterable[G]]) -> Callable[[K, V | None, V | None], Iterable[G]]:
+    """What the old or the new row belongs to."""
+
+    def affected(key: K, old: V | None, new: V | None) -> Iterable[G]:
+        for row in (old, new):
+            if row is not None:
+                yield from by(key, row)
+
+    return affected
+
+
+def _slice_services(key: ObjectKey, found: core.EndpointSlice) -> Iterable[ServiceKey]:
+    name = found.metadata.labels.get(labels.SERVICE_NAME)
+    return (ServiceKey(key.namespace, name),) if name else ()
+
+
+def _slice_nodes(_key: ObjectKey, found: core.EndpointSlice) -> Iterable[str]:
+    return {endpoint.node_name for endpoint in found.endpoints or () if endpoint.node_name}
+
+
+def _heard_sources(_key: ObjectKey, row: border.HeardEndpoints | Refused) -> Iterable[SourceKey]:
+    return () if isinstance(row, Refused) else ((row.service, row.cluster),)
+
+
+def _named_services(policy: Policy | None) -> Iterable[ServiceKey]:
+    """Services a policy names: its targets, or the one of its own name."""
+    if policy is None or policy.selector is not None:
+        return ()
+    return {target.service for target in policy.targets} or (policy.key,)
+
+
+def _selecting(policy: Policy | None) -> Iterable[str]:
+    """The namespace whose services a policy selects."""
+    return () if policy is None or policy.selector is None else (policy.key.namespace,)

@@ -1,0 +1,116 @@
+"""What control reads: one table per kind and source, each filled by one reflector.
+
+The tables exist before any connection does, so that everything can be derived from them by name; `reflect`
+gives each its reflector and its place in the last-good store.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from isthmus.agent.lastgood import LastGood, seed
+from isthmus.api import core, hub, kinds, mcs
+from isthmus.api.meta import Kind, ObjectKey
+from isthmus.api.policy import GlobalTrafficPolicy
+from isthmus.flow import Table, Writer
+from isthmus.kube.client import Client
+from isthmus.kube.reflector import Reflector
+
+SEED_SECONDS = 2.0
+"""How long a source may take to answer before the last-good rows serve in its place."""
+
+
+Pairs = Iterator[tuple[Kind[Any], Table[ObjectKey, Any]]]
+
+
+class Member:
+    """Objects of this cluster."""
+
+    def __init__(self) -> None:
+        self.services: Table[ObjectKey, core.Service] = Table("member/services")
+        self.slices: Table[ObjectKey, core.EndpointSlice] = Table("member/endpointslices")
+        self.nodes: Table[ObjectKey, core.Node] = Table("member/nodes")
+        self.namespaces: Table[ObjectKey, core.Namespace] = Table("member/namespaces")
+        self.exports: Table[ObjectKey, mcs.ServiceExport] = Table("member/serviceexports")
+        self.imports: Table[ObjectKey, mcs.ServiceImport] = Table("member/serviceimports")
+        self.policies: Table[ObjectKey, GlobalTrafficPolicy] = Table("member/globaltrafficpolicies")
+
+    def pairs(self) -> Pairs:
+        yield kinds.SERVICE, self.services
+        yield kinds.ENDPOINT_SLICE, self.slices
+        yield kinds.NODE, self.nodes
+        yield kinds.NAMESPACE, self.namespaces
+        yield kinds.SERVICE_EXPORT, self.exports
+        yield kinds.SERVICE_IMPORT, self.imports
+        yield kinds.POLICY, self.policies
+
+
+class Hub:
+    """Objects of the hub."""
+
+    def __init__(self) -> None:
+        self.clusters: Table[ObjectKey, hub.Cluster] = Table("hub/clusters")
+        self.exported_services: Table[ObjectKey, hub.ExportedService] = Table("hub/exportedservices")
+        self.exported_endpoints: Table[ObjectKey, hub.ExportedEndpoints] = Table("hub/exportedendpoints")
+        self.policies: Table[ObjectKey, GlobalTrafficPolicy] = Table("hub/globaltrafficpolicies")
+
+    def pairs(self) -> Pairs:
+        yield kinds.CLUSTER, self.clusters
+        yield kinds.EXPORTED_SERVICE, self.exported_services
+        yield kinds.EXPORTED_ENDPOINTS, self.exported_endpoints
+        yield kinds.POLICY, self.policies
+
+    def nobody(self) -> None:
+        """There is no hub: each table is complete and empty."""
+        for _kind, table in self.pairs():
+            table.partition("no hub").replace({})
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One reflector, its table and writer; `heard` is set by its first success or failure."""
+
+    name: str
+    kind: Kind[Any]
+    table: Table[ObjectKey, Any]
+    writer: Writer[ObjectKey, Any]
+    reflector: Reflector[Any]
+    heard: asyncio.Event
+
+
+def sources(client: Client, pairs: Pairs, gate: asyncio.Semaphore) -> list[Source]:
+    """One reflector for each table, not yet running; `gate` bounds concurrent lists."""
+    found = []
+    for kind, table in pairs:
+        writer, heard = table.partition("reflector"), asyncio.Event()
+        reflector = Reflector(
+            client, kind, writer, gate=gate, on_state=lambda _state, heard=heard: heard.set()
+        )
+        found.append(Source(table.name, kind, table, writer, reflector, heard))
+    return found
+
+
+async def follow(source: Source, store: LastGood) -> None:
+    """Runs the reflector for ever, with the last-good rows in its place while it has nothing."""
+    async with asyncio.TaskGroup() as group:
+        group.create_task(source.reflector.run(), name=f"reflect-{source.name}")
+        group.create_task(_seed_if_late(source, store), name=f"seed-{source.name}")
+        group.create_task(store.follow(source.name, source.table), name=f"lastgood-{source.name}")
+
+
+async def _seed_if_late(source: Source, store: LastGood) -> None:
+    """Waits for the source's own rows; its first failure, or its silence, brings the last-good ones."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(SEED_SECONDS):
+            await source.heard.wait()
+    if not source.writer.synced:
+        await seed(store, source.name, source.kind, source.table, source.writer)
+
+
+def last_heard(found: list[Source]) -> float | None:
+    """When (monotonic clock) any of these reflectors last heard its server, None: never."""
+    return max((at for source in found if (at := source.reflector.last_event()) is not None), default=None)
