@@ -1,0 +1,111 @@
+"""The bootstrap configuration of a sidecar: who it is, and where its control plane listens.
+
+Everything else comes over ADS. A proxy waits for its first clusters and listeners however long that takes (it
+is not live while it knows nothing) and notices within seconds that its control plane has fallen silent.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from isthmus.errors import ConfigError
+from isthmus.model.names import Vantage
+from isthmus.xds.rows import DEFAULT_LISTEN, split_listen
+
+LISTEN_METADATA = "isthmus.dev/listen"
+ADS_CLUSTER = "isthmus"
+MAX_DOWNSTREAM_CONNECTIONS = 50_000
+_TYPES = "type.googleapis.com/envoy.extensions."
+
+
+def envoy_bootstrap(
+    node_id: str,
+    vantage: Vantage,
+    xds_address: str,
+    admin_address: str,
+    listen: str = DEFAULT_LISTEN,
+) -> dict[str, Any]:
+    """What `envoy -c` takes, as JSON or YAML.
+
+    Addresses are `host:port` (`[host]:port` for IPv6); only that of the control plane may be a name. Raises
+    ConfigError.
+    """
+    if split_listen(listen) is None:
+        raise ConfigError(
+            f"listen address {listen!r} is not an IP address with a port, e.g. {DEFAULT_LISTEN}"
+        )
+    if split_listen(admin_address) is None:
+        raise ConfigError(f"admin address {admin_address!r} is not an IP address with a port")
+    ads: dict[str, Any] = {"ads": {}, "resource_api_version": "V3", "initial_fetch_timeout": "0s"}
+    return {
+        "node": {
+            "id": node_id,
+            "cluster": vantage.cluster,
+            "locality": {"region": vantage.region, "zone": vantage.zone, "sub_zone": vantage.cluster},
+            "metadata": {LISTEN_METADATA: listen},
+        },
+        "admin": {"address": _socket_address(admin_address)},
+        "dynamic_resources": {
+            "ads_config": {
+                "api_type": "GRPC",
+                "transport_api_version": "V3",
+                "set_node_on_first_message_only": True,
+                "grpc_services": [
+                    {
+                        "envoy_grpc": {
+                            "cluster_name": ADS_CLUSTER,
+                            "retry_policy": {
+                                "retry_back_off": {"base_interval": "0.1s", "max_interval": "2s"},
+                            },
+                        }
+                    }
+                ],
+            },
+            "cds_config": ads,
+            "lds_config": ads,
+        },
+        "static_resources": {"clusters": [_control_plane(xds_address)]},
+        "overload_manager": {
+            "resource_monitors": [
+                {
+                    "name": "envoy.resource_monitors.global_downstream_max_connections",
+                    "typed_config": {
+                        "@type": _TYPES
+                        + "resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig",
+                        "max_active_downstream_connections": MAX_DOWNSTREAM_CONNECTIONS,
+                    },
+                }
+            ]
+        },
+    }
+
+
+def _control_plane(address: str) -> dict[str, Any]:
+    is_name = split_listen(address) is None
+    return {
+        "name": ADS_CLUSTER,
+        "type": "STRICT_DNS" if is_name else "STATIC",
+        "connect_timeout": "1s",
+        "load_assignment": {
+            "cluster_name": ADS_CLUSTER,
+            "endpoints": [{"lb_endpoints": [{"endpoint": {"address": _socket_address(address)}}]}],
+        },
+        "upstream_connection_options": {
+            "tcp_keepalive": {"keepalive_probes": 3, "keepalive_time": 10, "keepalive_interval": 3}
+        },
+        "typed_extension_protocol_options": {
+            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+                "@type": _TYPES + "upstreams.http.v3.HttpProtocolOptions",
+                "explicit_http_config": {
+                    "http2_protocol_options": {"connection_keepalive": {"interval": "5s", "timeout": "2s"}}
+                },
+            }
+        },
+    }
+
+
+def _socket_address(text: str) -> dict[str, Any]:
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdigit() or not 0 < int(port) < 65536:
+        raise ConfigError(f"{text!r} is not host:port")
+    return {"socket_address": {"address": host.strip("[]"), "port_value": int(port)}}

@@ -1,0 +1,8 @@
+"""Rendering for stock Envoy: model values in, serialised v3 resources out. Pure and deterministic."""
+
+from isthmus.xds.envoy.clusters import cluster
+from isthmus.xds.envoy.endpoints import load_assignment
+from isthmus.xds.envoy.listeners import listener
+from isthmus.xds.envoy.routes import route_configuration, virtual_host
+
+__all__ = ["cluster", "listener", "load_assignment", "route_configuration", "virtual_host"]
