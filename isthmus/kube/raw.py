@@ -1,0 +1,58 @@
+"""Objects as plain dicts, for those who compare and apply them.
+
+Invariant: `metadata.managedFields` is never kept (it is often half of an object), and `apiVersion` and `kind`
+are always there, although a list leaves them out of its items.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+
+from isthmus.api.meta import Kind, ObjectMeta, Struct
+
+RawObject = dict[str, Any]
+"""A Kubernetes object as it stands on the wire."""
+
+
+class Head(Struct, frozen=True):
+    """The part of any object that says which one it is."""
+
+    metadata: ObjectMeta = ObjectMeta()
+
+
+head_of = msgspec.json.Decoder(Head).decode
+
+_OBJECT = msgspec.json.Decoder(dict[str, Any])
+
+
+def raw(kind: Kind[Any], keep: Callable[[RawObject], RawObject] | None = None) -> Kind[RawObject]:
+    """The same kind with objects as dicts; `keep` reduces an object to what its reader needs."""
+    made: Kind[RawObject] = Kind(
+        kind.group, kind.version, kind.kind, kind.plural, kind.namespaced, dict[str, Any]
+    )
+    api_version, name = kind.api_version, kind.kind
+
+    def decode(data: Any) -> RawObject:
+        found = _OBJECT.decode(data)
+        metadata = found.get("metadata")
+        if not isinstance(metadata, dict):
+            raise msgspec.ValidationError("Expected `object` - at `$.metadata`")
+        metadata.pop("managedFields", None)
+        found.setdefault("apiVersion", api_version)
+        found.setdefault("kind", name)
+        return keep(found) if keep is not None else found
+
+    made.decode = decode
+    return made
+
+
+def status_only(found: RawObject) -> RawObject:
+    """For `raw`: an object's identity and status, without the spec that others wrote."""
+    metadata: Mapping[str, Any] = found["metadata"]
+    kept: RawObject = {part: found[part] for part in ("apiVersion", "kind", "status") if part in found}
+    names = ("name", "namespace", "uid", "generation", "labels", "deletionTimestamp")
+    kept["metadata"] = {part: metadata[part] for part in names if part in metadata}
+    return kept
