@@ -1,0 +1,114 @@
+"""From a query to its reply: bytes in, bytes out (RFC 1034 section 4.3.2 for a zone that we alone serve).
+
+Invariant: `answer` is pure but for the zone it reads; it raises for no input, and everything that is not a
+query gets None. A reply carries OPT when, and only when, the query did.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from isthmus.dns import wire
+from isthmus.dns.node import EMPTY, NOTHING, Node, Records
+from isthmus.dns.question import Malformed, Question, parse
+from isthmus.dns.zone import NEGATIVE_TTL, Zone
+
+Transport = Literal["udp", "tcp"]
+
+_ANY = Records((wire.rr(wire.HINFO, NEGATIVE_TTL, wire.text_data("RFC8482") + wire.text_data("")),))
+
+
+class Responder:
+    """Answers from one zone. `udp_size` is the largest UDP payload we send and say we take (RFC 9715)."""
+
+    def __init__(self, zone: Zone, *, udp_size: int = 1232) -> None:
+        self._zone = zone
+        self._udp_size = max(udp_size, wire.MIN_UDP_SIZE)
+        self._plain_opt = wire.opt(self._udp_size)
+
+    def answer(self, query: bytes, client: str, now: float, transport: Transport) -> bytes | None:
+        """The reply to one message, None where there is none.
+
+        `client` is the caller's address as text and `now` wall-clock time in seconds: together they choose
+        the draw.
+        """
+        asked = parse(query)
+        if asked is None:
+            return None
+        if isinstance(asked, Malformed):
+            flags = wire.QR | asked.flags | asked.rcode
+            return wire.message(asked.ident, flags, asked.question, (), b"", (), b"", wire.MAX_MESSAGE)
+        edns = asked.edns
+        if edns is not None and edns.version > 0:
+            return self._error(asked, transport, wire.NOERROR, extended=wire.BADVERS >> 4)
+        if asked.qclass != wire.IN:
+            return self._error(asked, transport, wire.REFUSED)
+        if asked.qtype in (wire.AXFR, wire.IXFR):
+            return self._error(asked, transport, wire.REFUSED, wire.ede(wire.EDE_PROHIBITED))
+        zone = self._zone
+        node = zone.find(asked.folded)
+        if node is None and not zone.encloses(asked.folded):
+            return self._error(asked, transport, wire.REFUSED, wire.ede(wire.EDE_NOT_AUTHORITATIVE))
+        if not zone.synced:
+            return self._error(asked, transport, wire.SERVFAIL, wire.ede(wire.EDE_NOT_READY, "not synced"))
+        if node is None:
+            return self._negative(asked, transport, wire.NXDOMAIN)
+        return self._positive(asked, node, client, now, transport)
+
+    def _positive(self, asked: Question, node: Node, client: str, now: float, transport: Transport) -> bytes:
+        if asked.qtype == wire.ANY:
+            records = NOTHING if node is EMPTY else _ANY
+        else:
+            records = node.records(asked.qtype, client, now)
+        if not records.answers:
+            return self._negative(asked, transport, wire.NOERROR)
+        return wire.message(
+            asked.ident,
+            wire.QR | wire.AA | asked.flags,
+            asked.question,
+            records.answers,
+            b"",
+            records.additional,
+            self._opt(asked),
+            self._limit(asked, transport),
+            cut=transport == "tcp",
+        )
+
+    def _negative(self, asked: Question, transport: Transport, rcode: int) -> bytes:
+        """NXDOMAIN or NODATA, with the SOA record that lets them be cached (RFC 2308)."""
+        zone = self._zone
+        owner = wire.pointer(wire.HEADER_SIZE + len(asked.folded) - len(zone.wire))
+        return wire.message(
+            asked.ident,
+            wire.QR | wire.AA | asked.flags | rcode,
+            asked.question,
+            (),
+            wire.soa(owner, zone.serial, NEGATIVE_TTL, NEGATIVE_TTL),
+            (),
+            self._opt(asked),
+            self._limit(asked, transport),
+        )
+
+    def _error(
+        self, asked: Question, transport: Transport, rcode: int, options: bytes = b"", *, extended: int = 0
+    ) -> bytes:
+        opt = self._opt(asked, options, extended)
+        flags = wire.QR | asked.flags | rcode
+        return wire.message(
+            asked.ident, flags, asked.question, (), b"", (), opt, self._limit(asked, transport)
+        )
+
+    def _opt(self, asked: Question, options: bytes = b"", extended: int = 0) -> bytes:
+        edns = asked.edns
+        if edns is None:
+            return b""
+        if not (edns.do or options or extended):
+            return self._plain_opt
+        return wire.opt(self._udp_size, extended=extended, do=edns.do, options=options)
+
+    def _limit(self, asked: Question, transport: Transport) -> int:
+        if transport == "tcp":
+            return wire.MAX_MESSAGE
+        if asked.edns is None:
+            return wire.MIN_UDP_SIZE
+        return min(max(asked.edns.size, wire.MIN_UDP_SIZE), self._udp_size)

@@ -1,0 +1,175 @@
+"""What stands at a name: for a record type and a caller, the records.
+
+Invariant: records that answer begin with a pointer to the question's name; courtesy records carry the whole
+name of their owner. A and AAAA of one caller in one window of time speak of the same members.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple, Protocol
+
+from isthmus.dns import draw, wire
+from isthmus.dns.row import DrawRow, Member
+
+_WAVERING_TTL: Final = 1
+"""Seconds, while one more probe result can change who is drawn."""
+
+
+class Records(NamedTuple):
+    answers: Sequence[bytes]
+    additional: Sequence[bytes] = ()
+
+
+NOTHING: Final = Records(())
+
+
+class Node(Protocol):
+    """A name that exists; a type without records is NODATA."""
+
+    def records(self, qtype: int, client: str, now: float) -> Records:
+        """The records of that type for a caller; `now` is wall-clock time in seconds."""
+        ...
+
+
+class Fixed:
+    """The same records for everybody."""
+
+    __slots__ = ("_records",)
+
+    def __init__(self, records: dict[int, Records]) -> None:
+        self._records = records
+
+    def records(self, qtype: int, client: str, now: float) -> Records:
+        return self._records.get(qtype, NOTHING)
+
+
+EMPTY: Final = Fixed({})
+"""A name without records of its own that has names below it (RFC 8020)."""
+
+
+class Pool:
+    """The members of one plan, to be drawn from."""
+
+    __slots__ = ("_shares", "_version", "_window", "members", "ports", "ttl")
+
+    def __init__(self, row: DrawRow, ttl: int) -> None:
+        self._shares = draw.shares(row.groups)
+        self._version = row.version
+        self._window = max(1, ttl)
+        self.ttl = min(ttl, _WAVERING_TTL) if row.wavering else ttl
+        self.members = row.members
+        self.ports = row.ports
+
+    def pick(self, client: str, now: float) -> list[int]:
+        """Positions in `members` of this caller's draw; a draw holds for one TTL."""
+        return draw.pick(self._shares, draw.seed(self._version, client, int(now // self._window)))
+
+
+class Drawn:
+    """The name of a service whose addresses are those of endpoints."""
+
+    __slots__ = ("_members", "_pool", "_srv")
+
+    def __init__(self, pool: Pool, members: Sequence[Member]) -> None:
+        self._pool = pool
+        self._members = members
+        self._srv: Node = EMPTY
+
+    def with_srv(self, node: Node) -> Drawn:
+        """Lets `node` answer SRV at this name."""
+        self._srv = node
+        return self
+
+    def records(self, qtype: int, client: str, now: float) -> Records:
+        if qtype == wire.SRV:
+            return self._srv.records(qtype, client, now)
+        return Records(self.addresses(qtype, client, now))
+
+    def addresses(self, qtype: int, client: str, now: float, owner: bytes = wire.QNAME) -> Sequence[bytes]:
+        """A or AAAA records of the drawn members, an address that two members share only once.
+
+        Where no drawn member has an address of that family, the next member that has one stands in: a service
+        whose clusters differ in families must not look empty to a caller who knows only one of them.
+        """
+        if qtype not in (wire.A, wire.AAAA):
+            return ()
+        pool = self._pool
+        picked = [pool.members[at] for at in pool.pick(client, now)]
+        if not picked:
+            return ()
+        found = self._of_family(qtype, picked, owner)
+        if not found:
+            turn = pool.members.index(picked[0])
+            for member in (*pool.members[turn:], *pool.members[:turn]):
+                if found := self._of_family(qtype, (member,), owner):
+                    break
+        return found
+
+    def _of_family(self, qtype: int, picked: Sequence[int], owner: bytes) -> Sequence[bytes]:
+        members = self._members
+        if qtype == wire.A:
+            head = wire.rr_head(wire.A, self._pool.ttl, 4, owner)
+            found = [head + address for at in picked for address in members[at].v4]
+        else:
+            head = wire.rr_head(wire.AAAA, self._pool.ttl, 16, owner)
+            found = [head + address for at in picked for address in members[at].v6]
+        return found if len(found) < 2 else tuple(dict.fromkeys(found))
+
+
+class NamedTargets:
+    """SRV records that lead to the service's own name, whose addresses are drawn."""
+
+    __slots__ = ("_name", "_records", "_service")
+
+    def __init__(self, records: Sequence[bytes], service: Drawn, name: bytes) -> None:
+        self._records = records
+        self._service = service
+        self._name = name
+
+    def records(self, qtype: int, client: str, now: float) -> Records:
+        if qtype != wire.SRV or not self._records:
+            return NOTHING
+        extra = [
+            record
+            for family in (wire.A, wire.AAAA)
+            for record in self._service.addresses(family, client, now, self._name)
+        ]
+        return Records(self._records, extra)
+
+
+class DrawnTargets:
+    """SRV records that lead to the names of drawn pods, for one port or for several."""
+
+    __slots__ = ("_members", "_names", "_pools")
+
+    def __init__(self, pools: Sequence[Pool], members: Sequence[Member], names: Sequence[bytes]) -> None:
+        self._pools = pools
+        self._members = members
+        self._names = names
+
+    def records(self, qtype: int, client: str, now: float) -> Records:
+        """One record per drawn pod and port number; the weights are equal, for the draw holds the shares."""
+        if qtype != wire.SRV:
+            return NOTHING
+        found: dict[tuple[bytes, int], bytes] = {}
+        extra: dict[bytes, None] = {}
+        for pool in self._pools:
+            picked = pool.pick(client, now) if pool.ports else ()
+            for at in picked:
+                target, port = self._names[pool.members[at]], pool.ports[at]
+                if not target or (target, port) in found:
+                    continue
+                weight = max(1, 100 // len(picked))
+                found[target, port] = wire.rr(wire.SRV, pool.ttl, wire.srv_data(weight, port, target))
+                for record in address_records(self._members[pool.members[at]], pool.ttl, target):
+                    extra[record] = None
+        return Records(tuple(found.values()), tuple(extra))
+
+
+def address_records(member: Member, ttl: int, owner: bytes) -> Sequence[bytes]:
+    """All A, then all AAAA records of one member."""
+    return [
+        *(wire.rr(wire.A, ttl, address, owner) for address in member.v4),
+        *(wire.rr(wire.AAAA, ttl, address, owner) for address in member.v6),
+    ]

@@ -1,0 +1,85 @@
+"""Rows: all that a worker needs to answer for one service at one vantage, as control sends it (msgpack).
+
+Invariant: a row holds nothing that its answers do not depend on, so an unchanged answer is an unchanged row
+and travels nowhere. Positional encoding: both ends are of one release, and a worker restarts with control.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from isthmus.errors import WireError
+from isthmus.model.names import ServiceKey, Vantage
+
+
+class Member(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """An endpoint that answers may name: its host label, its cluster id, its packed addresses."""
+
+    host: str
+    cluster: str
+    v4: tuple[bytes, ...]
+    v6: tuple[bytes, ...]
+
+
+class DrawRow(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """The shares of one plan. `members` index `Row.members`, group after group.
+
+    `groups` are (basis points, number of members); `ports` stands beside `members` and is empty in the plan
+    of the service as a whole; `version` changes when, and only when, who is drawn with which share changes.
+    """
+
+    groups: tuple[tuple[int, int], ...]
+    members: tuple[int, ...]
+    ports: tuple[int, ...]
+    version: bytes
+    wavering: bool
+
+
+class PortRow(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """A service port: drawn where the service is headless, else `targets` as (port, weight) at its name."""
+
+    name: str
+    protocol: str
+    targets: tuple[tuple[int, int], ...] = ()
+    draw: DrawRow | None = None
+
+
+class Row(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """One service. With `draw` its addresses are drawn from the members, else they are `v4` and `v6`.
+
+    `exists` False: the name and all below it are NXDOMAIN (Kubernetes has no ready endpoint anywhere).
+    `ports` has only those that exist in the same sense. `ttl` is in seconds.
+    """
+
+    namespace: str
+    name: str
+    ttl: int
+    exists: bool = True
+    headless: bool = False
+    v4: tuple[bytes, ...] = ()
+    v6: tuple[bytes, ...] = ()
+    members: tuple[Member, ...] = ()
+    draw: DrawRow | None = None
+    ports: tuple[PortRow, ...] = ()
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(Row).decode
+
+
+def encode(row: Row) -> bytes:
+    """The row as bytes; equal rows are equal bytes."""
+    return _encode(row)
+
+
+def decode(raw: bytes) -> Row:
+    """The row in `raw`. Raises WireError when it is not one."""
+    try:
+        return _decode(raw)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise WireError(f"not a DNS row: {error}") from error
+
+
+def row_key(vantage: Vantage, service: ServiceKey) -> str:
+    """The key of a row in the table `dns`: `vantage|namespace/name`."""
+    return f"{vantage}|{service}"

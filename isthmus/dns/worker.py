@@ -1,0 +1,99 @@
+"""The DNS worker: a process that follows the table `dns` of its control process and answers from it.
+
+Invariant: it answers nothing about a name before it has seen every row once, and goes on answering from the
+rows it has when control is gone. A row that cannot be read leaves the service as it was.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, cast
+
+import structlog
+
+from isthmus.dns import row
+from isthmus.dns.answer import Responder
+from isthmus.dns.server import Listen, TcpLimits, serving
+from isthmus.dns.zone import Zone
+from isthmus.errors import WireError
+from isthmus.flow.replica import Replica
+from isthmus.flow.table import Table
+from isthmus.model.names import Vantage
+
+log = structlog.get_logger()
+
+TABLE: Final = "dns"
+_ROWS_PER_TURN: Final = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What a worker has to know. `name` is its own, unlike any other worker's of this agent.
+
+    `vantage` is where its callers stand: only rows of that vantage are answered from. `addresses` are those
+    under which callers reach it (the address records of the zone's name server), as literal texts.
+    """
+
+    name: str
+    vantage: Vantage
+    listen: tuple[Listen, ...]
+    zone: str = "clusterset.local"
+    addresses: tuple[str, ...] = ()
+    udp_size: int = 1232
+    tcp: TcpLimits = field(default_factory=TcpLimits)
+
+
+async def run(options: Options, link: Path) -> None:
+    """Serve until cancelled, with the rows that come over the Unix socket `link`.
+
+    Raises ConfigError for a zone that is no name, PlatformError where an address cannot be listened on.
+    """
+    rows: Table[str, bytes] = Table(TABLE)
+    replica = Replica(link, {TABLE: rows}, {}, name=options.name)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(replica.run(), name="dns-replica")
+        group.create_task(serve(options, rows), name="dns-serve")
+
+
+async def serve(
+    options: Options,
+    rows: Table[str, bytes],
+    *,
+    clock: Callable[[], float] = time.time,
+    listening: Callable[[tuple[Listen, ...]], None] = lambda _: None,
+) -> None:
+    """Serve the rows of a table until cancelled; `listening` is told the addresses once they are served."""
+    zone = Zone(options.zone, addresses=options.addresses, clock=clock)
+    responder = Responder(zone, udp_size=options.udp_size)
+    async with serving(responder, options.listen, options.tcp, clock) as bound:
+        log.info("dns listening", zone=options.zone, listen=[f"{host} {port}" for host, port in bound])
+        listening(bound)
+        await _follow(zone, rows, f"{options.vantage}|")
+
+
+async def _follow(zone: Zone, rows: Table[str, bytes], prefix: str) -> None:
+    async with aclosing(cast("AsyncGenerator[frozenset[str], None]", rows.changes())) as changes:
+        async for keys in changes:
+            for done, key in enumerate(keys, 1):
+                if key.startswith(prefix):
+                    _apply(zone, key, rows.get(key))
+                if done % _ROWS_PER_TURN == 0:
+                    await asyncio.sleep(0)
+            if not zone.synced:
+                zone.synced = True
+                log.info("dns synced", services=len(keys), names=len(zone))
+
+
+def _apply(zone: Zone, key: str, raw: bytes | None) -> None:
+    if raw is None:
+        zone.drop(key)
+        return
+    try:
+        zone.put(key, row.decode(raw))
+    except WireError as error:
+        log.error("dns row refused", key=key, reason=str(error))

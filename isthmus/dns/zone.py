@@ -1,0 +1,247 @@
+"""The zone as a table of names, kept up to date row by row.
+
+Invariant: every name above one that exists exists too, with no records where nothing stands there (an empty
+non-terminal, RFC 8020); a name is in the table under its folded wire form. No name `<clusterid>.<service>`
+ever has a record (multi-cluster DNS 1.0.0); a cluster id is one label or two.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from isthmus.dns import wire
+from isthmus.dns.node import (
+    EMPTY,
+    Drawn,
+    DrawnTargets,
+    Fixed,
+    NamedTargets,
+    Node,
+    Pool,
+    Records,
+    address_records,
+)
+from isthmus.dns.row import Member, PortRow, Row
+from isthmus.errors import ConfigError
+
+SCHEMA_VERSION: Final = "1.0.0"
+SCHEMA_TTL: Final = 28_800
+NEGATIVE_TTL: Final = 5
+_LONGEST_CLUSTER_ID: Final = 2
+
+
+class Zone:
+    """All names under `origin`, e.g. `clusterset.local`.
+
+    `addresses` are where this server can be reached (the address records of the zone's name server); `clock`
+    is wall-clock time, from which the SOA serial is made. Raises ConfigError for an origin that is no name.
+    """
+
+    def __init__(self, origin: str, *, addresses: Sequence[str] = (), clock: Callable[[], float]) -> None:
+        found = wire.name(origin)
+        if found is None or found == b"\x00":
+            raise ConfigError(f"DNS zone {origin!r} is not a domain name")
+        self.wire = found
+        self.serial = int(clock())
+        self.synced = False
+        """False until all rows were seen once; until then nothing can be said about any name."""
+        self._clock = clock
+        self._names: dict[bytes, Node] = {}
+        self._held: dict[str, tuple[tuple[bytes, ...], bytes]] = {}
+        self._namespaces: dict[bytes, int] = {}
+        self._put_own(addresses)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def find(self, folded: bytes) -> Node | None:
+        """What stands at a name, None where the name does not exist."""
+        return self._names.get(folded)
+
+    def encloses(self, folded: bytes) -> bool:
+        """Whether a well-formed name is the origin or below it, label by label."""
+        start = len(folded) - len(self.wire)
+        if start < 0 or not folded.endswith(self.wire):
+            return False
+        at = 0
+        while at < start:
+            at += 1 + folded[at]
+        return at == start
+
+    def put(self, key: str, row: Row) -> None:
+        """Sets the names of one service to what its row says."""
+        namespace, names = self._compile(row)
+        before = self._held.get(key)
+        if before is not None and before[1] != namespace:
+            self.drop(key)
+            before = None
+        for gone in () if before is None else before[0]:
+            if gone not in names:
+                del self._names[gone]
+        self._names.update(names)
+        if before is None and namespace:
+            self._namespaces[namespace] = self._namespaces.get(namespace, 0) + 1
+            self._names[namespace] = EMPTY
+            self._names[b"\x03svc" + self.wire] = EMPTY
+        self._held[key] = (tuple(names), namespace)
+        self._touch()
+
+    def drop(self, key: str) -> None:
+        """Removes the names of one service, and its namespace's with the last service in it."""
+        held = self._held.pop(key, None)
+        if held is None:
+            return
+        names, namespace = held
+        for gone in names:
+            del self._names[gone]
+        if namespace:
+            self._namespaces[namespace] -= 1
+            if not self._namespaces[namespace]:
+                del self._namespaces[namespace], self._names[namespace]
+            if not self._namespaces:
+                del self._names[b"\x03svc" + self.wire]
+        self._touch()
+
+    def _touch(self) -> None:
+        self.serial = max(self.serial + 1, int(self._clock()))
+
+    def _put_own(self, addresses: Sequence[str]) -> None:
+        server = b"\x02ns\x03dns" + self.wire
+        packed = [ipaddress.ip_address(text).packed for text in addresses]
+        own = Member(
+            "ns", "", tuple(a for a in packed if len(a) == 4), tuple(a for a in packed if len(a) == 16)
+        )
+        to_server = wire.rr(wire.NS, NEGATIVE_TTL, b"\x02ns\x03dns" + wire.QNAME)
+        self._names[self.wire] = _Apex(
+            self, Records((to_server,), address_records(own, NEGATIVE_TTL, server))
+        )
+        self._names[b"\x03dns" + self.wire] = EMPTY
+        self._names[server] = _member_node(own, NEGATIVE_TTL)
+        version = wire.rr(wire.TXT, SCHEMA_TTL, wire.text_data(SCHEMA_VERSION))
+        self._names[b"\x0bdns-version" + self.wire] = Fixed({wire.TXT: Records((version,))})
+
+    def _compile(self, row: Row) -> tuple[bytes, dict[bytes, Node]]:
+        """The wire name of the row's namespace ("" where it is not legal) and all names of the service."""
+        namespace, service = wire.label(row.namespace), wire.label(row.name)
+        if namespace is None or service is None:
+            return b"", {}
+        above = namespace + b"\x03svc" + self.wire
+        name = service + above
+        names: dict[bytes, Node] = {}
+        if row.exists and len(name) <= wire.MAX_NAME:
+            _put_service(names, name, row)
+        return above, names
+
+
+class _Apex:
+    """The origin itself: the SOA record, whose serial moves, and the name server."""
+
+    __slots__ = ("_ns", "_zone")
+
+    def __init__(self, zone: Zone, ns: Records) -> None:
+        self._zone = zone
+        self._ns = ns
+
+    def records(self, qtype: int, client: str, now: float) -> Records:
+        if qtype == wire.SOA:
+            return Records((wire.soa(wire.QNAME, self._zone.serial, NEGATIVE_TTL, NEGATIVE_TTL),))
+        return self._ns if qtype == wire.NS else Records(())
+
+
+def _put_service(names: dict[bytes, Node], name: bytes, row: Row) -> None:
+    if row.draw is None:
+        _put_fixed(names, name, row)
+        return
+    service = Drawn(Pool(row.draw, row.ttl), row.members)
+    if not row.headless:
+        every = NamedTargets(_srv_records(_union(row.ports), row.ttl, name), service, name)
+        names[name] = service.with_srv(every)
+        for port in row.ports:
+            records = _srv_records(port.targets, row.ttl, name)
+            _put_port(names, name, port, NamedTargets(records, service, name))
+        return
+    pods = _put_pods(names, name, row)
+    pools = [Pool(port.draw, row.ttl) for port in row.ports if port.draw is not None]
+    names[name] = service.with_srv(DrawnTargets(pools, row.members, pods))
+    for port in row.ports:
+        if port.draw is not None:
+            pool = Pool(port.draw, row.ttl)
+            _put_port(names, name, port, DrawnTargets((pool,), row.members, pods))
+
+
+def _put_fixed(names: dict[bytes, Node], name: bytes, row: Row) -> None:
+    """A service that answers with its clusterset IPs."""
+    own = Member("", "", row.v4, row.v6)
+    srv = Records(_srv_records(_union(row.ports), row.ttl, name), address_records(own, row.ttl, name))
+    names[name] = _member_node(own, row.ttl, srv)
+    for port in row.ports:
+        records = _srv_records(port.targets, row.ttl, name)
+        _put_port(names, name, port, Fixed({wire.SRV: Records(records, srv.additional)}))
+
+
+def _union(ports: Sequence[PortRow]) -> tuple[tuple[int, int], ...]:
+    """The targets of all ports, each port number once (TCP/53 and UDP/53 are one SRV record)."""
+    found: dict[int, int] = {}
+    for port in ports:
+        for number, weight in port.targets:
+            found[number] = max(weight, found.get(number, 0))
+    return tuple(found.items())
+
+
+def _srv_records(targets: Sequence[tuple[int, int]], ttl: int, name: bytes) -> tuple[bytes, ...]:
+    return tuple(wire.rr(wire.SRV, ttl, wire.srv_data(weight, port, name)) for port, weight in targets)
+
+
+def _put_port(names: dict[bytes, Node], name: bytes, port: PortRow, node: Node) -> None:
+    """`_port._protocol.<service>`; a port without a name has none (and is found at the service's name)."""
+    above = wire.label(f"_{port.protocol}")
+    own = wire.label(f"_{port.name}") if port.name else None
+    if above is None or own is None or len(own) + len(above) + len(name) > wire.MAX_NAME:
+        return
+    names.setdefault(above + name, EMPTY)
+    names[own + above + name] = node
+
+
+def _put_pods(names: dict[bytes, Node], name: bytes, row: Row) -> list[bytes]:
+    """`<hostname>.<clusterid>.<service>` for every member; the names in the order of the members.
+
+    Several members of one cluster under one hostname are one name with all their addresses. A name that would
+    not be legal is left out ("").
+    """
+    pods: list[bytes] = []
+    together: dict[bytes, Member] = {}
+    for member in row.members:
+        pod = b""
+        parts = [wire.label(member.host), *(wire.label(part) for part in member.cluster.split("."))]
+        legal = [part for part in parts if part is not None]
+        if len(legal) == len(parts) <= 1 + _LONGEST_CLUSTER_ID:
+            pod = b"".join(legal) + name
+        pods.append(pod if len(pod) <= wire.MAX_NAME else b"")
+        if not pods[-1]:
+            continue
+        same = together.get(pod)
+        if same is not None:
+            member = Member(same.host, same.cluster, same.v4 + member.v4, same.v6 + member.v6)
+        together[pod] = member
+        for cut in range(1, len(legal)):
+            names.setdefault(b"".join(legal[cut:]) + name, EMPTY)
+    for pod, member in together.items():
+        names[pod] = _member_node(member, row.ttl)
+    return pods
+
+
+def _member_node(member: Member, ttl: int, srv: Records | None = None) -> Fixed:
+    records: dict[int, Records] = {}
+    if member.v4:
+        records[wire.A] = Records(
+            tuple(dict.fromkeys(wire.rr(wire.A, ttl, address) for address in member.v4))
+        )
+    if member.v6:
+        records[wire.AAAA] = Records(
+            tuple(dict.fromkeys(wire.rr(wire.AAAA, ttl, address) for address in member.v6))
+        )
+    if srv is not None and srv.answers:
+        records[wire.SRV] = srv
+    return Fixed(records)
