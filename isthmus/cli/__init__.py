@@ -1,0 +1,1 @@
+"""The `isthmus` command: one module per verb, imported when it is used."""

@@ -1,0 +1,49 @@
+"""`isthmus demo`: a clusterset on this machine, and accidents that its callers do not notice."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+EXAMPLES = "Example: isthmus demo --clusters 3 --rate 200 --keep"
+
+
+def command(
+    manifests: Annotated[
+        Path | None, typer.Option(help="Kubernetes manifests, a file or folder; default: the demo shop.")
+    ] = None,
+    export_all: Annotated[bool, typer.Option(help="Export every Service, not only annotated ones.")] = False,
+    clusters: Annotated[int, typer.Option(help="How many member clusters.", min=2, max=9)] = 3,
+    rate: Annotated[int, typer.Option(help="Requests per second through Envoy, in all.", min=1)] = 200,
+    duration: Annotated[
+        float | None, typer.Option(help="Seconds that each accident lasts; default: as long as it needs.")
+    ] = None,
+    policy: Annotated[
+        Path | None, typer.Option(help="GlobalTrafficPolicies to use instead of the demo's own.")
+    ] = None,
+    keep: Annotated[bool, typer.Option(help="Stay up after the accidents and print what to try.")] = False,
+    json: Annotated[bool, typer.Option(help="Print one JSON report as last line.")] = False,
+    envoy: Annotated[
+        Path | None, typer.Option(help="The Envoy binary; default: $ISTHMUS_ENVOY, PATH.")
+    ] = None,
+    lenient: Annotated[bool, typer.Option(help="Go on without manifests that cannot be used.")] = False,
+) -> None:
+    """Run several clusters on this machine, kill one under load, and report what callers noticed."""
+    from isthmus.demo.options import DemoOptions
+    from isthmus.demo.run import run_demo
+
+    options = DemoOptions(
+        manifests=manifests,
+        export_all=export_all,
+        clusters=clusters,
+        rate=rate,
+        duration=duration,
+        policy=policy,
+        keep=keep,
+        json=json,
+        envoy=envoy,
+        lenient=lenient,
+    )
+    raise typer.Exit(run_demo(options))

@@ -1,0 +1,71 @@
+"""The command's entry: verbs, exit codes and how failures are told.
+
+Exit codes: 0 done, 1 the check failed, 2 wrong use, 3 cannot reach or cannot do something here, 70 a bug (one
+line, and a report in a file).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import traceback
+from typing import NoReturn
+
+import typer
+
+from isthmus import __version__
+from isthmus.cli import crds, demo, run
+from isthmus.errors import ConfigError, IsthmusError
+
+EXIT_WRONG_USE = 2
+EXIT_CANNOT = 3
+EXIT_INTERRUPTED = 130
+EXIT_BUG = 70
+
+app = typer.Typer(
+    name="isthmus",
+    help="Schedules service traffic across Kubernetes clusters.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(run.app, name="run")
+app.command(name="demo", no_args_is_help=False, epilog=demo.EXAMPLES)(demo.command)
+app.command(name="crds", epilog=crds.EXAMPLES)(crds.command)
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    typer.echo(f"isthmus {__version__}")
+
+
+def main() -> NoReturn:
+    """Runs the command line and ends the process with its exit code."""
+    try:
+        app(standalone_mode=True)
+    except ConfigError as error:
+        _fail(str(error), EXIT_WRONG_USE)
+    except IsthmusError as error:
+        _fail(str(error), EXIT_CANNOT)
+    except (KeyboardInterrupt, BrokenPipeError):
+        # Nothing more can or need be said; stdout may be gone.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        sys.exit(EXIT_INTERRUPTED)
+    except Exception as error:  # noqa: BLE001 (the last resort of a program)
+        _fail(f"{type(error).__name__}: {error} (a bug; please report it with {_report()})", EXIT_BUG)
+    sys.exit(0)
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    sys.stderr.write(f"isthmus: {message}\n")
+    sys.exit(code)
+
+
+def _report() -> str:
+    """Saves what a developer needs to see and returns the file's path."""
+    with tempfile.NamedTemporaryFile("w", prefix="isthmus-bug-", suffix=".txt", delete=False) as file:
+        file.write(f"isthmus {__version__}, Python {sys.version}\n{' '.join(sys.argv)}\n\n")
+        traceback.print_exc(file=file)
+    return file.name
