@@ -18,7 +18,7 @@ from isthmus.api.meta import Kind, ObjectKey
 from isthmus.api.policy import GlobalTrafficPolicy
 from isthmus.flow import Table, Writer
 from isthmus.kube.client import Client
-from isthmus.kube.reflector import Reflector
+from isthmus.kube.reflector import Reflector, State
 
 SEED_SECONDS = 2.0
 """How long a source may take to answer before the last-good rows serve in its place."""

@@ -15,11 +15,9 @@ def command(
         Path | None, typer.Option(help="Kubernetes manifests, a file or folder; default: the demo shop.")
     ] = None,
     export_all: Annotated[bool, typer.Option(help="Export every Service, not only annotated ones.")] = False,
-    clusters: Annotated[int, typer.Option(help="How many member clusters.", min=2, max=9)] = 3,
-    rate: Annotated[int, typer.Option(help="Requests per second through Envoy, in all.", min=1)] = 200,
-    duration: Annotated[
-        float | None, typer.Option(help="Seconds that each accident lasts; default: as long as it needs.")
-    ] = None,
+    clusters: Annotated[int, typer.Option(help="How many member clusters.")] = 3,
+    rate: Annotated[float, typer.Option(help="Requests per second through Envoy, in all.")] = 200.0,
+    duration: Annotated[float, typer.Option(help="Seconds of load.")] = 45.0,
     policy: Annotated[
         Path | None, typer.Option(help="GlobalTrafficPolicies to use instead of the demo's own.")
     ] = None,

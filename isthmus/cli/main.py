@@ -44,7 +44,7 @@ def version() -> None:
 def main() -> NoReturn:
     """Runs the command line and ends the process with its exit code."""
     try:
-        app(standalone_mode=True)
+        app(prog_name="isthmus")
     except ConfigError as error:
         _fail(str(error), EXIT_WRONG_USE)
     except IsthmusError as error:

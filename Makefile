@@ -1,0 +1,56 @@
+# Everything bootstraps itself: `make demo` and `make test` need nothing but Python 3.11+ and a network to PyPI.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+ARGS ?=
+NAME ?=
+
+.PHONY: help
+help: ## Show this help
+	@awk 'BEGIN {FS = ":.*## "; print "Targets:"} /^[a-z-]+:.*## / {printf "  \033[36m%-10s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo 'Examples:'
+	@echo '  make demo ARGS="--clusters 4 --keep"'
+	@echo '  make test ARGS="tests/dns -k truncation"'
+
+$(VENV)/run.done: requirements.txt tools/bootstrap.sh
+	@tools/bootstrap.sh run
+
+$(VENV)/dev.done: requirements-dev.txt requirements.txt tools/bootstrap.sh
+	@tools/bootstrap.sh dev
+
+.PHONY: envoy
+envoy: ## Install the Envoy that tests and demo use (unless ISTHMUS_ENVOY or PATH has one)
+	@tools/envoy.sh >/dev/null
+
+.PHONY: demo
+demo: $(VENV)/run.done ## Three clusters on this machine; one of them dies under load (ARGS="…")
+	@ISTHMUS_ENVOY="$$(tools/envoy.sh)" $(BIN)/python -m isthmus demo $(ARGS)
+
+.PHONY: test
+test: $(VENV)/dev.done ## Run the tests (ARGS="…" goes to pytest)
+	@ISTHMUS_ENVOY="$$(tools/envoy.sh)" $(BIN)/python -m pytest $(ARGS)
+
+.PHONY: lint
+lint: $(VENV)/dev.done ## ruff, mypy strict, import-linter, codespell, file sizes
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check -q .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@$(BIN)/codespell
+	@$(BIN)/python tools/file_sizes.py
+
+.PHONY: bench
+bench: $(VENV)/dev.done ## Run a benchmark (NAME=…); without NAME: list them
+	@if [ -z "$(NAME)" ]; then echo 'make bench NAME=…, one of:'; ls loadtests/bench | sed -n 's/\.py$$/  /p'; exit 2; fi
+	@ISTHMUS_ENVOY="$$(tools/envoy.sh)" $(BIN)/python loadtests/bench/$(NAME).py $(ARGS)
+
+.PHONY: lock
+lock: $(VENV)/dev.done ## Lock dependencies anew, with hashes and without index URLs
+	@$(BIN)/uv pip compile -q --generate-hashes --no-emit-index-url --universal --python-version 3.11 pyproject.toml -o requirements.txt
+	@$(BIN)/uv pip compile -q --generate-hashes --no-emit-index-url --universal --python-version 3.11 --extra dev pyproject.toml -o requirements-dev.txt
+
+.PHONY: clean
+clean: ## Remove what was installed and built here
+	@rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
