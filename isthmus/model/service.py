@@ -38,7 +38,7 @@ class Port:
 
     @property
     def given_name(self) -> str:
-        """A name that is never empty (`tcp-80` where there is none): a Service of several ports needs them."""
+        """A name that is never empty (`tcp-80` where there is none), as a Service of several ports needs."""
         return self.name or f"{self.protocol.value.lower()}-{self.port}"
 
 

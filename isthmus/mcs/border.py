@@ -1,0 +1,288 @@
+"""What another cluster says, checked before it becomes a value.
+
+Every object of the hub is untrusted. Who speaks is told by the namespace that the object lies in, never by a
+field; addresses that would turn callers against their own machine, cloud or control plane are refused, and
+names, sizes and counts are bounded. One bad endpoint is dropped and named, its neighbours live on. Nothing
+here raises, whatever the object holds.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Container, Iterable
+from dataclasses import dataclass
+
+from isthmus.api import hub
+from isthmus.mcs.hubobjects import hub_namespace, object_name
+from isthmus.mcs.limits import (
+    MAX_CHUNK,
+    MAX_ENDPOINTS,
+    MAX_PORTS,
+    check_export,
+    check_ports,
+    exportable_annotations,
+    exportable_labels,
+    is_label_value,
+    is_subdomain,
+)
+from isthmus.mcs.probespec import parse_probe
+from isthmus.model.names import ClusterId, EndpointId, ServiceKey, is_cluster_id, is_dns_label
+from isthmus.model.refusal import Refused
+from isthmus.model.service import (
+    AddressFamily,
+    ClientIpAffinity,
+    Endpoint,
+    EndpointPort,
+    Export,
+    Port,
+    Protocol,
+    ServiceType,
+)
+from isthmus.model.timestamp import parse_time
+
+_MAX_ADDRESSES = 8
+_KUBERNETES_BORN = 1_402_012_800.0
+"""6 June 2014: no export is older, whatever it says."""
+_END_OF_TIME = 253_402_300_800.0
+
+_ENDPOINT_ID = re.compile(r"[A-Za-z0-9._-]{1,253}", re.ASCII)
+
+_CLOUD_METADATA = frozenset(
+    ipaddress.ip_address(text)
+    for text in ("169.254.169.254", "168.63.129.16", "100.100.100.200", "192.0.0.192", "fd00:ec2::254")
+)
+_THIS_NETWORK = ipaddress.IPv4Network("0.0.0.0/8")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImportedEndpoints:
+    """The good endpoints of one ExportedEndpoints object, and why the others were dropped."""
+
+    key: ServiceKey
+    cluster: ClusterId
+    endpoints: tuple[Endpoint, ...]
+    refused: tuple[Refused, ...] = ()
+
+
+def exported_service(obj: hub.ExportedService) -> Export | Refused:
+    """What the cluster of the object's namespace offers, or why it is not believed."""
+    spec = obj.spec
+    said = _speaker_and_key(obj.metadata.namespace, spec.cluster, spec.service, spec.algorithm)
+    if isinstance(said, Refused):
+        return said
+    cluster, key = said
+    if obj.metadata.name != object_name(key):
+        return Refused(reason="InvalidName", message="metadata.name: must be <service>.<namespace>")
+    created = parse_time(spec.exported_at)
+    if created is None or not _KUBERNETES_BORN <= created < _END_OF_TIME:
+        return Refused(
+            reason="InvalidTimestamp", message="spec.exportedAt: must be an RFC 3339 time after 2014"
+        )
+    ports = _service_ports(spec.ports)
+    if isinstance(ports, Refused):
+        return ports
+    if spec.type not in ("ClusterSetIP", "Headless"):
+        return Refused(reason="InvalidType", message="spec.type: must be ClusterSetIP or Headless")
+    if len(spec.ip_families) > 2 or any(family not in ("IPv4", "IPv6") for family in spec.ip_families):
+        return Refused(reason="InvalidIPFamilies", message="spec.ipFamilies: one or two of IPv4 and IPv6")
+    if spec.session_affinity not in ("None", "ClientIP"):
+        return Refused(
+            reason="InvalidSessionAffinity", message="spec.sessionAffinity: must be None or ClientIP"
+        )
+    labels, wrong_labels = exportable_labels(spec.labels)
+    annotations, wrong_annotations = exportable_annotations(spec.annotations)
+    for problem in (*wrong_labels, *wrong_annotations):
+        return Refused(reason="InvalidMetadata", message=problem)
+    probe = None if spec.probe is None else parse_probe(spec.probe)
+    if isinstance(probe, Refused):
+        return probe
+    export = Export(
+        cluster=cluster,
+        key=key,
+        created=created,
+        type=ServiceType(spec.type),
+        ports=ports,
+        ip_families=tuple(AddressFamily(family) for family in spec.ip_families),
+        affinity=_affinity(spec),
+        internal_traffic_policy=spec.internal_traffic_policy or "Cluster",
+        traffic_distribution=spec.traffic_distribution or "",
+        publish_not_ready=spec.publish_not_ready_addresses,
+        labels=labels,
+        annotations=annotations,
+        draining=spec.draining,
+        expected_endpoints=spec.expected_endpoints,
+        probe=probe,
+    )
+    return check_export(export) or export
+
+
+def exported_endpoints(
+    obj: hub.ExportedEndpoints, *, forbidden: Container[str] = frozenset()
+) -> ImportedEndpoints | Refused:
+    """The endpoints that one object of another cluster may give us, or why it is not believed at all.
+
+    `forbidden` holds addresses, as canonical texts, that no neighbour may point to: those of this cluster's
+    own nodes and of the API servers.
+    """
+    spec = obj.spec
+    said = _speaker_and_key(obj.metadata.namespace, spec.cluster, spec.service, spec.algorithm)
+    if isinstance(said, Refused):
+        return said
+    cluster, key = said
+    if not obj.metadata.name.startswith(f"{object_name(key)}."):
+        return Refused(reason="InvalidName", message="metadata.name: must begin with <service>.<namespace>.")
+    if not is_label_value(spec.network):
+        return Refused(reason="InvalidNetwork", message="spec.network: is not a legal label value")
+    if len(spec.endpoints) > MAX_CHUNK:
+        count = len(spec.endpoints)
+        return Refused(
+            reason="TooManyEndpoints", message=f"spec.endpoints: {count} are more than {MAX_CHUNK}"
+        )
+    ports = _endpoint_ports(spec.ports)
+    if isinstance(ports, Refused):
+        return ports
+    good: dict[str, Endpoint] = {}
+    bad: list[Refused] = []
+    for at, entry in enumerate(spec.endpoints):
+        addresses = _addresses(entry.addresses, forbidden)
+        wrong = _wrong(entry) or (addresses if isinstance(addresses, str) else "")
+        if not wrong and entry.id in good:
+            wrong = "id: stands there twice"
+        if wrong or isinstance(addresses, str):
+            bad.append(Refused(reason="InvalidEndpoint", message=f"spec.endpoints[{at}].{wrong}"))
+            continue
+        good[entry.id] = Endpoint(
+            id=EndpointId(entry.id),
+            cluster=cluster,
+            region=entry.region,
+            zone=entry.zone,
+            addresses=addresses,
+            ports=ports,
+            ready=entry.ready,
+            serving=entry.serving,
+            terminating=entry.terminating,
+            hostname=entry.hostname,
+            node=entry.node_name,
+            network=spec.network,
+        )
+    return ImportedEndpoints(key=key, cluster=cluster, endpoints=tuple(good.values()), refused=tuple(bad))
+
+
+def joined(parts: Iterable[ImportedEndpoints]) -> tuple[Endpoint, ...]:
+    """The endpoints of one cluster under one service from all its objects, sorted by id, 10,000 at most.
+
+    An id in two objects (one is being moved) counts once: the first in the order of `parts`.
+    """
+    found: dict[EndpointId, Endpoint] = {}
+    for part in parts:
+        for endpoint in part.endpoints:
+            found.setdefault(endpoint.id, endpoint)
+    return tuple(found[name] for name in sorted(found)[:MAX_ENDPOINTS])
+
+
+def address_refusal(text: str, forbidden: Container[str] = frozenset()) -> str:
+    """Why a neighbour may not name this address as an endpoint, "" where it may."""
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        return "is not an IP address"
+    if isinstance(address, ipaddress.IPv6Address):
+        if address.scope_id is not None:
+            return "has a scope"
+        if address.ipv4_mapped or address.sixtofour or address.teredo or address.is_site_local:
+            return "hides another address"
+    elif address in _THIS_NETWORK:
+        return "is unspecified"
+    for bad, why in (
+        (address.is_unspecified, "is unspecified"),
+        (address.is_loopback, "is loopback"),
+        (address in _CLOUD_METADATA, "is a cloud's metadata service"),
+        (address.is_link_local, "is link-local"),
+        (address.is_multicast, "is multicast"),
+        (address.is_reserved, "is reserved"),
+        (str(address) in forbidden, "belongs to this cluster's own nodes or an API server"),
+    ):
+        if bad:
+            return why
+    return ""
+
+
+def _speaker_and_key(
+    namespace: str, claimed: str, service: hub.ServiceName, algorithm: int
+) -> tuple[ClusterId, ServiceKey] | Refused:
+    """Who speaks and of which service. A newer algorithm is heard: merging goes by the oldest one present."""
+    if not is_cluster_id(claimed) or hub_namespace(ClusterId(claimed)) != namespace:
+        return Refused(
+            reason="WrongSpeaker", message="spec.cluster: is not the cluster that this namespace belongs to"
+        )
+    if not is_dns_label(service.name) or not is_dns_label(service.namespace):
+        return Refused(reason="InvalidName", message="spec.service: namespace and name must be DNS labels")
+    if algorithm < 1:
+        return Refused(reason="InvalidAlgorithm", message="spec.algorithm: must be 1 or more")
+    return ClusterId(claimed), ServiceKey(service.namespace, service.name)
+
+
+def _service_ports(ports: list[hub.ExportedPort]) -> tuple[Port, ...] | Refused:
+    if len(ports) > MAX_PORTS:
+        return Refused(reason="InvalidPorts", message=f"spec.ports: {len(ports)} are more than {MAX_PORTS}")
+    if any(port.protocol not in Protocol.__members__ for port in ports):
+        return Refused(reason="InvalidPorts", message="spec.ports: protocol must be TCP, UDP or SCTP")
+    return tuple(
+        sorted(
+            Port(
+                name=port.name,
+                protocol=Protocol(port.protocol),
+                port=port.port,
+                app_protocol=port.app_protocol or "",
+            )
+            for port in ports
+        )
+    )
+
+
+def _endpoint_ports(ports: list[hub.ExportedEndpointPort]) -> tuple[EndpointPort, ...] | Refused:
+    if len(ports) > MAX_PORTS:
+        return Refused(reason="InvalidPorts", message=f"spec.ports: {len(ports)} are more than {MAX_PORTS}")
+    if any(port.protocol not in Protocol.__members__ for port in ports):
+        return Refused(reason="InvalidPorts", message="spec.ports: protocol must be TCP, UDP or SCTP")
+    found = tuple(
+        sorted(
+            EndpointPort(name=port.name, protocol=Protocol(port.protocol), port=port.port) for port in ports
+        )
+    )
+    return check_ports(found) or found
+
+
+def _affinity(spec: hub.ExportedServiceSpec) -> ClientIpAffinity | None:
+    if spec.session_affinity != "ClientIP" or spec.type == "Headless":
+        return None
+    config = spec.session_affinity_config
+    if config is None or config.client_ip is None or config.client_ip.timeout_seconds is None:
+        return ClientIpAffinity()
+    return ClientIpAffinity(timeout_seconds=config.client_ip.timeout_seconds)
+
+
+def _addresses(texts: list[str], forbidden: Container[str]) -> tuple[str, ...] | str:
+    """The canonical addresses, IPv4 first; or what is wrong with them."""
+    if not 1 <= len(texts) <= _MAX_ADDRESSES:
+        return f"addresses: 1..{_MAX_ADDRESSES} are needed"
+    for at, text in enumerate(texts):
+        why = address_refusal(text, forbidden)
+        if why:
+            return f"addresses[{at}]: {why}"
+    canonical = dict.fromkeys(str(ipaddress.ip_address(text)) for text in texts)
+    return tuple(sorted(canonical, key=lambda text: ":" in text))
+
+
+def _wrong(entry: hub.ExportedEndpoint) -> str:
+    """What is wrong with an endpoint's names, "" where nothing is."""
+    if not _ENDPOINT_ID.fullmatch(entry.id):
+        return "id: 1..253 letters, digits, dots, dashes and underscores"
+    if entry.hostname and not is_dns_label(entry.hostname):
+        return "hostname: is not a DNS label"
+    if entry.node_name and not is_subdomain(entry.node_name):
+        return "nodeName: is not a node's name"
+    if not is_label_value(entry.region) or not is_label_value(entry.zone):
+        return "region, zone: are not legal label values"
+    return ""
