@@ -155,12 +155,10 @@ class HealthSpec(SpecModel):
     protocol: Literal["TCP", "HTTP", "HTTPS", "GRPC", "ICMP", "DNS"] | None = None
     path: Annotated[str | None, Field(min_length=1, max_length=1024, pattern=r"^/[!-~]*$")] = None
     port: Annotated[int | None, Field(ge=1, le=65_535, description="Instead of the endpoint's own.")] = None
-    interval: Annotated[float, Duration("100ms", "1h")] | None = None
-    timeout: Annotated[float, Duration("10ms", "5m")] | None = None
-    rise: Annotated[int | None, Field(ge=1, le=100, description="Successes in a row that make it Up.")] = None
-    fall: Annotated[int | None, Field(ge=1, le=100, description="Failures in a row that make it Down.")] = (
-        None
-    )
+    interval: Annotated[float, Duration("100ms", "5m")] | None = None
+    timeout: Annotated[float, Duration("10ms", "1m")] | None = None
+    rise: Annotated[int | None, Field(ge=1, le=10, description="Successes in a row that make it Up.")] = None
+    fall: Annotated[int | None, Field(ge=1, le=10, description="Failures in a row that make it Down.")] = None
 
 
 class OutlierSpec(SpecModel):
@@ -212,11 +210,13 @@ class PolicySpec(SpecModel):
             ("!has(self.strategy) || !has(self.tiers)", "strategy and tiers exclude each other"),
             ("!has(self.targets) || has(self.strategy)", "targets need a strategy"),
             (
-                "!has(self.targets) || self.strategy != 'Locality' || self.targets.all(t, !has(t.weight))",
+                "!has(self.targets) || !has(self.strategy) || self.strategy != 'Locality' || "
+                "self.targets.all(t, !has(t.weight))",
                 "weight is for ActiveActive and FailOver only",
             ),
             (
-                "!has(self.targets) || self.strategy == 'FailOver' || self.targets.all(t, !has(t.priority))",
+                "!has(self.targets) || !has(self.strategy) || self.strategy == 'FailOver' || "
+                "self.targets.all(t, !has(t.priority))",
                 "priority is for FailOver only",
             ),
             (
