@@ -2,7 +2,7 @@
 
 An imported slice holds endpoints of one source cluster, says so by label, and never carries
 `kubernetes.io/service-name`: it must not change the Service of the same name in this cluster. It holds all
-endpoints that Kubernetes calls ready, whatever a policy says, and only ports that their cluster really exposes.
+endpoints that Kubernetes calls ready, whatever a policy says, and only ports that their cluster exposes.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 A ServiceImport stands in every cluster that has the namespace, for as long as one export is valid. A derived
 Service without selector gives it the clusterset IPs, so they are stable for the import's life and kube-proxy
-serves them. Only fields that Isthmus owns are rendered; a user's Service is never touched: the derived one has
-a name of its own (KEP-1645; the name's form is that of the reference implementation).
+serves them. Only fields that Isthmus owns are rendered; a user's Service is never touched: the derived one
+has a name of its own (KEP-1645; the name's form is that of the reference implementation).
 """
 
 from __future__ import annotations

@@ -1,0 +1,1 @@
+"""The kube-proxy door: a plan's shares as EndpointSlices of the derived Service."""
