@@ -1,0 +1,53 @@
+"""Dropping packets: the death that says nothing.
+
+One nft table in the demo's own namespace. Rules drop by destination on the way in; what goes to an address
+of the demo comes from the same address, so both directions fall silent. Rules count what they drop.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from isthmus.demo.namespace import run_tool
+
+_TABLE = "inet isthmus_demo"
+
+
+def install() -> None:
+    """Create the table, with nothing in it that drops."""
+    run_tool(
+        "nft",
+        "-f",
+        "-",
+        feed=f"table {_TABLE} {{ chain arriving {{ type filter hook input priority 0; policy accept; }} }}\n",
+    )
+
+
+def drop(addresses: Sequence[str]) -> None:
+    """Drop all that goes to these addresses or prefixes, from now on and in connections that exist."""
+    run_tool(
+        "nft",
+        "add",
+        "rule",
+        *_TABLE.split(),
+        "arriving",
+        f"ip daddr {{ {', '.join(addresses)} }} counter drop",
+    )
+
+
+def dropped() -> int:
+    """Packets that the present rules have dropped so far."""
+    listed = json.loads(run_tool("nft", "-j", "list", "chain", *_TABLE.split(), "arriving"))
+    return sum(
+        int(part["counter"]["packets"])
+        for item in listed["nftables"]
+        if "rule" in item
+        for part in item["rule"]["expr"]
+        if "counter" in part
+    )
+
+
+def lift() -> None:
+    """Let everything pass again."""
+    run_tool("nft", "flush", "chain", *_TABLE.split(), "arriving")
