@@ -141,12 +141,13 @@ class NamedTargets:
 class DrawnTargets:
     """SRV records that lead to the names of drawn pods, for one port or for several."""
 
-    __slots__ = ("_members", "_names", "_pools")
+    __slots__ = ("_members", "_names", "_pools", "_ttl")
 
     def __init__(self, pools: Sequence[Pool], members: Sequence[Member], names: Sequence[bytes]) -> None:
         self._pools = pools
         self._members = members
         self._names = names
+        self._ttl = min((pool.ttl for pool in pools), default=0)
 
     def records(self, qtype: int, client: str, now: float) -> Records:
         """One record per drawn pod and port number; the weights are equal, for the draw holds the shares."""
@@ -161,8 +162,8 @@ class DrawnTargets:
                 if not target or (target, port) in found:
                     continue
                 weight = max(1, 100 // len(picked))
-                found[target, port] = wire.rr(wire.SRV, pool.ttl, wire.srv_data(weight, port, target))
-                for record in address_records(self._members[pool.members[at]], pool.ttl, target):
+                found[target, port] = wire.rr(wire.SRV, self._ttl, wire.srv_data(weight, port, target))
+                for record in address_records(self._members[pool.members[at]], self._ttl, target):
                     extra[record] = None
         return Records(tuple(found.values()), tuple(extra))
 

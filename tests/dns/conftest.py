@@ -1,0 +1,181 @@
+"""Services, plans and a responder for the tests of the DNS door."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import dns.flags
+import dns.message
+import dns.rcode
+import dns.rdatatype
+import pytest
+
+from isthmus.dns import row, rrset
+from isthmus.dns.answer import Responder
+from isthmus.dns.zone import Zone
+from isthmus.model.names import ClusterId, EndpointId, Locality, ServiceKey, Vantage
+from isthmus.model.plan import Backend, Plan, PlanGroup, PlanKey, port_id
+from isthmus.model.policy import DoorSettings
+from isthmus.model.service import Port, Protocol, Service, ServiceType
+
+ORIGIN = "clusterset.local"
+VANTAGE = Vantage("eu", "", ClusterId("eu-1"))
+HTTP = Port(name="http", protocol=Protocol.TCP, port=80)
+
+
+def key_of(text: str) -> ServiceKey:
+    namespace, _, name = text.partition("/")
+    return ServiceKey(namespace, name)
+
+
+class Make:
+    """Builders with defaults; a group is (cluster, basis points, addresses or backends)."""
+
+    http = HTTP
+    vantage = VANTAGE
+    origin = ORIGIN
+
+    @staticmethod
+    def port(name: str, number: int, protocol: str = "TCP") -> Port:
+        return Port(name=name, protocol=Protocol(protocol), port=number)
+
+    @staticmethod
+    def service(key: str, *, headless: bool = False, ports: Sequence[Port] = (HTTP,)) -> Service:
+        return Service(
+            key=key_of(key),
+            type=ServiceType.HEADLESS if headless else ServiceType.CLUSTER_SET_IP,
+            ports=tuple(ports),
+            exports=(),
+            ip_families=(),
+            affinity=None,
+            internal_traffic_policy="Cluster",
+            traffic_distribution="",
+            labels=(),
+            annotations=(),
+            conflicts=(),
+        )
+
+    @staticmethod
+    def backend(
+        cluster: str, *addresses: str, hostname: str = "", port: int | None = None, name: str = ""
+    ) -> Backend:
+        return Backend(
+            id=EndpointId(name or f"pod-{addresses[0]}"),
+            cluster=ClusterId(cluster),
+            addresses=addresses,
+            port=port,
+            hostname=hostname,
+        )
+
+    @classmethod
+    def group(
+        cls, cluster: str, points: int, backends: Sequence[Backend | str], port: int | None = None
+    ) -> PlanGroup:
+        made = [b if isinstance(b, Backend) else cls.backend(cluster, b, port=port) for b in backends]
+        return PlanGroup(
+            locality=Locality(ClusterId(cluster), "eu", ""), step=0, basis_points=points, backends=tuple(made)
+        )
+
+    @classmethod
+    def plan(
+        cls,
+        key: str,
+        *groups: tuple[str, int, Sequence[Backend | str]],
+        port: Port | None = None,
+        target: int = 8080,
+        answer: Literal["ClusterSetIP", "Endpoints"] = "Endpoints",
+        ttl: int = 5,
+        wavering: bool = False,
+        ready_anywhere: bool | None = None,
+        **others: tuple[PlanGroup, ...],
+    ) -> Plan:
+        number = None if port is None else target
+        return Plan(
+            key=PlanKey(key_of(key), port_id(port), VANTAGE),
+            port=port,
+            shares=tuple(cls.group(*group, port=number) for group in groups),
+            doors=DoorSettings(dns_answer=answer, dns_ttl=ttl),
+            wavering=wavering,
+            ready_anywhere=bool(groups) if ready_anywhere is None else ready_anywhere,
+            **others,
+        )
+
+    @classmethod
+    def plans(
+        cls,
+        key: str,
+        *groups: tuple[str, int, Sequence[Backend | str]],
+        ports: Sequence[Port] = (HTTP,),
+        **more: Any,
+    ) -> dict[str, Plan]:
+        """One plan for the whole and an equal one for each port."""
+        every: list[Port | None] = [None, *ports]
+        return {port_id(port): cls.plan(key, *groups, port=port, **more) for port in every}
+
+    @staticmethod
+    def key(key: str) -> str:
+        return row.row_key(VANTAGE, key_of(key))
+
+    @staticmethod
+    def render(service: Service, ips: Sequence[str] = (), plans: dict[str, Plan] | None = None) -> bytes:
+        return rrset.render(service, ips, plans or {})
+
+
+class Server:
+    """A responder over a zone, without sockets; time stands still unless a test moves it."""
+
+    def __init__(self, **zone: Any) -> None:
+        self.now = 1_800_000_000.0
+        self.zone = Zone(zone.pop("origin", ORIGIN), clock=lambda: self.now, **zone)
+        self.zone.synced = True
+        self.responder = Responder(self.zone)
+
+    def put(self, service: Service, ips: Sequence[str] = (), plans: dict[str, Plan] | None = None) -> None:
+        """Hands over a row as it would arrive: encoded."""
+        self.zone.put(row.row_key(VANTAGE, service.key), row.decode(Make.render(service, ips, plans)))
+
+    def drop(self, key: str) -> None:
+        self.zone.drop(Make.key(key))
+
+    def raw(self, query: bytes, client: str = "10.0.0.1", transport: Any = "udp") -> bytes | None:
+        return self.responder.answer(query, client, self.now, transport)
+
+    def ask(
+        self, name: str, rtype: str = "A", *, client: str = "10.0.0.1", transport: Any = "udp", **query: Any
+    ) -> dns.message.Message:
+        """The reply, parsed; it must be one to this very question."""
+        rdclass = query.pop("rdclass", "IN")
+        asked = dns.message.make_query(name, rtype, rdclass, **query)
+        reply = self.raw(asked.to_wire(), client, transport)
+        assert reply is not None
+        parsed = dns.message.from_wire(reply)
+        assert asked.is_response(parsed)
+        return parsed
+
+    def rcode(self, name: str, rtype: str = "A", **query: Any) -> str:
+        """The code, where a positive answer without records is told apart as NODATA."""
+        reply = self.ask(name, rtype, **query)
+        code = dns.rcode.to_text(reply.rcode())
+        return "NODATA" if code == "NOERROR" and not reply.answer else code
+
+    def data(self, name: str, rtype: str = "A", **query: Any) -> list[str]:
+        """The data of the answer's records of that type, in their order."""
+        reply = self.ask(name, rtype, **query)
+        wanted = dns.rdatatype.from_text(rtype)
+        return [item.to_text() for rrset in reply.answer if rrset.rdtype == wanted for item in rrset]
+
+
+@pytest.fixture(scope="session")
+def make() -> type[Make]:
+    return Make
+
+
+@pytest.fixture
+def server() -> Server:
+    return Server()
+
+
+@pytest.fixture(scope="session")
+def new_server() -> type[Server]:
+    return Server
