@@ -1,0 +1,248 @@
+"""Keeps the objects we own in one API server equal to a table of desired objects.
+
+Invariants: one field manager; nothing is written while the gate (the lease) is closed; what is equal is not
+written, so that a restart writes nothing; an object that is not ours is never touched; every write carries
+the uid of the object it was decided on. Level-triggered by `workqueue`: desired and observed rows only mark
+keys. Server-side apply: https://kubernetes.io/docs/reference/using-api/server-side-apply/.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from random import Random
+from typing import Any, NamedTuple
+
+import structlog
+
+from isthmus.api.labels import MANAGED_BY, MANAGER, SLICE_MANAGED_BY, SLICE_MANAGER
+from isthmus.api.meta import Kind, ObjectKey
+from isthmus.errors import Conflict, Forbidden, Invalid, KubeError, NotFound
+from isthmus.flow import Table
+from isthmus.kube.client import Client
+from isthmus.kube.comparison import differs, fingerprint, stamped, with_fingerprint
+from isthmus.kube.raw import RawObject, raw
+from isthmus.kube.workqueue import Done, Result, Terminal, WorkQueue
+from isthmus.model.refusal import Refused
+
+STATUS = "status"
+RESYNC_SECONDS = 60.0
+
+log = structlog.get_logger()
+
+
+class ObjectRef(NamedTuple):
+    """One object, or its status (`subresource` is "" or "status")."""
+
+    kind: Kind[Any]
+    namespace: str
+    name: str
+    subresource: str = ""
+
+    @property
+    def key(self) -> ObjectKey:
+        return ObjectKey(self.namespace, self.name)
+
+    def __str__(self) -> str:
+        return f"{self.kind.kind}{f'.{self.subresource}' if self.subresource else ''} {self.key}"
+
+
+def managed(observed: Mapping[str, Any]) -> bool:
+    """Whether the object carries our label (EndpointSlices have one of their own): the usual meaning of ours."""
+    labels = observed["metadata"].get("labels") or {}
+    return bool(labels.get(MANAGED_BY) == MANAGER or labels.get(SLICE_MANAGED_BY) == SLICE_MANAGER)
+
+
+class Applier:
+    """Applies `desired` to one API server.
+
+    `desired`: the whole object as JSON-able dict (for a status: apiVersion, kind, metadata, status), its
+    conditions without times. `observed`: for each kind that is ever desired, what exists, as
+    `raw.raw(kind)` reflectors see it; they may be limited to our label, because an object that they do not
+    show is read before it is created. An observed object that is `ours` and not desired is deleted; a
+    status is never removed.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        name: str,
+        desired: Table[ObjectRef, dict[str, Any]],
+        observed: Mapping[Kind[Any], Table[ObjectKey, RawObject]],
+        *,
+        gate: Callable[[], bool],
+        ours: Callable[[Mapping[str, Any]], bool] = managed,
+        manager: str = MANAGER,
+        workers: int = 8,
+        clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
+        rng: Random | None = None,
+    ) -> None:
+        self.refused: Table[ObjectRef, Refused] = Table(f"{name}/refused")
+        """Desired objects that cannot be applied now, and why (`Foreign`, `NotFound`, …)."""
+        self.writes = 0
+        """Writes that the server accepted."""
+        self._name = name
+        self._client = client
+        self._desired = desired
+        self._observed = observed
+        self._gate = gate
+        self._ours = ours
+        self._manager = manager
+        self._wall = wall
+        self._raw = {kind: raw(kind) for kind in observed}
+        self._doubted: set[ObjectRef] = set()
+        self._status_applied: dict[ObjectRef, str] = {}
+        self._refusals = self.refused.partition(name)
+        self._refusals.replace({})
+        self._queue: WorkQueue[ObjectRef] = WorkQueue(
+            name, self._reconcile, workers=workers, clock=clock, rng=rng
+        )
+        self._log = log.bind(applier=name, server=client.access.name)
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing runs and nothing is due."""
+        return self._queue.idle
+
+    @property
+    def errors(self) -> Mapping[ObjectRef, str]:
+        """What is wrong with objects whose last write failed."""
+        return self._queue.errors
+
+    def resync(self) -> None:
+        """Compares everything again; call it when the gate opens."""
+        for ref in self._desired.keys():  # noqa: SIM118 - a Table is no dict
+            self._queue.add(ref)
+        for kind, table in self._observed.items():
+            for key, found in table.items():
+                self._mark(kind, key, found)
+
+    async def run(self) -> None:
+        """Applies until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._queue.run(), name=f"{self._name}-queue")
+            group.create_task(self._follow_desired(), name=f"{self._name}-desired")
+            for kind, table in self._observed.items():
+                group.create_task(self._follow(kind, table), name=f"{self._name}-{kind.plural}")
+
+    async def _follow_desired(self) -> None:
+        first = True
+        async for refs in self._desired.changes():
+            if first:
+                # What was observed and is not desired is known only now.
+                self.resync()
+                first = False
+            for ref in refs:
+                self._queue.add(ref)
+
+    async def _follow(self, kind: Kind[Any], table: Table[ObjectKey, RawObject]) -> None:
+        first = True
+        async for keys in table.changes():
+            if first:
+                self.resync()
+                first = False
+            for key in keys:
+                self._mark(kind, key, table.get(key))
+
+    def _mark(self, kind: Kind[Any], key: ObjectKey, found: RawObject | None) -> None:
+        """Marks what a change of an observed object concerns."""
+        main, status = ObjectRef(kind, *key), ObjectRef(kind, *key, STATUS)
+        if main in self._desired or (found is not None and self._ours(found)):
+            self._queue.add(main)
+        if status in self._desired:
+            self._queue.add(status)
+
+    async def _reconcile(self, ref: ObjectRef) -> Result:
+        table = self._observed.get(ref.kind)
+        if table is None:
+            return Terminal(f"nothing observes {ref.kind.kind}")
+        if not (self._gate() and self._desired.synced and table.synced):
+            return Done()  # `resync` marks everything when that changes
+        try:
+            refused = await self._converge(ref, table)
+        except (NotFound, Invalid, Forbidden) as error:
+            refused = Refused(reason=type(error).__name__, message=str(error))
+        except Conflict:
+            self._doubted.add(ref)
+            raise
+        if refused is None:
+            self._refusals.drop(ref)
+            return Done()
+        self._refusals.put(ref, refused)
+        return Terminal(refused.message, again=RESYNC_SECONDS)
+
+    async def _converge(self, ref: ObjectRef, table: Table[ObjectKey, RawObject]) -> Refused | None:
+        found = table.get(ref.key)
+        if ref in self._doubted:
+            found = await self._fetch(ref)
+            self._doubted.discard(ref)
+        if self._desired.get(ref) is None:
+            await self._remove(ref, found)
+            return None
+        if ref.subresource:
+            if found is not None:
+                await self._apply_status(ref, found)
+            return None
+        if found is None:
+            found = await self._fetch(ref)
+        # Read again: it may have changed while we waited.
+        desired = self._desired.get(ref)
+        if desired is None:
+            await self._remove(ref, found)
+            return None
+        if found is not None and not self._ours(found):
+            return Refused(reason="Foreign", message=f"{ref} exists and is not ours; rename or remove it")
+        body = with_fingerprint(desired)
+        if found is None or (differs(body, found) and not found["metadata"].get("deletionTimestamp")):
+            await self._apply(ref, body, found)
+        return None
+
+    async def _apply_status(self, ref: ObjectRef, found: RawObject) -> None:
+        desired = self._desired.get(ref)
+        if desired is None or found["metadata"].get("deletionTimestamp"):
+            return
+        print_ = fingerprint(desired)
+        # A condition that is not desired any more shows only in what we remember.
+        if differs(desired, found) or self._status_applied.get(ref, print_) != print_:
+            await self._apply(ref, stamped(desired, found, self._wall()), found)
+        self._status_applied[ref] = print_
+
+    async def _apply(self, ref: ObjectRef, body: dict[str, Any], found: RawObject | None) -> None:
+        if not self._gate():
+            return
+        if found is not None and (uid := found["metadata"].get("uid")):
+            body = {**body, "metadata": {**body["metadata"], "uid": uid}}
+        await self._client.apply(
+            self._raw[ref.kind],
+            body,
+            manager=self._manager,
+            # Without force a foreign object that appeared since we looked is a conflict, not a capture.
+            force=found is not None,
+            subresource=ref.subresource,
+        )
+        self.writes += 1
+
+    async def _remove(self, ref: ObjectRef, found: RawObject | None) -> None:
+        self._status_applied.pop(ref, None)
+        if ref.subresource or found is None or not self._ours(found):
+            return
+        metadata = found["metadata"]
+        if metadata.get("deletionTimestamp") or not self._gate():
+            return
+        try:
+            await self._client.delete(ref.kind, ref.key, uid=metadata.get("uid", ""))
+        except NotFound:
+            return
+        self.writes += 1
+        self._log.info("object deleted", object=str(ref))
+
+    async def _fetch(self, ref: ObjectRef) -> RawObject | None:
+        try:
+            return await self._client.get(self._raw[ref.kind], ref.key)
+        except NotFound:
+            return None
+        except KubeError:
+            self._doubted.add(ref)
+            raise
