@@ -1,4 +1,4 @@
-"""DNS A queries over UDP, written from RFC 1035 alone, so that the server is not checked by its own parser."""
+"""DNS A queries over UDP, from RFC 1035 alone: the server is not checked by its own parser."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The callers: `python -m isthmus.demo.load FILE`, a process of its own so that nothing delays its clock.
 
-An open loop: requests start when they are due, whatever became of the ones before, and latency counts from
-the moment a request was due. Each cluster's callers go through that cluster's Envoy and ask that cluster's DNS.
+An open loop: requests start when they are due, whatever became of those before; latency counts from
+when a request was due. Callers go through the Envoy of their own cluster and ask its DNS.
 Samples are written to stdout as JSON lines; a line on stdin names the clusters whose callers are dead now.
 """
 
@@ -18,7 +18,7 @@ from typing import Protocol
 
 import msgspec
 
-from isthmus.demo.dnscall import NO_ERROR, DnsCaller, dns_caller
+from isthmus.demo.dnscall import DnsCaller, dns_caller
 from isthmus.demo.httpcall import Broken, Connection, connect
 
 REQUEST_TIMEOUT = 5.0

@@ -1,0 +1,221 @@
+"""What the demo saw: counts, times and a judgement, computed from samples alone.
+
+Pure. A request counts unless its own caller was dead for a moment of it. Judged are failures that a caller
+should not have seen, and whether every accident was seen to bite; times are printed and not judged.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from isthmus.demo.load import Query, Request
+
+BEFORE_SECONDS = 3.0
+SLOW_MS = 200.0
+"""A request that took longer while something was dying was disturbed by it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accident:
+    """What was done, on the monotonic clock. `victim` "": no cluster's share was meant to move.
+
+    `evidence` is what was seen beside the samples (packets dropped, another process id); `what` says it.
+    """
+
+    name: str
+    victim: str
+    began: float
+    ended: float
+    evidence: bool
+    what: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Death:
+    """Callers of a cluster that were dead, from and until on the monotonic clock."""
+
+    cluster: str
+    began: float
+    ended: float
+
+
+class Quantiles(msgspec.Struct, frozen=True):
+    p50: float | None
+    p99: float | None
+
+
+class Failover(msgspec.Struct, frozen=True):
+    """Milliseconds until the silent cluster was last felt: by requests, and by name."""
+
+    envoy: float | None
+    dns: float | None
+
+
+class AccidentReport(msgspec.Struct, frozen=True):
+    """`moved_ms`: from its beginning until the last request that it reached or slowed down."""
+
+    name: str
+    requests: int
+    failed: int
+    moved_ms: float | None
+    dns_ms: float | None
+    bit: bool
+    what: str
+
+
+class Report(msgspec.Struct, frozen=True):
+    requests: int
+    failed: int
+    by_cluster: dict[str, int]
+    latency_ms: Quantiles
+    failover_ms: Failover
+    propagation_ms: Quantiles
+    accidents: list[AccidentReport]
+    services: int
+    endpoints: int
+    rss_mb: float | None
+    queries: int
+    queries_failed: int
+    ready_s: float
+    failures: list[str]
+    """The first few failures in words."""
+    passed: bool
+
+
+def quantiles(values: Sequence[float]) -> Quantiles:
+    """Nearest-rank median and 99th percentile, None of nothing."""
+    ordered = sorted(values)
+    if not ordered:
+        return Quantiles(None, None)
+    return Quantiles(*(round(ordered[math.ceil(p * len(ordered)) - 1], 1) for p in (0.5, 0.99)))
+
+
+def judge(
+    *,
+    requests: Sequence[Request],
+    queries: Sequence[Query],
+    accidents: Sequence[Accident],
+    deaths: Sequence[Death],
+    owner: Callable[[str], str],
+    propagation: Sequence[float],
+    services: int,
+    endpoints: int,
+    rss_mb: float | None,
+    ready_s: float,
+) -> Report:
+    """The report; `owner` names the cluster of an address, `propagation` is in milliseconds."""
+    counted = [r for r in requests if not _dead(r.caller, r.at, r.ms, deaths)]
+    asked = [q for q in queries if not _dead(q.caller, q.at, q.ms, deaths)]
+    bad = [r for r in counted if r.status != 200]
+    unanswered = [q for q in asked if not _answered(q)]
+    told = [_accident(accident, counted, asked, owner) for accident in accidents]
+    silent = next((a for a in told if a.name == "silent"), None)
+    return Report(
+        requests=len(counted),
+        failed=len(bad),
+        by_cluster=dict(sorted(Counter(r.cluster for r in counted if r.status == 200).items())),
+        latency_ms=quantiles([r.ms for r in counted if r.status == 200]),
+        failover_ms=Failover(silent.moved_ms, silent.dns_ms) if silent else Failover(None, None),
+        propagation_ms=quantiles(propagation),
+        accidents=told,
+        services=services,
+        endpoints=endpoints,
+        rss_mb=rss_mb,
+        queries=len(asked),
+        queries_failed=len(unanswered),
+        ready_s=round(ready_s, 1),
+        failures=[_failure(r, accidents) for r in bad[:5]]
+        + [_no_answer(q, accidents) for q in unanswered[:5]],
+        passed=bool(counted) and not bad and not unanswered and all(a.bit for a in told),
+    )
+
+
+def _dead(caller: str, at: float, ms: float, deaths: Sequence[Death]) -> bool:
+    return any(d.cluster == caller and at < d.ended and at + ms / 1000 > d.began for d in deaths)
+
+
+def _answered(query: Query) -> bool:
+    return query.code == 0 and bool(query.addresses)
+
+
+def _accident(
+    accident: Accident, requests: Sequence[Request], queries: Sequence[Query], owner: Callable[[str], str]
+) -> AccidentReport:
+    during = [r for r in requests if accident.began <= r.at < accident.ended]
+    felt = [r.at + r.ms / 1000 for r in during if r.cluster == accident.victim and r.status == 200]
+    slow = [r.at for r in during if r.ms > SLOW_MS]
+    named = [
+        q.at + q.ms / 1000
+        for q in queries
+        if accident.began <= q.at < accident.ended and any(owner(a) == accident.victim for a in q.addresses)
+    ]
+    bit = accident.evidence and bool(during)
+    if accident.victim:
+        before = [r for r in requests if accident.began - BEFORE_SECONDS <= r.at < accident.began]
+        late = accident.began + (accident.ended - accident.began) * 2 / 3
+        served_late = any(r.at >= late and r.cluster == accident.victim for r in during)
+        bit = bit and any(r.cluster == accident.victim for r in before) and not served_late
+    return AccidentReport(
+        name=accident.name,
+        requests=len(during),
+        failed=sum(r.status != 200 for r in during),
+        moved_ms=_since(accident.began, felt + slow),
+        dns_ms=_since(accident.began, named) if accident.victim else None,
+        bit=bit,
+        what=accident.what,
+    )
+
+
+def _since(began: float, moments: Sequence[float]) -> float:
+    return round((max(moments, default=began) - began) * 1000, 1)
+
+
+def _failure(request: Request, accidents: Sequence[Accident]) -> str:
+    said = f"HTTP {request.status}" if request.status else "no answer"
+    why = f" ({request.why})" if request.why else ""
+    return f"{request.caller} asked {request.authority}: {said}{why}, {_when(request.at, accidents)}"
+
+
+def _no_answer(query: Query, accidents: Sequence[Accident]) -> str:
+    said = "no answer" if query.code < 0 else f"response code {query.code}" if query.code else "no address"
+    return f"{query.caller} looked up {query.name}: {said}, {_when(query.at, accidents)}"
+
+
+def _when(at: float, accidents: Sequence[Accident]) -> str:
+    """Where in the play a moment lies."""
+    last = max((a for a in accidents if a.began <= at), key=lambda a: a.began, default=None)
+    if last is None:
+        return "before any accident"
+    return f"{at - last.began:.1f} s into {last.name!r}" + (" (over by then)" if at >= last.ended else "")
+
+
+def table(report: Report) -> str:
+    """The report for people."""
+    lines = [
+        f"{report.services} services, {report.endpoints} endpoints; first request served after {report.ready_s:g} s",
+        f"{report.requests} requests, {report.failed} failed; {report.queries} DNS queries, "
+        f"{report.queries_failed} failed",
+        f"latency p50 {_ms(report.latency_ms.p50)}, p99 {_ms(report.latency_ms.p99)}; an endpoint's change reaches "
+        f"another cluster's Envoy in p50 {_ms(report.propagation_ms.p50)}, p99 {_ms(report.propagation_ms.p99)}",
+        "served by " + ", ".join(f"{cluster} {count}" for cluster, count in report.by_cluster.items()),
+    ]
+    if report.rss_mb is not None:
+        lines.append(f"memory of Isthmus and the API servers: {report.rss_mb:.0f} MB")
+    lines.append(f"{'accident':<12} {'requests':>8} {'failed':>6} {'moved':>10} {'DNS':>10}  seen to bite")
+    for a in report.accidents:
+        lines.append(
+            f"{a.name:<12} {a.requests:>8} {a.failed:>6} {_ms(a.moved_ms):>10} {_ms(a.dns_ms):>10}  "
+            f"{'yes' if a.bit else 'NO'}: {a.what}"
+        )
+    lines += [f"failure: {failure}" for failure in report.failures]
+    verdict = "passed: no caller saw a failure" if report.passed else "FAILED"
+    return "\n".join([*lines, verdict])
+
+
+def _ms(value: float | None) -> str:
+    return "-" if value is None else f"{value:.0f} ms"
