@@ -24,7 +24,7 @@ from isthmus.model.cluster import Cluster, ClusterView
 from isthmus.model.health import CheckKey, CheckTarget, Verdict
 from isthmus.model.names import ClusterId, ServiceKey, Vantage
 from isthmus.model.plan import Plan, PlanKey, port_id
-from isthmus.model.policy import DEFAULT_POLICY, Policy
+from isthmus.model.policy import Policy
 from isthmus.model.refusal import Refused
 from isthmus.model.service import Endpoint, Export, Port, Service
 from isthmus.probes import targets
@@ -54,7 +54,8 @@ class Place:
     cluster: ClusterId
     region: str
     network: str
-    clock_offset: float = 0.0
+    clock_offset: Callable[[], float] = lambda: 0.0
+    """Seconds to add to this cluster's clock to get the hub's, as measured now."""
 
     @property
     def vantage(self) -> Vantage:
@@ -98,7 +99,7 @@ class Chain:
                 return None
             service = member.services.get(ObjectKey(*key))
             return serviceexport.local_export(
-                cluster=place.cluster, export=export, service=service, clock_offset=place.clock_offset
+                cluster=place.cluster, export=export, service=service, clock_offset=place.clock_offset()
             )
 
         return derive("own exports", on(member.exports, _same), on(member.services, _same), compute=compute)
@@ -142,10 +143,10 @@ class Chain:
 
         return derive("heard exports", on(heard, _itself), compute=compute)
 
-    def _heard_endpoints(self) -> Derived[ObjectKey, border.HeardEndpoints | Refused]:
+    def _heard_endpoints(self) -> Derived[ObjectKey, border.ImportedEndpoints | Refused]:
         heard = self.hub.exported_endpoints
 
-        def compute(key: ObjectKey) -> border.HeardEndpoints | Refused | None:
+        def compute(key: ObjectKey) -> border.ImportedEndpoints | Refused | None:
             found = heard.get(key)
             return None if found is None else border.exported_endpoints(found)
 
@@ -234,7 +235,7 @@ class Chain:
                 return None
             names = [*named.of(key), *selecting.of(key.namespace)]
             found = [row.in_force for name in names if (row := self.accepted.get(name)) is not None]
-            return policychoice.candidates([policy for policy in found if policy is not None], service)
+            return tuple(policy for policy in found if policy is not None)
 
         return derive(
             "service policies",
@@ -272,8 +273,8 @@ class Chain:
             verdicts = (self.health.get(check) for check in by_cluster.of(key))
             return evidence.view(
                 cluster,
-                own=key == me,
-                any_up=any(verdict is not None and verdict.up is True for verdict in verdicts),
+                own=me,
+                up=any(verdict is not None and verdict.up is True for verdict in verdicts),
                 session_live=self.session.get("hub") is True,
                 previous=self.views.get(key),
             )
@@ -293,7 +294,7 @@ class Chain:
             service = self.services.get(key)
             if service is None:
                 return None
-            policy = policychoice.choose(self.policies.get(key) or (), key, "") or DEFAULT_POLICY
+            policy = self.policy_of(service, None)
             return targets.targets(service, self.endpoints_of(service), policy, self.place.cluster)
 
         return derive(
@@ -309,10 +310,9 @@ class Chain:
         clusters = (export.cluster for export in service.exports)
         return {cluster: self.endpoints.get((service.key, cluster)) or () for cluster in clusters}
 
-    def policy_of(self, key: ServiceKey, port: Port | None) -> Policy:
+    def policy_of(self, service: Service, port: Port | None) -> Policy:
         """The policy in force for a service port (None: for the service as a whole)."""
-        found = policychoice.choose(self.policies.get(key) or (), key, port.name if port else "")
-        return found or DEFAULT_POLICY
+        return policychoice.choose(self.policies.get(service.key) or (), service, port)
 
     def plan_keys(self, key: ServiceKey, service: Service | None = None) -> Iterator[PlanKey]:
         """All plans of a service: the whole and each port, at each vantage that has callers."""
@@ -352,7 +352,7 @@ class Chain:
             on(self.health, on_check, priority=Priority.HEALTH),
             on(self.policies, lambda key, _o, _n: self.plan_keys(key), priority=Priority.POLICY),
             on(self.views, on_view),
-            on(self.vantages, on_vantage),
+            on(self.vantages, on_vantage, priority=Priority.POLICY),
             compute=self._plan,
         )
 
@@ -366,7 +366,7 @@ class Chain:
         return planner.plan(
             service=service,
             port=port,
-            policy=self.policy_of(key.service, port),
+            policy=self.policy_of(service, port),
             endpoints=self.endpoints_of(service),
             clusters=self.views_by_cluster,
             verdict=self.health.get,
@@ -421,8 +421,8 @@ def _slice_nodes(_key: ObjectKey, found: core.EndpointSlice) -> Iterable[str]:
     return {endpoint.node_name for endpoint in found.endpoints or () if endpoint.node_name}
 
 
-def _heard_sources(_key: ObjectKey, row: border.HeardEndpoints | Refused) -> Iterable[SourceKey]:
-    return () if isinstance(row, Refused) else ((row.service, row.cluster),)
+def _heard_sources(_key: ObjectKey, row: border.ImportedEndpoints | Refused) -> Iterable[SourceKey]:
+    return () if isinstance(row, Refused) else ((row.key, row.cluster),)
 
 
 def _named_services(policy: Policy | None) -> Iterable[ServiceKey]:

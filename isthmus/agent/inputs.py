@@ -84,14 +84,17 @@ class Source:
 
 def sources(client: Client, pairs: Pairs, gate: asyncio.Semaphore) -> list[Source]:
     """One reflector for each table, not yet running; `gate` bounds concurrent lists."""
-    found = []
-    for kind, table in pairs:
-        writer, heard = table.partition("reflector"), asyncio.Event()
-        reflector = Reflector(
-            client, kind, writer, gate=gate, on_state=lambda _state, heard=heard: heard.set()
-        )
-        found.append(Source(table.name, kind, table, writer, reflector, heard))
-    return found
+    return [_source(client, kind, table, gate) for kind, table in pairs]
+
+
+def _source(client: Client, kind: Kind[Any], table: Table[ObjectKey, Any], gate: asyncio.Semaphore) -> Source:
+    writer, heard = table.partition("reflector"), asyncio.Event()
+
+    def on_state(_state: State) -> None:
+        heard.set()
+
+    reflector = Reflector(client, kind, writer, gate=gate, on_state=on_state)
+    return Source(table.name, kind, table, writer, reflector, heard)
 
 
 async def follow(source: Source, store: LastGood) -> None:

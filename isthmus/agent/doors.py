@@ -1,0 +1,203 @@
+"""Rendered rows: what the door workers of this agent are given, as bytes.
+
+Each door has one table of text keys and bytes. A health change touches the load assignments and the DNS row
+of its own service and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from isthmus.agent.chain import Chain
+from isthmus.dns import rrset
+from isthmus.flow import Derived, Priority, Table, Writer, derive, on, spread
+from isthmus.model.names import ServiceKey, Vantage
+from isthmus.model.plan import Plan, PlanKey, port_id
+from isthmus.model.service import Port, Service
+from isthmus.xds import envoy, rows
+from isthmus.xds.rows import ProxyClass, ResourceType, Row
+
+PortKey = tuple[ServiceKey, str]
+
+
+class Doors:
+    """The tables `xds` and `dns`, and `wants`: the classes of proxies that have asked for something."""
+
+    def __init__(self, chain: Chain, vips: Table[ServiceKey, tuple[str, ...]]) -> None:
+        self.chain = chain
+        self.vips = vips
+        self.wants: Table[str, bytes] = Table("wants")
+        self.xds: Table[str, bytes] = Table("xds")
+        self.dns: Table[str, bytes] = Table("dns")
+        self.classes = self._classes()
+        self.assignments = self._assignments()
+        self.clusters = self._clusters()
+        self.hosts = self._hosts()
+        self.routes = self._routes()
+        self.listeners = self._listeners()
+        self.names = self._names()
+        self.tables = [self.assignments, self.clusters, self.routes, self.listeners, self.names]
+        spread(self.assignments, self.xds, _assignment_row)
+        spread(self.clusters, self.xds, lambda _key, row: dict([row]))
+        spread(self.routes, self.xds, lambda key, row: {str(Row(ResourceType.RDS, key, rows.EXPLICIT)): row})
+        spread(
+            self.listeners, self.xds, lambda key, row: {str(Row(ResourceType.LDS, key, rows.EXPLICIT)): row}
+        )
+        spread(self.names, self.dns, lambda key, row: {f"{chain.place.vantage}|{key}": row})
+        self._follow_vantages()
+
+    def _follow_vantages(self) -> None:
+        """Plans are made for this cluster's own vantage and for those of the proxies that are connected."""
+        own = self.chain.place.vantage
+        writer: Writer[Vantage, int] = self.chain.vantages.partition("callers")
+
+        def count() -> None:
+            found = {own: 1}
+            for proxies in self.classes.items():
+                found[proxies[1].vantage] = found.get(proxies[1].vantage, 0) + 1
+            writer.replace(found)
+
+        self.classes.observe(lambda _key, _old, _new: count())
+        count()
+
+    def _classes(self) -> Derived[str, ProxyClass]:
+        """Wanted classes by their text; several workers may want the same."""
+
+        def compute(text: str) -> ProxyClass | None:
+            if not any(_class_text(key) == text for key in self.wants):
+                return None
+            found = ProxyClass.parse(text)
+            return found if found.vantage.cluster == self.chain.place.cluster else None
+
+        wants = on(self.wants, lambda key, _o, _n: (_class_text(key),), priority=Priority.POLICY)
+        return derive("proxy classes", wants, compute=compute)
+
+    def _assignments(self) -> Derived[PlanKey, bytes]:
+        plans = self.chain.plans
+
+        def compute(key: PlanKey) -> bytes | None:
+            plan = plans.get(key)
+            return envoy.load_assignment(plan) if plan is not None and plan.port is not None else None
+
+        def affected(key: PlanKey, _old: Plan | None, _new: Plan | None) -> Iterable[PlanKey]:
+            return (key,) if key.port else ()
+
+        return derive("load assignments", on(plans, affected), compute=compute)
+
+    def _clusters(self) -> Derived[PortKey, tuple[str, bytes]]:
+        chain = self.chain
+
+        def compute(key: PortKey) -> tuple[str, bytes] | None:
+            service = chain.services.get(key[0])
+            port = _port(service, key[1])
+            if service is None or port is None:
+                return None
+            name = rows.resource_name(key[0], port.port)
+            doors = chain.policy_of(service, port).doors
+            return str(Row(ResourceType.CDS, rows.EVERYBODY, name)), envoy.cluster(key[0], port, doors)
+
+        def on_service(key: ServiceKey, old: Service | None, new: Service | None) -> Iterable[PortKey]:
+            return {(key, port_id(port)) for service in (old, new) if service for port in service.ports}
+
+        def on_policies(key: ServiceKey, _old: object, _new: object) -> Iterable[PortKey]:
+            service = chain.services.get(key)
+            return on_service(key, None, service)
+
+        return derive(
+            "envoy clusters",
+            on(chain.services, on_service),
+            on(chain.policies, on_policies, priority=Priority.POLICY),
+            compute=compute,
+        )
+
+    def _hosts(self) -> Derived[ServiceKey, bytes]:
+        chain = self.chain
+
+        def compute(key: ServiceKey) -> bytes | None:
+            service = chain.services.get(key)
+            if service is None:
+                return None
+            per_port = {port_id(port): chain.policy_of(service, port).doors for port in service.ports}
+            return (
+                envoy.virtual_host(key, service.ports, chain.policy_of(service, None).doors, per_port) or None
+            )
+
+        return derive(
+            "virtual hosts",
+            on(chain.services, _itself),
+            on(chain.policies, _itself, priority=Priority.POLICY),
+            compute=compute,
+        )
+
+    def _routes(self) -> Derived[str, bytes]:
+        """One route configuration, the same for every class, joined from the hosts of each service."""
+
+        def compute(text: str) -> bytes | None:
+            if self.classes.get(text) is None:
+                return None
+            return envoy.route_configuration(host for _key, host in sorted(self.hosts.items()))
+
+        return derive(
+            "route configurations",
+            on(self.classes, lambda key, _o, _n: (key,)),
+            on(self.hosts, lambda _key, _o, _n: list(self.classes)),
+            compute=compute,
+        )
+
+    def _listeners(self) -> Derived[str, bytes]:
+        def compute(text: str) -> bytes | None:
+            found = self.classes.get(text)
+            where = rows.split_listen(found.listen) if found is not None else None
+            return envoy.listener(*where) if where is not None else None
+
+        # A class is ready for its proxies when its listener is there: its routes and plans come first.
+        return derive(
+            "listeners",
+            on(self.classes, lambda key, _o, _n: (key,)),
+            on(self.routes, lambda key, _o, _n: (key,)),
+            on(self.assignments, lambda _key, _o, _n: ()),
+            compute=compute,
+        )
+
+    def _names(self) -> Derived[ServiceKey, bytes]:
+        chain = self.chain
+        vantage = chain.place.vantage
+
+        def compute(key: ServiceKey) -> bytes | None:
+            service = chain.services.get(key)
+            if service is None:
+                return None
+            ids = ["", *(port_id(port) for port in service.ports)]
+            plans = {name: plan for name in ids if (plan := chain.plans.get(PlanKey(key, name, vantage)))}
+            return rrset.render(service, self.vips.get(key) or (), plans)
+
+        def on_plan(key: PlanKey, _old: object, _new: object) -> Iterable[ServiceKey]:
+            return (key.service,) if key.vantage == vantage else ()
+
+        return derive(
+            "dns rows",
+            on(chain.services, _itself),
+            on(self.vips, _itself),
+            on(chain.plans, on_plan),
+            compute=compute,
+        )
+
+
+def _itself(key: ServiceKey, _old: object, _new: object) -> Iterable[ServiceKey]:
+    return (key,)
+
+
+def _class_text(key: str) -> str:
+    """A want's key is `worker/class`."""
+    return key.partition("/")[2]
+
+
+def _port(service: Service | None, wanted: str) -> Port | None:
+    if service is None:
+        return None
+    return next((port for port in service.ports if port_id(port) == wanted), None)
+
+
+def _assignment_row(key: PlanKey, row: bytes) -> dict[str, bytes]:
+    name = rows.resource_name(key.service, int(key.port.partition("/")[2]))
+    return {str(Row(ResourceType.EDS, str(key.vantage), name)): row}

@@ -1,0 +1,123 @@
+"""The hub's process: the members' leases become Cluster states, and nothing else.
+
+It merges nothing; every agent derives the same from the same objects. Its loss freezes the states as they are.
+"""
+
+from __future__ import annotations
+
+from isthmus.agent import logs  # noqa: F401 - first: it keeps what follows small
+
+# isort: split
+import asyncio
+import time
+from collections.abc import Iterable
+from contextlib import AsyncExitStack
+
+from isthmus.agent import process
+from isthmus.agent.identity import identity
+from isthmus.agent.settings import HubSettings
+from isthmus.agent.writing import STATUS_KINDS, Writing
+from isthmus.api import core, hub, kinds, labels
+from isthmus.api.meta import ObjectKey
+from isthmus.fleet import hubrole, states
+from isthmus.fleet.heartbeat import LEASE_NAME
+from isthmus.flow import Again, Graph, Table, derive, on, spread
+from isthmus.kube.applier import ObjectRef
+from isthmus.kube.client import Client
+from isthmus.kube.config import load_access
+from isthmus.kube.lease import LeaseHolder
+from isthmus.kube.reflector import Reflector, State
+from isthmus.mcs.hubobjects import hub_namespace
+from isthmus.model.names import ClusterId
+
+LEADER = "isthmus-hub"
+SYSTEM_NAMESPACE = "kube-system"
+
+
+class Judge:
+    """Tables from Cluster objects and leases to the statuses that should be."""
+
+    def __init__(self) -> None:
+        self.clusters: Table[ObjectKey, hub.Cluster] = Table("clusters")
+        self.leases: Table[ObjectKey, core.Lease] = Table("leases")
+        self.desired: Table[ObjectRef, dict[str, object]] = Table("desired statuses")
+        self.listening_since: float | None = None
+        self.heard = derive(
+            "heard", on(self.leases, _clusters_of), on(self.clusters, _ids), compute=self._hear
+        )
+        self.statuses = derive(
+            "statuses", on(self.heard, _same), on(self.clusters, _ids), compute=self._judge
+        )
+        spread(
+            self.statuses, self.desired, lambda key, row: {ObjectRef(kinds.CLUSTER, "", key, "status"): row}
+        )
+
+    def listening(self, state: State) -> None:
+        """Hears whether the watch of leases stands; time without it is not the clusters' silence."""
+        if not state.live:
+            self.listening_since = None
+        elif self.listening_since is None:
+            self.listening_since = time.monotonic()
+            self.statuses.invalidate(list(self.heard))
+
+    def _hear(self, key: ClusterId) -> states.Heard | None:
+        lease = self.leases.get(ObjectKey(hub_namespace(key), LEASE_NAME))
+        return states.hear(self.heard.get(key), lease, time.monotonic())
+
+    def _judge(self, key: ClusterId) -> Again[dict[str, object]] | dict[str, object] | None:
+        found = self.clusters.get(ObjectKey("", key))
+        if found is None:
+            return None
+        heard = self.heard.get(key)
+        verdict = states.judge(heard, listening_since=self.listening_since, now=time.monotonic())
+        row = (
+            self.statuses.get(key)
+            if verdict.state is None
+            else hubrole.cluster_status(found, heard, verdict.state)
+        )
+        return row if verdict.ask_again is None else Again(row, verdict.ask_again)
+
+
+def main(settings: HubSettings) -> None:
+    """Runs the hub's process until it is told to stop."""
+    process.run("hub", lambda: run(settings), level=settings.log_level, style=settings.log_format)
+
+
+async def run(settings: HubSettings) -> None:
+    """Judges until cancelled. Raises ConfigError for credentials that cannot be used."""
+    access = load_access(settings.hub_kubeconfig, settings.hub_context)
+    judge = Judge()
+    async with AsyncExitStack() as stack:
+        client = await stack.enter_async_context(Client(access))
+        group = await stack.enter_async_context(asyncio.TaskGroup())
+        leader = LeaseHolder(client, ObjectKey(SYSTEM_NAMESPACE, LEADER), identity(None))
+        clusters = Reflector(client, kinds.CLUSTER, judge.clusters.partition("reflector"))
+        leases = Reflector(
+            client,
+            kinds.LEASE,
+            judge.leases.partition("reflector"),
+            label_selector=f"{labels.MANAGED_BY}={labels.MANAGER}",
+            on_state=judge.listening,
+        )
+        group.create_task(clusters.run(), name="clusters")
+        group.create_task(leases.run(), name="leases")
+        group.create_task(leader.run(), name="leader")
+        group.create_task(Graph([judge.statuses]).run(), name="graph")
+        writing = Writing(client, "hub", judge.desired, lambda: leader.holds, STATUS_KINDS)
+        group.create_task(writing.run(), name="write")
+
+
+def _clusters_of(key: ObjectKey, _old: object, new: core.Lease | None) -> Iterable[ClusterId]:
+    """The heartbeat's holder is the cluster's id; whose namespace it is decides whether it counts."""
+    if new is not None and key.name == LEASE_NAME and new.spec.holder_identity:
+        name = ClusterId(new.spec.holder_identity)
+        if hub_namespace(name) == key.namespace:
+            yield name
+
+
+def _ids(key: ObjectKey, _old: object, _new: object) -> Iterable[ClusterId]:
+    return (ClusterId(key.name),)
+
+
+def _same(key: ClusterId, _old: object, _new: object) -> Iterable[ClusterId]:
+    return (key,)

@@ -1,0 +1,255 @@
+"""What control wants the API servers to hold: desired objects, one table for the member and one for the hub.
+
+The appliers of `kube` make it so; here it is only said which object follows from which rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from isthmus.agent.chain import Chain, SourceKey
+from isthmus.api import core, hub, kinds, labels, mcs
+from isthmus.api.meta import Kind, ObjectKey
+from isthmus.flow import Derived, Index, Table, derive, on, spread
+from isthmus.kube.applier import ObjectRef
+from isthmus.kubeproxy import slices
+from isthmus.mcs import endpointslice, hubobjects, serviceexport, serviceimport
+from isthmus.model.names import ServiceKey
+from isthmus.model.plan import PlanKey, port_id
+from isthmus.model.service import Export, Service
+
+Objects = Mapping[ObjectRef, dict[str, Any]]
+
+
+class Outputs:
+    """The tables `member` and `hub` of desired objects, and `vips` (read back from the derived Services)."""
+
+    def __init__(self, chain: Chain) -> None:
+        self.chain = chain
+        self.member: Table[ObjectRef, dict[str, Any]] = Table("member/desired")
+        self.hub: Table[ObjectRef, dict[str, Any]] = Table("hub/desired")
+        self.vips = self._vips()
+        for found in (
+            self._imports(),
+            self._derived_services(),
+            self._imported_slices(),
+            self._derived_slices(),
+            self._export_statuses(),
+        ):
+            spread(found, self.member, lambda _key, row: row)
+        for exported in (self._exported_services(), self._exported_endpoints()):
+            spread(exported, self.hub, lambda _key, row: row)
+
+    def _vips(self) -> Derived[ServiceKey, tuple[str, ...]]:
+        services = self.chain.member.services
+
+        def compute(key: ServiceKey) -> tuple[str, ...] | None:
+            found = services.get(ObjectKey(key.namespace, serviceimport.derived_name(key)))
+            if found is None or found.metadata.labels.get(labels.MANAGED_BY) != labels.MANAGER:
+                return None
+            given = found.spec.cluster_ips or [found.spec.cluster_ip]
+            return tuple(ip for ip in given if ip and ip != "None")
+
+        return derive("clusterset ips", on(services, _imports_of), compute=compute)
+
+    def _imports(self) -> Derived[ServiceKey, Objects]:
+        """ServiceImports and their status, where their namespace exists (KEP-1645)."""
+        chain, member = self.chain, self.chain.member
+        by_namespace = Index(chain.services, lambda key, _row: (key.namespace,))
+
+        def compute(key: ServiceKey) -> Objects | None:
+            service = chain.services.get(key)
+            if service is None or not self._namespace_stands(key.namespace):
+                return None
+            ips = self.vips.get(key) or ()
+            wanted = {_ref(kinds.SERVICE_IMPORT, key): serviceimport.service_import(service, ips)}
+            existing = member.imports.get(ObjectKey(*key))
+            if existing is not None:
+                wanted[_ref(kinds.SERVICE_IMPORT, key, "status")] = serviceimport.service_import_status(
+                    service, ips, slices_present=True, generation=existing.metadata.generation
+                )
+            return wanted
+
+        return derive(
+            "imports",
+            on(chain.services, _itself),
+            on(self.vips, _itself),
+            on(member.imports, _by_key),
+            on(member.namespaces, lambda key, _o, _n: list(by_namespace.of(key.name))),
+            compute=compute,
+        )
+
+    def _namespace_stands(self, name: str) -> bool:
+        found = self.chain.member.namespaces.get(ObjectKey("", name))
+        return found is not None and found.metadata.deletion_timestamp is None
+
+    def _import_uid(self, key: ServiceKey) -> str:
+        """The uid of the import in this cluster; "" while there is none that is ours."""
+        found = self.chain.member.imports.get(ObjectKey(*key))
+        if found is None or found.metadata.labels.get(labels.MANAGED_BY) != labels.MANAGER:
+            return ""
+        return found.metadata.uid
+
+    def _derived_services(self) -> Derived[ServiceKey, Objects]:
+        chain = self.chain
+
+        def compute(key: ServiceKey) -> Objects | None:
+            service, uid = chain.services.get(key), self._import_uid(key)
+            wanted = serviceimport.derived_service(service, uid) if service is not None and uid else None
+            return {_object_ref(kinds.SERVICE, wanted): wanted} if wanted is not None else None
+
+        return derive(
+            "derived services",
+            on(chain.services, _itself),
+            on(chain.member.imports, _by_key),
+            compute=compute,
+        )
+
+    def _imported_slices(self) -> Derived[SourceKey, Objects]:
+        """The canonical MCS slices, for each cluster that exports (this one too)."""
+        chain = self.chain
+
+        def compute(key: SourceKey) -> Objects | None:
+            service, uid = chain.services.get(key[0]), self._import_uid(key[0])
+            if service is None or not uid or all(export.cluster != key[1] for export in service.exports):
+                return None
+            found = chain.endpoints.get(key) or ()
+            rendered = endpointslice.canonical_slices(service, key[1], found, uid)
+            return {_object_ref(kinds.ENDPOINT_SLICE, wanted): wanted for wanted in rendered}
+
+        def on_service(key: ServiceKey, old: Service | None, new: Service | None) -> Iterable[SourceKey]:
+            return {(key, export.cluster) for row in (old, new) if row for export in row.exports}
+
+        def on_import(key: ObjectKey, _old: object, _new: object) -> Iterable[SourceKey]:
+            name = ServiceKey(*key)
+            return on_service(name, None, chain.services.get(name))
+
+        return derive(
+            "imported slices",
+            on(chain.services, on_service),
+            on(chain.endpoints, lambda key, _o, _n: (key,)),
+            on(chain.member.imports, on_import),
+            compute=compute,
+        )
+
+    def _derived_slices(self) -> Derived[ServiceKey, Objects]:
+        """kube-proxy's door: the derived Service's own slices, filtered by the plan."""
+        chain = self.chain
+        vantage = chain.place.vantage
+
+        def compute(key: ServiceKey) -> Objects | None:
+            service = chain.services.get(key)
+            name = serviceimport.derived_name(key)
+            existing = chain.member.services.get(ObjectKey(key.namespace, name))
+            if service is None or existing is None or not self._import_uid(key):
+                return None
+            plans = {
+                port_id(port): plan
+                for port in service.ports
+                if (plan := chain.plans.get(PlanKey(key, port_id(port), vantage))) is not None
+            }
+            rendered = slices.derived_slices(
+                service, plans, name, existing.metadata.uid, own=chain.own_endpoints.get(key) or ()
+            )
+            return {_object_ref(kinds.ENDPOINT_SLICE, wanted): wanted for wanted in rendered}
+
+        def on_plan(key: PlanKey, _old: object, _new: object) -> Iterable[ServiceKey]:
+            return (key.service,) if key.vantage == vantage and key.port else ()
+
+        return derive(
+            "derived slices",
+            on(chain.services, _itself),
+            on(chain.plans, on_plan),
+            on(chain.member.services, _imports_of),
+            on(chain.member.imports, _by_key),
+            compute=compute,
+        )
+
+    def _export_statuses(self) -> Derived[ServiceKey, Objects]:
+        chain = self.chain
+        namespace = hubobjects.hub_namespace(chain.place.cluster)
+
+        def compute(key: ServiceKey) -> Objects | None:
+            export = chain.member.exports.get(ObjectKey(*key))
+            outcome = chain.own_exports.get(key)
+            if export is None or outcome is None:
+                return None
+            heard = chain.hub.exported_services.get(ObjectKey(namespace, hubobjects.object_name(key)))
+            conditions = serviceexport.conditions(
+                export,
+                outcome,
+                problems=serviceexport.export_settings(export).problems,
+                merged=chain.services.get(key),
+                delivery=serviceexport.Delivery.EXPORTED if heard else serviceexport.Delivery.PENDING,
+            )
+            wanted = serviceexport.export_status(export, conditions)
+            return {_ref(kinds.SERVICE_EXPORT, key, "status"): wanted}
+
+        def on_heard(
+            key: ObjectKey, old: hub.ExportedService | None, new: hub.ExportedService | None
+        ) -> Iterable[ServiceKey]:
+            if key.namespace == namespace:
+                for row in (old, new):
+                    if row is not None:
+                        yield ServiceKey(row.spec.service.namespace, row.spec.service.name)
+
+        return derive(
+            "export statuses",
+            on(chain.member.exports, _by_key),
+            on(chain.own_exports, _itself),
+            on(chain.services, _itself),
+            on(chain.hub.exported_services, on_heard),
+            compute=compute,
+        )
+
+    def _exported_services(self) -> Derived[ServiceKey, Objects]:
+        own = self.chain.own_exports
+
+        def compute(key: ServiceKey) -> Objects | None:
+            if not isinstance(export := own.get(key), Export):
+                return None
+            wanted = hubobjects.exported_service(export)
+            return {_object_ref(kinds.EXPORTED_SERVICE, wanted): wanted}
+
+        return derive("exported services", on(own, _itself), compute=compute)
+
+    def _exported_endpoints(self) -> Derived[ServiceKey, Objects]:
+        own, me = self.chain.own_endpoints, self.chain.place.cluster
+
+        def compute(key: ServiceKey) -> Objects | None:
+            found = own.get(key)
+            if found is None:
+                return None
+            rendered = hubobjects.exported_endpoints(key, me, found)
+            return {_object_ref(kinds.EXPORTED_ENDPOINTS, wanted): wanted for wanted in rendered.values()}
+
+        return derive("exported endpoints", on(own, _itself), compute=compute)
+
+
+def _ref(kind: Kind[Any], key: ServiceKey, subresource: str = "") -> ObjectRef:
+    return ObjectRef(kind, key.namespace, key.name, subresource)
+
+
+def _object_ref(kind: Kind[Any], wanted: Mapping[str, Any]) -> ObjectRef:
+    metadata = wanted["metadata"]
+    return ObjectRef(kind, metadata["namespace"], metadata["name"], "")
+
+
+def _itself(key: ServiceKey, _old: object, _new: object) -> Iterable[ServiceKey]:
+    return (key,)
+
+
+def _by_key(
+    key: ObjectKey, old: mcs.ServiceImport | None, new: mcs.ServiceImport | None
+) -> Iterable[ServiceKey]:
+    return (ServiceKey(*key),)
+
+
+def _imports_of(key: ObjectKey, old: core.Service | None, new: core.Service | None) -> Iterable[ServiceKey]:
+    """The import that owns a derived Service."""
+    for row in (old, new):
+        if row is not None:
+            for owner in row.metadata.owner_references:
+                if owner.kind == kinds.SERVICE_IMPORT.kind:
+                    yield ServiceKey(key.namespace, owner.name)

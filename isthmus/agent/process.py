@@ -1,0 +1,58 @@
+"""How every process begins and ends: logging, signals, exit codes.
+
+SIGTERM and SIGINT cancel the main task, so that everything closes what it opened. A failure that people can do
+something about is one line and exit code 2 (wrong use) or 3 (cannot).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from typing import NoReturn
+
+from isthmus.agent import logs
+from isthmus.errors import ConfigError, IsthmusError
+
+EXIT_WRONG_USE = 2
+EXIT_CANNOT = 3
+
+
+def run(name: str, main: Callable[[], Awaitable[None]], *, level: str, style: logs.LogFormat) -> NoReturn:
+    """Runs `main()` as this process' work until it ends, fails or is told to stop; never returns."""
+    logs.configure(name, level=level, style=style)
+    try:
+        asyncio.run(_until_told(main))
+    except* ConfigError as group:
+        sys.exit(_tell(name, group, EXIT_WRONG_USE))
+    except* IsthmusError as group:
+        sys.exit(_tell(name, group, EXIT_CANNOT))
+    sys.exit(0)
+
+
+async def _until_told(main: Callable[[], Awaitable[None]]) -> None:
+    task = asyncio.ensure_future(main())
+    told = False
+
+    def stop() -> None:
+        nonlocal told
+        told = True
+        task.cancel()
+
+    loop = asyncio.get_running_loop()
+    for wanted in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(wanted, stop)
+    try:
+        await task
+    except asyncio.CancelledError:
+        if not told:
+            raise
+
+
+def _tell(name: str, group: BaseExceptionGroup[BaseException], code: int) -> int:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    sys.stderr.write(f"isthmus {name}: {error}\n")
+    return code

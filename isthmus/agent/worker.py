@@ -1,0 +1,57 @@
+"""A door worker's process: `python -m isthmus.agent.worker SETTINGS_FILE dns|xds NUMBER`.
+
+It knows neither Kubernetes nor policies; its rows come from control over the socket in the state directory,
+and it goes on serving them when control dies.
+"""
+
+from __future__ import annotations
+
+from isthmus.agent import logs  # first: it keeps what follows small
+
+# isort: split
+import json
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+from isthmus.agent import process
+from isthmus.model.names import ClusterId, Vantage
+
+LINK = "link.sock"
+
+
+def main(settings_file: Path, door: str, number: str) -> None:
+    """Runs one worker of a door; the settings were validated by whoever wrote them."""
+    settings: dict[str, Any] = json.loads(settings_file.read_text())
+    work = {"dns": _dns, "xds": _xds}[door](settings, settings_file.parent / LINK, f"{door}-{number}")
+    style: logs.LogFormat = settings["log_format"]
+    process.run(f"{door}-{number}", work, level=settings["log_level"], style=style)
+
+
+def _split(listen: str) -> tuple[str, int]:
+    host, _, port = listen.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
+def _dns(settings: dict[str, Any], link: Path, name: str) -> Callable[[], Awaitable[None]]:
+    from isthmus.dns import worker
+
+    options = worker.Options(
+        name=name,
+        vantage=Vantage(settings["region"], "", ClusterId(settings["cluster"])),
+        listen=(_split(settings["dns_listen"]),),
+        zone=settings["zone"],
+    )
+    return lambda: worker.run(options, link)
+
+
+def _xds(settings: dict[str, Any], link: Path, name: str) -> Callable[[], Awaitable[None]]:
+    from isthmus.xds import worker
+
+    options = worker.Options(name=name, cluster=ClusterId(settings["cluster"]), listen=settings["xds_listen"])
+    return lambda: worker.run(options, link)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2], sys.argv[3])

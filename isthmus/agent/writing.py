@@ -1,0 +1,99 @@
+"""Writing desired objects: what is observed of each kind, and the applier that compares the two."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from isthmus.api import kinds, labels
+from isthmus.api.meta import Kind, ObjectKey
+from isthmus.flow import Table
+from isthmus.kube.applier import Applier, ObjectRef, managed
+from isthmus.kube.client import Client
+from isthmus.kube.raw import RawObject, raw, status_only
+from isthmus.kube.reflector import Reflector
+
+GATE_SECONDS = 0.2
+OURS = f"{labels.MANAGED_BY}={labels.MANAGER}"
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """What an applier needs to see of a kind: a selector, and whether the status alone is enough."""
+
+    kind: Kind[Any]
+    selector: str = OURS
+    status_alone: bool = False
+
+
+MEMBER_KINDS = (
+    Observed(kinds.SERVICE_IMPORT, selector=""),
+    Observed(kinds.SERVICE),
+    Observed(kinds.ENDPOINT_SLICE),
+    Observed(kinds.SERVICE_EXPORT, selector="", status_alone=True),
+)
+HUB_KINDS = (Observed(kinds.EXPORTED_SERVICE), Observed(kinds.EXPORTED_ENDPOINTS))
+STATUS_KINDS = (Observed(kinds.CLUSTER, selector="", status_alone=True),)
+
+
+def ours(found: Mapping[str, Any]) -> bool:
+    """Whether an object was made by Isthmus, by its label and what only we make.
+
+    People write ServiceExports and Clusters whatever their labels say; a Service is ours when an import owns it.
+    """
+    if not managed(found) or found["kind"] in (kinds.SERVICE_EXPORT.kind, kinds.CLUSTER.kind):
+        return False
+    owners = found["metadata"].get("ownerReferences") or ()
+    return found["kind"] != kinds.SERVICE.kind or any(
+        owner["kind"] == kinds.SERVICE_IMPORT.kind for owner in owners
+    )
+
+
+@dataclass(slots=True)
+class Writing:
+    """One applier with its reflectors; `namespace` limits what it sees (and so what it may ever delete)."""
+
+    client: Client
+    name: str
+    desired: Table[ObjectRef, dict[str, Any]]
+    gate: Callable[[], bool]
+    observed: tuple[Observed, ...]
+    namespace: str = ""
+    applier: Applier = field(init=False)
+    _reflectors: list[Reflector[RawObject]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        tables: dict[Kind[Any], Table[ObjectKey, RawObject]] = {}
+        self._reflectors = []
+        for one in self.observed:
+            table: Table[ObjectKey, RawObject] = Table(f"{self.name}/{one.kind.plural}")
+            tables[one.kind] = table
+            self._reflectors.append(
+                Reflector(
+                    self.client,
+                    raw(one.kind, status_only if one.status_alone else None),
+                    table.partition("reflector"),
+                    namespace=self.namespace,
+                    label_selector=one.selector,
+                )
+            )
+        self.applier = Applier(self.client, self.name, self.desired, tables, gate=self.gate, ours=ours)
+
+    async def run(self) -> None:
+        """Applies until cancelled; compares everything again whenever the gate opens."""
+        async with asyncio.TaskGroup() as group:
+            for reflector in self._reflectors:
+                group.create_task(reflector.run(), name=f"{self.name}-{reflector.kind.plural}")
+            group.create_task(self.applier.run(), name=f"{self.name}-applier")
+            group.create_task(self._watch_gate(), name=f"{self.name}-gate")
+
+    async def _watch_gate(self) -> None:
+        was_open = False
+        while True:
+            is_open = self.gate()
+            if is_open and not was_open:
+                self.applier.resync()
+            was_open = is_open
+            await asyncio.sleep(GATE_SECONDS)
