@@ -58,7 +58,7 @@ def cluster_statuses(
 ) -> tuple[dict[ClusterId, dict[str, Any]], float | None]:
     """The statuses of all clusters on which there is a judgement, and in how many seconds to ask again.
 
-    `now` and `listening_since` are monotonic seconds (see `states.judge`); None: nothing changes by time alone.
+    `now` and `listening_since` are monotonic seconds (see `states.judge`).
     """
     statuses: dict[ClusterId, dict[str, Any]] = {}
     again: list[float] = []

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from isthmus.api import hub
 from isthmus.mcs.hubobjects import hub_namespace, object_name
 from isthmus.mcs.limits import (
+    MAX_ADDRESSES,
     MAX_CHUNK,
     MAX_ENDPOINTS,
     MAX_PORTS,
@@ -41,7 +42,6 @@ from isthmus.model.service import (
 )
 from isthmus.model.timestamp import parse_time
 
-_MAX_ADDRESSES = 8
 _KUBERNETES_BORN = 1_402_012_800.0
 """6 June 2014: no export is older, whatever it says."""
 _END_OF_TIME = 253_402_300_800.0
@@ -265,8 +265,8 @@ def _affinity(spec: hub.ExportedServiceSpec) -> ClientIpAffinity | None:
 
 def _addresses(texts: list[str], forbidden: Container[str]) -> tuple[str, ...] | str:
     """The canonical addresses, IPv4 first; or what is wrong with them."""
-    if not 1 <= len(texts) <= _MAX_ADDRESSES:
-        return f"addresses: 1..{_MAX_ADDRESSES} are needed"
+    if not 1 <= len(texts) <= MAX_ADDRESSES:
+        return f"addresses: 1..{MAX_ADDRESSES} are needed"
     for at, text in enumerate(texts):
         why = address_refusal(text, forbidden)
         if why:

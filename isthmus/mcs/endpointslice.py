@@ -8,12 +8,13 @@ endpoints that Kubernetes calls ready, whatever a policy says, and only ports th
 from __future__ import annotations
 
 import ipaddress
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from isthmus.api import core, labels
-from isthmus.mcs.limits import MAX_CHUNK, MAX_ENDPOINTS, MAX_PORTS
+from isthmus.mcs.limits import MAX_ADDRESSES, MAX_CHUNK, MAX_ENDPOINTS, MAX_PORTS
 from isthmus.mcs.serviceimport import import_owner
 from isthmus.model.chunks import chunks, short_hash
 from isthmus.model.names import ClusterId, EndpointId
@@ -38,7 +39,7 @@ class _Gathered:
         """One more slice's word; where slices differ, the worse counts (readiness fails closed)."""
         ready = conditions.ready is not False
         serving = ready if conditions.serving is None else conditions.serving
-        if address not in self.addresses:
+        if address not in self.addresses and len(self.addresses) < MAX_ADDRESSES:
             self.addresses.append(address)
         for port in ports:
             if len(self.ports) < MAX_PORTS:
@@ -46,6 +47,10 @@ class _Gathered:
         self.ready = self.ready and ready
         self.serving = self.serving and serving
         self.terminating = self.terminating or bool(conditions.terminating)
+
+    def id(self, *, unique: bool) -> EndpointId:
+        """The name; where others have it too, with a hash of the addresses."""
+        return EndpointId(self.name if unique else f"{self.name[:240]}.{short_hash(sorted(self.addresses))}")
 
 
 def local_endpoints(
@@ -73,32 +78,27 @@ def local_endpoints(
             for address in addresses:
                 gathered = _gather(found, entry, one.address_type, address, nodes)
                 gathered.add(address, ports, entry.conditions)
-    names: dict[str, int] = {}
-    for gathered in found.values():
-        names[gathered.name] = names.get(gathered.name, 0) + 1
-    endpoints = []
-    for gathered in found.values():
-        unique = names[gathered.name] == 1
+    times = Counter(gathered.name for gathered in found.values())
+    endpoints: dict[EndpointId, Endpoint] = {}
+    for gathered in sorted(found.values(), key=lambda gathered: not gathered.ready):
         node = nodes.get(gathered.node)
-        endpoints.append(
-            Endpoint(
-                id=EndpointId(
-                    gathered.name if unique else f"{gathered.name}.{_dashed(gathered.addresses[0])}"
-                ),
-                cluster=cluster,
-                region=(node.metadata.labels.get(labels.REGION, "") if node else "") or region,
-                zone=gathered.zone,
-                addresses=tuple(sorted(gathered.addresses, key=lambda text: ":" in text)),
-                ports=tuple(sorted(gathered.ports.values())),
-                ready=gathered.ready,
-                serving=gathered.serving,
-                terminating=gathered.terminating,
-                hostname=gathered.hostname,
-                node=gathered.node,
-                network=network,
-            )
+        endpoint = Endpoint(
+            id=gathered.id(unique=times[gathered.name] == 1),
+            cluster=cluster,
+            region=(node.metadata.labels.get(labels.REGION, "") if node else "") or region,
+            zone=gathered.zone,
+            addresses=tuple(sorted(gathered.addresses, key=lambda text: ":" in text)),
+            ports=tuple(sorted(gathered.ports.values())),
+            ready=gathered.ready,
+            serving=gathered.serving,
+            terminating=gathered.terminating,
+            hostname=gathered.hostname,
+            node=gathered.node,
+            network=network,
         )
-    return tuple(sorted(endpoints, key=lambda endpoint: endpoint.id)[:MAX_ENDPOINTS])
+        # Of two pods with one name and the same addresses (one replaces the other) the ready one counts.
+        endpoints.setdefault(endpoint.id, endpoint)
+    return tuple(endpoints[name] for name in sorted(endpoints)[:MAX_ENDPOINTS])
 
 
 def canonical_slices(
@@ -183,7 +183,8 @@ def _gather(
     elif entry.hostname:
         key = ("hostname", entry.hostname, entry.node_name or "")
         known = found.get(key)
-        if known is not None and any((":" in text) is (family == "IPv6") for text in known.addresses):
+        taken = () if known is None or address in known.addresses else known.addresses
+        if any((":" in text) is (family == "IPv6") for text in taken):
             # A second address of one family under one hostname is another endpoint.
             key = ("address", address)
         else:

@@ -21,6 +21,8 @@ MAX_CHUNK = 500
 """Endpoints of one hub object or EndpointSlice."""
 MAX_ENDPOINTS = 10_000
 """Endpoints of one cluster under one service."""
+MAX_ADDRESSES = 8
+"""Addresses of one endpoint."""
 MAX_ENTRIES = 64
 """Exported labels, and exported annotations, of one service."""
 MAX_ANNOTATION_BYTES = 16_384
