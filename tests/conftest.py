@@ -1,34 +1,29 @@
 """What all rooms' tests share.
 
 A test that takes `worked_case` runs once for every worked case of tests/traffic/split-vectors.yaml
-(`worked_case.name`, `worked_case.plan()`); one that takes `worked_cases` gets them all.
+(`worked_case.name`, `worked_case.plan()`); one that takes `worked_cases` gets them all. The module itself can
+be imported as `worked_cases`. Hypothesis judges what a test finds, never how long it takes.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
+settings.register_profile("isthmus", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("isthmus")
 
-def _load(name: str, path: Path) -> Any:
-    """Import a file of the tests under a name of its own; test folders are not packages."""
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, path)
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[name] = module
-        spec.loader.exec_module(module)
-    return sys.modules[name]
+sys.path.append(str(Path(__file__).parent / "traffic"))  # test folders are not packages
 
 
 def _worked_cases() -> list[Any]:
-    module = _load("worked_cases", Path(__file__).parent / "traffic" / "worked_cases.py")
-    cases: list[Any] = module.load_worked_cases()
+    from worked_cases import load_worked_cases  # only for those who ask: it needs the whole of traffic
+
+    cases: list[Any] = load_worked_cases()
     return cases
 
 

@@ -114,7 +114,7 @@ def exported_services() -> Schema:
             "trafficDistribution": {"maxLength": 63},
             "labels": {"maxProperties": 256},
             "annotations": {"maxProperties": 256},
-            "expectedEndpoints": {"minimum": 1, "maximum": 100_000, "format": "int32"},
+            "expectedEndpoints": {"minimum": 1, "maximum": 1_000_000, "format": "int32"},
         },
     )
     columns = [_spec_column("Service"), _spec_column("Cluster"), _spec_column("Type"), _AGE]

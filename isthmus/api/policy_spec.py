@@ -240,7 +240,7 @@ class PolicySpec(SpecModel):
     overridable: Annotated[
         bool | None, Field(description="Hub policies only: a member's own policy comes first.")
     ] = None
-    expected_endpoints: Annotated[int | None, Field(ge=1, le=100_000)] = None
+    expected_endpoints: Annotated[int | None, Field(ge=1, le=1_000_000)] = None
     dns: DnsSpec | None = None
     health: HealthSpec | None = None
     outlier_detection: OutlierSpec | None = None

@@ -11,10 +11,11 @@ from isthmus.model.policy import DEFAULT_POLICY, Policy
 from isthmus.model.service import Port, Service
 
 _SECTION, _NAME, _SELECTOR = range(3)
+_HUB, _MEMBER, _YIELDING = range(3)
 
 
 def choose(policies: Iterable[Policy], service: Service, port: Port | None) -> Policy:
-    """The policy in force for the port, or (None) for the service as a whole; the default where none speaks."""
+    """The policy in force for the port, or (None) for the service as a whole; without one, the default."""
     speakers = ranked(policies, service, port)
     return speakers[0] if speakers else DEFAULT_POLICY
 
@@ -34,10 +35,9 @@ def ranked(policies: Iterable[Policy], service: Service, port: Port | None) -> t
 
     def rank(speaker: tuple[int, Policy]) -> tuple[int, int, float, str]:
         specificity, policy = speaker
-        if policy.origin == "member":
-            level = 1
-        else:
-            level = 2 if policy.overridable and member_speaks else 0
+        level = _MEMBER
+        if policy.origin == "hub":
+            level = _YIELDING if policy.overridable and member_speaks else _HUB
         return level, specificity, policy.created, policy.key.name
 
     return tuple(policy for _, policy in sorted(speakers, key=rank))
