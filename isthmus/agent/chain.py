@@ -178,11 +178,9 @@ class Chain:
             service, cluster = key
             if cluster == me:
                 return own.get(service)
-            rows = [
-                row for name in by_source.of(key) if not isinstance(row := heard.get(name), Refused | None)
-            ]
-            found = {endpoint.id: endpoint for row in rows for endpoint in row.endpoints}
-            return tuple(found[name] for name in sorted(found)) if rows else None
+            parts = [heard.get(name) for name in sorted(by_source.of(key))]
+            good = [part for part in parts if isinstance(part, border.ImportedEndpoints)]
+            return border.joined(good) if good else None
 
         return derive(
             "endpoints",

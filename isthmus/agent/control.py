@@ -16,9 +16,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 import structlog
-from prometheus_client import CollectorRegistry
 
-from isthmus import console
 from isthmus.agent import inputs, process
 from isthmus.agent.chain import Chain, Place
 from isthmus.agent.doors import Doors

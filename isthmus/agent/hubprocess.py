@@ -1,6 +1,6 @@
 """The hub's process: the members' leases become Cluster states, and nothing else.
 
-It merges nothing; every agent derives the same from the same objects. Its loss freezes the states as they are.
+It merges nothing; every agent derives the same from the same objects. Its loss freezes the states.
 """
 
 from __future__ import annotations

@@ -30,16 +30,19 @@ class Outputs:
         self.member: Table[ObjectRef, dict[str, Any]] = Table("member/desired")
         self.hub: Table[ObjectRef, dict[str, Any]] = Table("hub/desired")
         self.vips = self._vips()
-        for found in (
+        wanted: list[Table[Any, Objects]] = [
             self._imports(),
             self._derived_services(),
             self._imported_slices(),
             self._derived_slices(),
             self._export_statuses(),
-        ):
-            spread(found, self.member, lambda _key, row: row)
-        for exported in (self._exported_services(), self._exported_endpoints()):
-            spread(exported, self.hub, lambda _key, row: row)
+        ]
+        exported: list[Table[Any, Objects]] = [self._exported_services(), self._exported_endpoints()]
+        for table in wanted:
+            spread(table, self.member, _each)
+        for table in exported:
+            spread(table, self.hub, _each)
+        self.tables = [self.vips, *wanted, *exported]
 
     def _vips(self) -> Derived[ServiceKey, tuple[str, ...]]:
         services = self.chain.member.services
@@ -225,6 +228,10 @@ class Outputs:
             return {_object_ref(kinds.EXPORTED_ENDPOINTS, wanted): wanted for wanted in rendered.values()}
 
         return derive("exported endpoints", on(own, _itself), compute=compute)
+
+
+def _each(_key: object, row: Objects) -> Objects:
+    return row
 
 
 def _ref(kind: Kind[Any], key: ServiceKey, subresource: str = "") -> ObjectRef:

@@ -1,7 +1,7 @@
 """How every process begins and ends: logging, signals, exit codes.
 
-SIGTERM and SIGINT cancel the main task, so that everything closes what it opened. A failure that people can do
-something about is one line and exit code 2 (wrong use) or 3 (cannot).
+SIGTERM and SIGINT cancel the main task, so that everything closes what it opened. A failure that people can
+do something about is one line and exit code 2 (wrong use) or 3 (cannot).
 """
 
 from __future__ import annotations

@@ -68,6 +68,7 @@ class AgentSettings(_Settings):
     context: str | None = None
     hub_kubeconfig: Path | None = Field(None, description="of the hub; none: there is no hub")
     hub_context: str | None = None
+    namespace: str = Field("isthmus-system", description="where the agents of this cluster agree who writes")
     state_dir: Path = Field(Path("/var/lib/isthmus"), description="last-good inputs, sockets, pid files")
     zone: str = Field("clusterset.local", description="DNS zone of the clusterset")
     dns_listen: HostPort = "127.0.0.1:5353"

@@ -40,7 +40,7 @@ def _dns(settings: dict[str, Any], link: Path, name: str) -> Callable[[], Awaita
     options = worker.Options(
         name=name,
         vantage=Vantage(settings["region"], "", ClusterId(settings["cluster"])),
-        listen=(_split(settings["dns_listen"]),),
+        listen=(worker.Listen(*_split(settings["dns_listen"])),),
         zone=settings["zone"],
     )
     return lambda: worker.run(options, link)

@@ -41,7 +41,7 @@ STATUS_KINDS = (Observed(kinds.CLUSTER, selector="", status_alone=True),)
 def ours(found: Mapping[str, Any]) -> bool:
     """Whether an object was made by Isthmus, by its label and what only we make.
 
-    People write ServiceExports and Clusters whatever their labels say; a Service is ours when an import owns it.
+    People write ServiceExports and Clusters, whatever their labels say; an import owns each Service of ours.
     """
     if not managed(found) or found["kind"] in (kinds.SERVICE_EXPORT.kind, kinds.CLUSTER.kind):
         return False

@@ -37,6 +37,9 @@ def agent(
     state_dir: Annotated[
         Path | None, typer.Option(help="Last-good inputs, sockets, pid files.", metavar="DIR")
     ] = None,
+    namespace: Annotated[
+        str | None, typer.Option(help="Namespace of this cluster where its agents agree who writes.")
+    ] = None,
     zone: Annotated[str | None, typer.Option(help="DNS zone of the clusterset.")] = None,
     dns_listen: Annotated[str | None, typer.Option(help="Where DNS answers, HOST:PORT.")] = None,
     dns_workers: Annotated[int | None, typer.Option(help="Processes that answer DNS; 0: none.")] = None,
