@@ -1,0 +1,158 @@
+"""Everything a worker may serve, as bytes that are joined and never rebuilt.
+
+Rows are grouped by (type, scope). Versions are hashes of content, so equal rows give equal versions in every
+replica and after every restart. Invariant: a resource is framed once, and a response for the same names once
+however many streams ask for it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import structlog
+
+from isthmus.xds.rows import ResourceType, Row
+from isthmus.xds.wire import field
+
+log = structlog.get_logger()
+
+TYPE_URLS: Mapping[ResourceType, str] = {
+    ResourceType.CDS: "type.googleapis.com/envoy.config.cluster.v3.Cluster",
+    ResourceType.EDS: "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment",
+    ResourceType.LDS: "type.googleapis.com/envoy.config.listener.v3.Listener",
+    ResourceType.RDS: "type.googleapis.com/envoy.config.route.v3.RouteConfiguration",
+}
+CONTROL_PLANE = "isthmus"
+MAX_CACHED = 64
+"""Responses kept per collection; each is one distinct set of names since the last change."""
+_VERSION_RANGE = 1 << 64
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Resource:
+    """One row, framed as an element of DiscoveryResponse.resources."""
+
+    name: str
+    framed: bytes
+    version: int
+
+    @classmethod
+    def of(cls, kind: ResourceType, name: str, value: bytes) -> Resource:
+        """The resource of serialised bytes; its version covers its name too."""
+        content = field(1, TYPE_URLS[kind]) + field(2, value)
+        digest = hashlib.blake2b(field(1, name) + value, digest_size=8).digest()
+        return cls(name, field(2, content), int.from_bytes(digest, "big"))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Body:
+    """A response but for its nonce, shared by all streams that get the same."""
+
+    kind: ResourceType
+    resources: tuple[Resource, ...]
+    fingerprint: int
+    """Sum of the resources' versions: the same for the same content in any order."""
+    framed: bytes
+
+    @classmethod
+    def of(cls, kind: ResourceType, resources: Iterable[Resource]) -> Body:
+        """The response that holds these resources."""
+        held = tuple(resources)
+        fingerprint = sum(resource.version for resource in held) % _VERSION_RANGE
+        framed = b"".join(
+            (
+                field(1, f"{fingerprint:016x}"),
+                *(resource.framed for resource in held),
+                field(4, TYPE_URLS[kind]),
+                field(6, field(1, CONTROL_PLANE)),
+            )
+        )
+        return cls(kind, held, fingerprint, framed)
+
+    @property
+    def version(self) -> str:
+        return f"{self.fingerprint:016x}"
+
+    def with_nonce(self, nonce: str) -> bytes:
+        """The serialised DiscoveryResponse."""
+        return self.framed + field(5, nonce)
+
+
+class Collection:
+    """The resources of one type and scope."""
+
+    def __init__(self, kind: ResourceType) -> None:
+        self.kind = kind
+        self.resources: dict[str, Resource] = {}
+        self._bodies: dict[frozenset[str] | None, Body] = {}
+
+    def put(self, name: str, value: bytes) -> bool:
+        """Sets a resource; says whether that changed anything."""
+        resource = Resource.of(self.kind, name, value)
+        old = self.resources.get(name)
+        if old is not None and old.version == resource.version:
+            return False
+        self.resources[name] = resource
+        self._bodies.clear()
+        return True
+
+    def drop(self, name: str) -> Resource | None:
+        """Removes a resource and returns it, None where there was none."""
+        self._bodies.clear()
+        return self.resources.pop(name, None)
+
+    def body(self, names: frozenset[str] | None) -> Body:
+        """The response with the resources of these names that exist; None: all."""
+        body = self._bodies.get(names)
+        if body is None:
+            if len(self._bodies) >= MAX_CACHED:
+                self._bodies.clear()
+            wanted = sorted(self.resources if names is None else names & self.resources.keys())
+            body = self._bodies[names] = Body.of(self.kind, (self.resources[name] for name in wanted))
+        return body
+
+
+Scope = tuple[ResourceType, str]
+
+
+class Snapshot:
+    """All rows of a worker. `synced` says that every row has been seen once."""
+
+    def __init__(self) -> None:
+        self.synced = False
+        self._collections: dict[Scope, Collection] = {}
+
+    def collection(self, kind: ResourceType, scope: str) -> Collection:
+        """The resources of that type and scope, an empty collection where there are none."""
+        return self._collections.get((kind, scope)) or Collection(kind)
+
+    def apply(
+        self, rows: Iterable[tuple[str, bytes | None]]
+    ) -> tuple[dict[Scope, set[str]], list[tuple[Scope, Resource]]]:
+        """Takes changed rows (None: gone); returns changed names by scope, and what was removed.
+
+        A key that cannot be read harms no other: it is logged and left out.
+        """
+        changed: dict[Scope, set[str]] = {}
+        removed: list[tuple[Scope, Resource]] = []
+        for key, value in rows:
+            try:
+                row = Row.parse(key)
+            except ValueError as error:
+                log.error("xds row unreadable", key=key[:200], reason=str(error))
+                continue
+            scope = (row.type, row.scope)
+            if value is not None:
+                collection = self._collections.setdefault(scope, Collection(row.type))
+                if collection.put(row.name, value):
+                    changed.setdefault(scope, set()).add(row.name)
+            elif scope in self._collections:
+                resource = self._collections[scope].drop(row.name)
+                if resource is not None:
+                    changed.setdefault(scope, set()).add(row.name)
+                    removed.append((scope, resource))
+                if not self._collections[scope].resources:
+                    del self._collections[scope]
+        return changed, removed

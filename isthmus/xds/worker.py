@@ -1,0 +1,89 @@
+"""The xDS worker: a process that follows the table `xds` of its control process and serves it over ADS.
+
+Invariant: it sends nothing before it has seen every row once, and goes on serving the rows it has when
+control is gone. What control should render it says in the table `wants`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, cast
+
+import structlog
+
+from isthmus.flow.replica import Replica
+from isthmus.flow.table import Table
+from isthmus.model.names import ClusterId
+from isthmus.xds.ads import Ads
+from isthmus.xds.server import Limits, serving
+from isthmus.xds.wants import Wants
+
+log = structlog.get_logger()
+
+TABLE: Final = "xds"
+WANTS: Final = "wants"
+TICK_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What a worker has to know. `name` is its own, unlike any other worker's of this agent.
+
+    `cluster` is the one this agent serves: every proxy that connects stands there. `listen` is `host:port`.
+    """
+
+    name: str
+    cluster: ClusterId
+    listen: str
+    limits: Limits = field(default_factory=Limits)
+
+
+async def run(options: Options, link: Path) -> None:
+    """Serves until cancelled, with the rows that come over the Unix socket `link`.
+
+    Raises PlatformError where the address cannot be listened on.
+    """
+    rows: Table[str, bytes] = Table(TABLE)
+    wants: Table[str, bytes] = Table(WANTS)
+    replica = Replica(link, {TABLE: rows}, {WANTS: wants}, name=options.name)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(replica.run(), name="xds-replica")
+        group.create_task(serve(options, rows, wants), name="xds-serve")
+
+
+async def serve(
+    options: Options,
+    rows: Table[str, bytes],
+    wants: Table[str, bytes],
+    *,
+    clock: Callable[[], float] = time.monotonic,
+    listening: Callable[[str, Ads], None] = lambda _address, _ads: None,
+) -> None:
+    """Serves the rows of a table until cancelled, and keeps `wants`.
+
+    `listening` is told the address once it is served, and the state behind it.
+    """
+    ads = Ads(options.cluster, Wants(wants.partition(options.name)), clock)
+    async with serving(ads, options.listen, options.limits) as address:
+        log.info("xds listening", listen=address)
+        listening(address, ads)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(_follow(ads, rows), name="xds-rows")
+            group.create_task(_tick(ads), name="xds-tick")
+
+
+async def _follow(ads: Ads, rows: Table[str, bytes]) -> None:
+    async with aclosing(cast("AsyncGenerator[frozenset[str], None]", rows.changes())) as changes:
+        async for keys in changes:
+            ads.apply((key, rows.get(key)) for key in keys)
+
+
+async def _tick(ads: Ads) -> None:
+    while True:
+        await asyncio.sleep(TICK_SECONDS)
+        ads.tick()
