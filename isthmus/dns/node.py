@@ -1,7 +1,7 @@
 """What stands at a name: for a record type and a caller, the records.
 
-Invariant: records that answer begin with a pointer to the question's name; courtesy records carry the whole
-name of their owner. A and AAAA of one caller in one window of time speak of the same members.
+Invariant: records that answer begin with a pointer to the question's name. A and AAAA of one caller in one
+window of time speak of the same members.
 """
 
 from __future__ import annotations
@@ -18,10 +18,13 @@ _WAVERING_TTL: Final = 1
 
 class Records(NamedTuple):
     answers: Sequence[bytes]
-    additional: Sequence[bytes] = ()
+    additional: Sequence[wire.Courtesy] = ()
 
 
 NOTHING: Final = Records(())
+
+SRV_TARGET: Final = wire.RR_HEAD + 6
+"""Where the target stands in an SRV record whose owner is a pointer."""
 
 
 class Node(Protocol):
@@ -120,20 +123,19 @@ class Drawn:
 class NamedTargets:
     """SRV records that lead to the service's own name, whose addresses are drawn."""
 
-    __slots__ = ("_name", "_records", "_service")
+    __slots__ = ("_records", "_service")
 
-    def __init__(self, records: Sequence[bytes], service: Drawn, name: bytes) -> None:
+    def __init__(self, records: Sequence[bytes], service: Drawn) -> None:
         self._records = records
         self._service = service
-        self._name = name
 
     def records(self, qtype: int, client: str, now: float) -> Records:
         if qtype != wire.SRV or not self._records:
             return NOTHING
         extra = [
-            record
+            wire.Courtesy(0, SRV_TARGET, record)
             for family in (wire.A, wire.AAAA)
-            for record in self._service.addresses(family, client, now, self._name)
+            for record in self._service.addresses(family, client, now, owner=b"")
         ]
         return Records(self._records, extra)
 
@@ -154,7 +156,8 @@ class DrawnTargets:
         if qtype != wire.SRV:
             return NOTHING
         found: dict[tuple[bytes, int], bytes] = {}
-        extra: dict[bytes, None] = {}
+        extra: list[wire.Courtesy] = []
+        named: set[bytes] = set()
         for pool in self._pools:
             picked = pool.pick(client, now) if pool.ports else ()
             for at in picked:
@@ -163,14 +166,17 @@ class DrawnTargets:
                     continue
                 weight = max(1, 100 // len(picked))
                 found[target, port] = wire.rr(wire.SRV, self._ttl, wire.srv_data(weight, port, target))
-                for record in address_records(self._members[pool.members[at]], self._ttl, target):
-                    extra[record] = None
-        return Records(tuple(found.values()), tuple(extra))
+                if target not in named:
+                    named.add(target)
+                    number = len(found) - 1
+                    extra += courtesies(self._members[pool.members[at]], self._ttl, number, SRV_TARGET)
+        return Records(tuple(found.values()), extra)
 
 
-def address_records(member: Member, ttl: int, owner: bytes) -> Sequence[bytes]:
-    """All A, then all AAAA records of one member."""
+def courtesies(member: Member, ttl: int, answer: int, at: int) -> list[wire.Courtesy]:
+    """All A, then all AAAA records of a member whose name stands `at` bytes into that answer."""
     return [
-        *(wire.rr(wire.A, ttl, address, owner) for address in member.v4),
-        *(wire.rr(wire.AAAA, ttl, address, owner) for address in member.v6),
+        wire.Courtesy(answer, at, wire.rr(rtype, ttl, address, b""))
+        for rtype, addresses in ((wire.A, member.v4), (wire.AAAA, member.v6))
+        for address in addresses
     ]

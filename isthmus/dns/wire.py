@@ -6,9 +6,10 @@ repeats the case of the question byte for byte; a reply never exceeds the limit 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from struct import Struct
-from typing import Final
+from typing import Final, NamedTuple
 
 HEADER_SIZE: Final = 12
 MAX_LABEL: Final = 63
@@ -57,6 +58,7 @@ QNAME: Final = b"\xc0\x0c"
 """Compression pointer to the name of the question."""
 
 HEADER: Final = Struct("!HHHHHH")
+_LABEL: Final = re.compile(r"[A-Za-z0-9_-]{1,63}")
 _RR: Final = Struct("!HHIH")
 _OPT: Final = Struct("!xHHBBHH")
 _SRV: Final = Struct("!HHH")
@@ -65,14 +67,30 @@ _U16: Final = Struct("!H")
 _OPTION: Final = Struct("!HHH")
 
 
+_LAST_POINTER: Final = 0x3FFF
+RR_HEAD: Final = 12
+"""Length of what stands before a record's data when its owner is a pointer."""
+
+
+class Courtesy(NamedTuple):
+    """An additional record about a name that an answer mentions.
+
+    The owner is the name that stands `at` bytes into the answer number `answer`; `tail` is all that follows.
+    """
+
+    answer: int
+    at: int
+    tail: bytes
+
+
 def pointer(offset: int) -> bytes:
     """A compression pointer to that offset of the message (RFC 1035, 4.1.4)."""
     return _U16.pack(0xC000 | offset)
 
 
 def label(text: str) -> bytes | None:
-    """One label as folded wire bytes, None unless it is 1 to 63 printable ASCII characters without a dot."""
-    if not 0 < len(text) <= MAX_LABEL or not text.isascii() or not text.isprintable() or "." in text:
+    """One label as folded wire bytes, None unless it is 1 to 63 letters, digits, dashes or underscores."""
+    if not _LABEL.fullmatch(text):
         return None
     return bytes((len(text),)) + text.lower().encode("ascii")
 
@@ -86,17 +104,6 @@ def name(text: str) -> bytes | None:
             return None
         wire += one
     return wire + b"\x00" if len(wire) < MAX_NAME else None
-
-
-def dotted(wire: bytes) -> str:
-    """A wire name as text for logs; anything outside printable ASCII is escaped."""
-    parts = []
-    at = 0
-    while at < len(wire) and wire[at]:
-        size = wire[at]
-        parts.append(wire[at + 1 : at + 1 + size].decode("ascii", "backslashreplace"))
-        at += 1 + size
-    return ".".join(parts) or "."
 
 
 def rr_head(rtype: int, ttl: int, size: int, owner: bytes = QNAME) -> bytes:
@@ -143,7 +150,7 @@ def message(
     question: bytes,
     answers: Sequence[bytes],
     authority: bytes,
-    additional: Sequence[bytes],
+    additional: Sequence[Courtesy],
     opt_record: bytes,
     limit: int,
     *,
@@ -164,12 +171,13 @@ def message(
         if not cut:
             flags |= TC
             authority = b""
-    extra = b"".join(additional)
-    if extra and fixed + len(body) + len(extra) > limit:
-        additional, extra = (), b""
-    counts = len(additional) + (1 if opt_record else 0)
+    extra = _courtesies(answers, additional, HEADER_SIZE + len(question)) if additional else []
+    tail = b"".join(extra)
+    if tail and fixed + len(body) + len(tail) > limit:
+        extra, tail = [], b""
+    counts = len(extra) + (1 if opt_record else 0)
     header = HEADER.pack(ident, flags, 1 if question else 0, len(answers), 1 if authority else 0, counts)
-    return header + question + body + authority + extra + opt_record
+    return header + question + body + authority + tail + opt_record
 
 
 def _fitting(records: Sequence[bytes], room: int) -> Sequence[bytes]:
@@ -178,3 +186,15 @@ def _fitting(records: Sequence[bytes], room: int) -> Sequence[bytes]:
         if room < 0:
             return records[:count]
     return records
+
+
+def _courtesies(answers: Sequence[bytes], additional: Sequence[Courtesy], start: int) -> list[bytes]:
+    """The additional records, with pointers as owners; one that no pointer can reach is left out."""
+    starts = [start]
+    for answer in answers:
+        starts.append(starts[-1] + len(answer))
+    return [
+        pointer(starts[number] + at) + tail
+        for number, at, tail in additional
+        if starts[number] + at <= _LAST_POINTER
+    ]

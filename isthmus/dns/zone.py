@@ -14,6 +14,7 @@ from typing import Final
 from isthmus.dns import wire
 from isthmus.dns.node import (
     EMPTY,
+    SRV_TARGET,
     Drawn,
     DrawnTargets,
     Fixed,
@@ -21,7 +22,7 @@ from isthmus.dns.node import (
     Node,
     Pool,
     Records,
-    address_records,
+    courtesies,
 )
 from isthmus.dns.row import Member, PortRow, Row
 from isthmus.errors import ConfigError
@@ -115,7 +116,7 @@ class Zone:
         )
         to_server = wire.rr(wire.NS, NEGATIVE_TTL, b"\x02ns\x03dns" + wire.QNAME)
         self._names[self.wire] = _Apex(
-            self, Records((to_server,), address_records(own, NEGATIVE_TTL, server))
+            self, Records((to_server,), courtesies(own, NEGATIVE_TTL, 0, wire.RR_HEAD))
         )
         self._names[b"\x03dns" + self.wire] = EMPTY
         self._names[server] = _member_node(own, NEGATIVE_TTL)
@@ -156,11 +157,11 @@ def _put_service(names: dict[bytes, Node], name: bytes, row: Row) -> None:
         return
     service = Drawn(Pool(row.draw, row.ttl), row.members)
     if not row.headless:
-        every = NamedTargets(_srv_records(_union(row.ports), row.ttl, name), service, name)
+        every = NamedTargets(_srv_records(_union(row.ports), row.ttl, name), service)
         names[name] = service.with_srv(every)
         for port in row.ports:
             records = _srv_records(port.targets, row.ttl, name)
-            _put_port(names, name, port, NamedTargets(records, service, name))
+            _put_port(names, name, port, NamedTargets(records, service))
         return
     pods = _put_pods(names, name, row)
     pools = [Pool(port.draw, row.ttl) for port in row.ports if port.draw is not None]
@@ -174,7 +175,7 @@ def _put_service(names: dict[bytes, Node], name: bytes, row: Row) -> None:
 def _put_fixed(names: dict[bytes, Node], name: bytes, row: Row) -> None:
     """A service that answers with its clusterset IPs."""
     own = Member("", "", row.v4, row.v6)
-    srv = Records(_srv_records(_union(row.ports), row.ttl, name), address_records(own, row.ttl, name))
+    srv = Records(_srv_records(_union(row.ports), row.ttl, name), courtesies(own, row.ttl, 0, SRV_TARGET))
     names[name] = _member_node(own, row.ttl, srv)
     for port in row.ports:
         records = _srv_records(port.targets, row.ttl, name)

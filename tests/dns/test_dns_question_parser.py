@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from typing import Any
 
 import dns.flags
 import dns.message
@@ -16,7 +17,6 @@ from hypothesis import strategies as st
 from isthmus.dns import wire
 from isthmus.dns.answer import Responder
 from isthmus.dns.question import Malformed, Question, parse
-from isthmus.dns.zone import Zone
 
 NAME = b"\x05hello\x0aclusterset\x05local\x00"
 A_IN = b"\x00\x01\x00\x01"
@@ -113,10 +113,15 @@ def test_edns_is_read() -> None:
 
 
 @pytest.fixture(scope="module")
-def responder() -> Responder:
-    zone = Zone("clusterset.local", clock=lambda: 0.0)
-    zone.synced = True
-    return Responder(zone)
+def responder(new_server: Any, make: Any) -> Responder:
+    """With a clusterset IP service `a/b` and a headless `c/b`."""
+    server = new_server()
+    server.put(make.service("b/a"), ["10.96.0.10", "fd96::10"])
+    pods = [make.backend("eu-1", f"10.64.0.{n}", f"fd00::{n}", port=8080) for n in range(30)]
+    plans = make.plans("b/c", ("eu-1", 10_000, pods))
+    server.put(make.service("b/c", headless=True), [], plans)
+    responder: Responder = server.responder
+    return responder
 
 
 def check_reply(raw: bytes, reply: bytes | None) -> None:
@@ -136,15 +141,30 @@ def test_arbitrary_bytes_never_raise_and_replies_always_parse(responder: Respond
     check_reply(raw, responder.answer(raw, "10.0.0.1", 0.0, "udp"))
 
 
-LABELS = st.lists(st.binary(min_size=1, max_size=20), max_size=6)
+LABELS = st.lists(
+    st.one_of(
+        st.sampled_from([b"a", b"b", b"C", b"svc", b"eu-1", b"_tcp", b"_http"]),
+        st.binary(min_size=1, max_size=20),
+    ),
+    max_size=5,
+)
+ZONE = b"\x0aclusterset\x05local"
+SUFFIXES = [
+    b"",
+    ZONE,
+    b"\x0aClusterSet\x05LOCAL",
+    b"\x01b\x03svc" + ZONE,
+    b"\x01a\x01B\x03svc" + ZONE,
+    b"\x01c\x01b\x03SVC" + ZONE,
+]
 TAILS = st.one_of(st.just(b""), st.just(OPT), st.binary(max_size=40))
 
 
 @given(
     LABELS,
-    st.sampled_from([b"", b"\x0aclusterset\x05local", b"\x0aClusterSet\x05LOCAL"]),
-    st.integers(0, 0xFFFF),
-    st.integers(0, 0xFFFF),
+    st.sampled_from(SUFFIXES),
+    st.sampled_from([0, 0x0100, 0x8100, 0x2800, 0xFFFF]) | st.integers(0, 0xFFFF),
+    st.sampled_from([1, 28, 33, 16, 6, 2, 255]) | st.integers(0, 0xFFFF),
     st.sampled_from([1, 1, 1, 3, 255]),
     TAILS,
     st.integers(0, 2),
