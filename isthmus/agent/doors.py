@@ -7,6 +7,7 @@ of its own service and nothing else.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from isthmus.agent.chain import Chain
 from isthmus.dns import rrset
@@ -36,7 +37,13 @@ class Doors:
         self.routes = self._routes()
         self.listeners = self._listeners()
         self.names = self._names()
-        self.tables = [self.assignments, self.clusters, self.routes, self.listeners, self.names]
+        self.tables: list[Table[Any, Any]] = [
+            self.assignments,
+            self.clusters,
+            self.routes,
+            self.listeners,
+            self.names,
+        ]
         spread(self.assignments, self.xds, _assignment_row)
         spread(self.clusters, self.xds, lambda _key, row: dict([row]))
         spread(self.routes, self.xds, lambda key, row: {str(Row(ResourceType.RDS, key, rows.EXPLICIT)): row})

@@ -42,7 +42,7 @@ class Outputs:
             spread(table, self.member, _each)
         for table in exported:
             spread(table, self.hub, _each)
-        self.tables = [self.vips, *wanted, *exported]
+        self.tables: list[Table[Any, Any]] = [self.vips, *wanted, *exported]
 
     def _vips(self) -> Derived[ServiceKey, tuple[str, ...]]:
         services = self.chain.member.services

@@ -36,11 +36,12 @@ def _split(listen: str) -> tuple[str, int]:
 
 def _dns(settings: dict[str, Any], link: Path, name: str) -> Callable[[], Awaitable[None]]:
     from isthmus.dns import worker
+    from isthmus.dns.server import Listen
 
     options = worker.Options(
         name=name,
         vantage=Vantage(settings["region"], "", ClusterId(settings["cluster"])),
-        listen=(worker.Listen(*_split(settings["dns_listen"])),),
+        listen=(Listen(*_split(settings["dns_listen"])),),
         zone=settings["zone"],
     )
     return lambda: worker.run(options, link)
