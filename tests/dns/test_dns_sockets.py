@@ -6,12 +6,15 @@ import asyncio
 import contextlib
 import shutil
 import socket
+import subprocess
+import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import dns.asyncquery
+import dns.exception
 import dns.flags
 import dns.message
 import dns.rcode
@@ -25,6 +28,7 @@ from isthmus.flow.table import Table, Writer
 
 SVC = "checkout.shop.svc.clusterset.local"
 DEADLINE = 20.0
+ROOT = Path(__file__).parents[2]
 
 
 class Live:
@@ -340,3 +344,15 @@ DIG = pytest.mark.skipif(shutil.which("dig") is None, reason="dig is not install
 async def test_dig_finds_the_protocol_kept(make: Any, arguments: list[str], expected: str) -> None:
     async with worker(make) as live:
         assert expected in await live.dig(*arguments)
+
+
+def test_a_worker_loads_nothing_of_control() -> None:
+    """Its start is quick and its memory small, and a flood of queries meets no Kubernetes client."""
+    code = "import sys, isthmus.dns.worker; print(*sorted(sys.modules))"
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=ROOT
+    )
+    foreign = {"aiohttp", "kubernetes", "pydantic", "grpc", "dnslib", "dns"}
+    rooms = {"isthmus.kube", "isthmus.traffic", "isthmus.api", "isthmus.dns.rrset"}
+    assert "isthmus.dns.worker" in loaded.stdout.split()
+    assert not (foreign | rooms) & set(loaded.stdout.split())
