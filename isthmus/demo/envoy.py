@@ -37,7 +37,7 @@ def find_envoy(asked: Path | None, environ: Mapping[str, str], home: Path) -> Pa
         if _runs(candidate):
             return candidate
     raise PlatformError(
-        "no Envoy found: run `make demo`, which installs one, or give --envoy FILE or ISTHMUS_ENVOY"
+        "no Envoy found: `make demo` installs one; or give --envoy FILE, or set ISTHMUS_ENVOY"
     )
 
 
@@ -58,5 +58,9 @@ def envoy_command(program: Path, member: Member, folder: Path) -> list[str]:
     file = folder / f"envoy-{member.name}.json"
     file.write_bytes(msgspec.json.encode(bootstrap))
     return [
-        str(program), "-c", str(file), "--concurrency", "1", "--disable-hot-restart", "--log-level", "warning",
-    ]  # fmt: skip
+        str(program),
+        *("-c", str(file)),
+        *("--concurrency", "1"),
+        *("--log-level", "warning"),
+        "--disable-hot-restart",
+    ]

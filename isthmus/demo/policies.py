@@ -13,8 +13,11 @@ def policies_for(
     written: Sequence[dict[str, Any]],
     given: Sequence[dict[str, Any]] | None,
 ) -> list[dict[str, Any]]:
-    """`given` (from --policy) alone where it is not None; else those `written` in the manifests and, for each
-    exported service that none of them speaks of, one that spreads over all clusters and checks their health."""
+    """The policies to apply: `given` (from --policy) alone where it is not None.
+
+    Else those `written` in the manifests and, for each exported service that none of them speaks of, one that
+    spreads over all clusters and checks their health.
+    """
     if given is not None:
         return list(given)
     spoken = {key for policy in written for key in _targets(policy)}

@@ -197,21 +197,23 @@ def _when(at: float, accidents: Sequence[Accident]) -> str:
 def table(report: Report) -> str:
     """The report for people."""
     lines = [
-        f"{report.services} services, {report.endpoints} endpoints; first request served after {report.ready_s:g} s",
-        f"{report.requests} requests, {report.failed} failed; {report.queries} DNS queries, "
-        f"{report.queries_failed} failed",
-        f"latency p50 {_ms(report.latency_ms.p50)}, p99 {_ms(report.latency_ms.p99)}; an endpoint's change reaches "
-        f"another cluster's Envoy in p50 {_ms(report.propagation_ms.p50)}, p99 {_ms(report.propagation_ms.p99)}",
+        f"{report.services} services, {report.endpoints} endpoints; "
+        f"first request served after {report.ready_s:g} s",
+        f"{report.requests} requests, {report.failed} failed; "
+        f"{report.queries} DNS queries, {report.queries_failed} failed",
+        f"latency p50 {_ms(report.latency_ms.p50)}, p99 {_ms(report.latency_ms.p99)}",
+        "a changed endpoint reaches another cluster's Envoy in "
+        f"p50 {_ms(report.propagation_ms.p50)}, p99 {_ms(report.propagation_ms.p99)}",
         "served by " + ", ".join(f"{cluster} {count}" for cluster, count in report.by_cluster.items()),
     ]
     if report.rss_mb is not None:
         lines.append(f"memory of Isthmus and the API servers: {report.rss_mb:.0f} MB")
     lines.append(f"{'accident':<12} {'requests':>8} {'failed':>6} {'moved':>10} {'DNS':>10}  seen to bite")
-    for a in report.accidents:
-        lines.append(
-            f"{a.name:<12} {a.requests:>8} {a.failed:>6} {_ms(a.moved_ms):>10} {_ms(a.dns_ms):>10}  "
-            f"{'yes' if a.bit else 'NO'}: {a.what}"
-        )
+    lines += [
+        f"{a.name:<12} {a.requests:>8} {a.failed:>6} {_ms(a.moved_ms):>10} {_ms(a.dns_ms):>10}  "
+        f"{'yes' if a.bit else 'NO'}: {a.what}"
+        for a in report.accidents
+    ]
     lines += [f"failure: {failure}" for failure in report.failures]
     verdict = "passed: no caller saw a failure" if report.passed else "FAILED"
     return "\n".join([*lines, verdict])

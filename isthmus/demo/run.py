@@ -1,0 +1,131 @@
+"""The demo as its user starts it: outside the namespaces, owning what must be owned out here.
+
+This process finds Envoy, opens the doors that `keep` forwards, makes the folder and starts the first process
+inside. Closing that one's stdin tells it to stop; should this process be killed, the kernel closes it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from types import FrameType
+
+import msgspec
+
+from isthmus.demo import forward, namespace
+from isthmus.demo.envoy import find_envoy
+from isthmus.demo.inside import EXIT_CANNOT, EXIT_FAILED, EXIT_STOPPED, Order
+from isthmus.demo.options import DemoOptions, check
+from isthmus.demo.world import (
+    ADMIN_PORT,
+    API_PORT,
+    CONSOLE_PORT,
+    DNS_PORT,
+    ENVOY_PORT,
+    HUB_PORT,
+    World,
+    world,
+)
+from isthmus.errors import ConfigError
+
+STOP_SECONDS = 15.0
+
+
+def run_demo(options: DemoOptions) -> int:
+    """Run the demo and return its exit code: 0 passed, 1 a caller saw a failure, 130 stopped.
+
+    Raises ConfigError for what cannot be used (2) and PlatformError for what this machine lacks (3).
+    """
+    began = time.monotonic()
+    check(options)
+    manifests = (options.manifests or _shop()).resolve()
+    envoy = find_envoy(options.envoy, os.environ, Path.home())
+    enter = namespace.enter_command()
+    places = _places(world(options.clusters)) if options.keep else []
+    doors, sockets = forward.open_doors(places)
+    folder = tempfile.mkdtemp(prefix="isthmus-demo-")
+    order = Order(
+        manifests=str(manifests),
+        policy=str(options.policy.resolve()) if options.policy else "",
+        clusters=options.clusters,
+        rate=options.rate,
+        duration=options.duration,
+        keep=options.keep,
+        json=options.json,
+        envoy=str(envoy),
+        export_all=options.export_all,
+        lenient=options.lenient,
+        folder=folder,
+        began=began,
+        doors=doors,
+    )
+    code = EXIT_STOPPED
+    try:
+        code = _run_inside(enter, order, [s.fileno() for s in sockets])
+        return code
+    finally:
+        for sock in sockets:
+            sock.close()
+        if code not in (EXIT_FAILED, EXIT_CANNOT) or options.keep:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _run_inside(enter: tuple[str, ...], order: Order, descriptors: list[int]) -> int:
+    previous = {number: signal.signal(number, _interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+    # A session of its own: Ctrl-C reaches this process alone, which then lets the other stop in order.
+    inner = subprocess.Popen(
+        [*enter, sys.executable, "-m", "isthmus.demo.inside"],
+        stdin=subprocess.PIPE,
+        pass_fds=descriptors,
+        start_new_session=True,
+    )
+    assert inner.stdin is not None
+    try:
+        inner.stdin.write(msgspec.json.encode(order) + b"\n")
+        inner.stdin.flush()
+        return inner.wait()
+    except (KeyboardInterrupt, BrokenPipeError):
+        inner.stdin.close()
+        try:
+            return inner.wait(STOP_SECONDS)
+        except (subprocess.TimeoutExpired, KeyboardInterrupt):
+            return EXIT_STOPPED
+    finally:
+        if inner.poll() is None:
+            inner.kill()
+            inner.wait()
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _shop() -> Path:
+    """The project's own example: beside the package in a checkout, inside it in a wheel."""
+    package = Path(__file__).resolve().parent
+    for candidate in (package / "shop", package.parents[1] / "examples" / "shop"):
+        if candidate.is_dir():
+            return candidate
+    raise ConfigError("the demo shop is not installed here: give --manifests FILE or FOLDER")
+
+
+def _places(clusters: World) -> list[tuple[str, tuple[str, int], bool]]:
+    """What `keep` makes reachable from outside: (name, inside address, whether UDP too)."""
+    places = [("api hub", (clusters.hub, HUB_PORT), False)]
+    for member in clusters.members:
+        places += [
+            (f"api {member.name}", (member.api, API_PORT), False),
+            (f"dns {member.name}", (member.agent, DNS_PORT), True),
+            (f"envoy {member.name}", (member.envoy, ENVOY_PORT), False),
+            (f"admin {member.name}", (member.envoy, ADMIN_PORT), False),
+            (f"console {member.name}", (member.agent, CONSOLE_PORT), False),
+        ]
+    return places
