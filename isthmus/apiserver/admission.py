@@ -1,0 +1,98 @@
+"""What happens to an object between a client's body and the store: pruning, defaults, validation,
+allocation.
+
+`fill` and `validate` are stateless; `Admission.allocate` is the last step before the store and cannot be
+followed by a refusal. Built-in kinds are dispatched by name, custom ones by their schema.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from isthmus.apiserver import crd, endpointslice, objectmeta, schema, service, status
+from isthmus.apiserver.resources import CRDS, ENDPOINT_SLICES, LEASES, NAMESPACES, SERVICES, Resource
+from isthmus.apiserver.status import Cause, StatusError
+
+Object = dict[str, Any]
+NAME_LABEL = "kubernetes.io/metadata.name"
+
+
+def fill(resource: Resource, obj: Object) -> list[str]:
+    """Prune unknown fields and set defaults, in place; returns the paths that were pruned."""
+    if resource.custom:
+        pruned = schema.prune(obj, resource.schema)
+        schema.default(obj, resource.schema)
+        return pruned
+    for name in ("spec", "status"):
+        if obj.get(name, {}) is None:
+            del obj[name]
+        elif not isinstance(obj.get(name, {}), dict):
+            raise status.bad_request(f"{name} must be an object")
+    match resource.plural:
+        case SERVICES.plural:
+            service.fill(obj)
+        case ENDPOINT_SLICES.plural:
+            endpointslice.fill_slice(obj)
+        case CRDS.plural:
+            crd.fill(obj)
+        case NAMESPACES.plural:
+            _fill_namespace(obj)
+        case "pods":
+            obj.setdefault("status", {}).setdefault("phase", "Pending")
+    return []
+
+
+def _fill_namespace(obj: Object) -> None:
+    obj.setdefault("spec", {}).setdefault("finalizers", ["kubernetes"])
+    obj.setdefault("status", {}).setdefault("phase", "Active")
+    if name := obj["metadata"].get("name"):
+        obj["metadata"].setdefault("labels", {})[NAME_LABEL] = name
+
+
+def validate(resource: Resource, new: Object, old: Object | None, rules: schema.Rules | None = None) -> None:
+    """Raise a 422 StatusError that names every violation."""
+    before = old["metadata"] if old else None
+    causes = objectmeta.validate(new["metadata"], resource, old=before)
+    if resource.custom:
+        causes += schema.validate(new, resource.schema, old=old, rules=rules)
+    else:
+        match resource.plural:
+            case SERVICES.plural:
+                causes += service.validate(new)
+            case ENDPOINT_SLICES.plural:
+                causes += endpointslice.validate_slice(new, old)
+            case LEASES.plural:
+                causes += endpointslice.validate_lease(new)
+            case CRDS.plural:
+                causes += crd.validate(new, old)
+    if causes:
+        raise refused(resource, new, causes)
+
+
+def refused(resource: Resource, obj: Object, causes: list[Cause]) -> StatusError:
+    """The 422 for an object."""
+    return status.invalid(resource.group, resource.kind, obj["metadata"].get("name", ""), causes)
+
+
+class Admission:
+    """The stateful part: allocation of service addresses, for one cluster."""
+
+    def __init__(self, addresses: service.ServiceAddresses) -> None:
+        self._addresses = addresses
+
+    def allocate(self, resource: Resource, new: Object, old: Object | None, *, dry_run: bool) -> None:
+        """Take what the object needs; a dry run gives it back at once. Raises 422 where nothing is free."""
+        if resource.bucket != SERVICES.bucket:
+            return
+        causes, taken = self._addresses.assign(new, old)
+        if causes:
+            raise refused(resource, new, causes)
+        if dry_run:
+            self._addresses.give_back(taken)
+        elif old is not None:
+            self._addresses.release(old, keep=new)
+
+    def release(self, resource: Resource, obj: Object) -> None:
+        """Give back what a removed object had."""
+        if resource.bucket == SERVICES.bucket:
+            self._addresses.release(obj)
