@@ -1,0 +1,69 @@
+"""Settings come from flags, variables, a file and defaults, in that order; what is wrong is named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from isthmus.agent.settings import load_agent, load_hub
+from isthmus.errors import ConfigError
+
+
+def test_flags_go_before_variables_before_the_file_before_defaults(tmp_path: Path) -> None:
+    file = tmp_path / "agent.yaml"
+    file.write_text("cluster: from-file\nregion: from-file\nzone: from.file\n")
+    found = load_agent(
+        {"cluster": "from-flag"},
+        {"ISTHMUS_CLUSTER": "from-variable", "ISTHMUS_REGION": "from-variable"},
+        file,
+    )
+    assert (found.cluster, found.region, found.zone) == ("from-flag", "from-variable", "from.file")
+    assert found.dns_workers == 1
+
+
+def test_a_missing_setting_is_named_with_its_flag_and_variable() -> None:
+    with pytest.raises(ConfigError, match=r"--cluster \(or ISTHMUS_CLUSTER\) is needed"):
+        load_agent({}, {})
+
+
+def test_an_unknown_key_in_the_file_is_named_with_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "hub.yaml"
+    file.write_text("hub_kubeconfigg: x\n")
+    with pytest.raises(ConfigError, match=r"hub\.yaml: unknown setting 'hub_kubeconfigg'"):
+        load_hub({}, {}, file)
+
+
+@pytest.mark.parametrize("content", ["- a list\n", "a: [unclosed\n", "\x00"])
+def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path, content: str) -> None:
+    file = tmp_path / "x.yaml"
+    file.write_text(content)
+    with pytest.raises(ConfigError, match=r"x\.yaml"):
+        load_hub({}, {}, file)
+
+
+def test_a_file_that_is_not_there_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"nowhere\.yaml"):
+        load_hub({}, {}, Path("nowhere.yaml"))
+
+
+@pytest.mark.parametrize("cluster", ["", "Upper", "a_b", "-a", "a-", "a.b.c", "a" * 64, "a..b", "ä"])
+def test_what_is_no_cluster_id_is_refused(cluster: str) -> None:
+    with pytest.raises(ConfigError, match="--cluster"):
+        load_agent({"cluster": cluster}, {})
+
+
+@pytest.mark.parametrize("cluster", ["eu-1", "a", "eu-1.prod", "a" * 63, "1a"])
+def test_one_and_two_label_cluster_ids_are_taken(cluster: str) -> None:
+    assert load_agent({"cluster": cluster}, {}).cluster == cluster
+
+
+@pytest.mark.parametrize("listen", ["5353", ":5353", "127.0.0.1:", "127.0.0.1:x", "127.0.0.1:65536"])
+def test_what_is_no_address_with_a_port_is_refused(listen: str) -> None:
+    with pytest.raises(ConfigError, match=r"ISTHMUS_DNS_LISTEN.*HOST:PORT"):
+        load_agent({"cluster": "a"}, {"ISTHMUS_DNS_LISTEN": listen})
+
+
+def test_a_state_directory_too_long_for_its_sockets_is_refused() -> None:
+    with pytest.raises(ConfigError, match="choose a shorter path"):
+        load_agent({"cluster": "a", "state_dir": "/" + "x" * 100}, {})

@@ -1,0 +1,113 @@
+"""The supervisor: what dies comes back, what cannot start ends the agent, nothing outlives it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+SCRIPT = """
+import sys
+from pathlib import Path
+from isthmus.agent import supervisor
+from isthmus.agent.supervisor import Sibling
+
+program = sys.argv[2]
+supervisor.siblings = lambda file: [
+    Sibling("steady", [sys.executable, "-c", "import time; time.sleep(600)"]),
+    Sibling("tested", [sys.executable, "-c", program]),
+]
+sys.exit(supervisor.supervise(Path(sys.argv[1])))
+"""
+SLEEPS = "import time; time.sleep(600)"
+
+Start = Callable[[str], subprocess.Popen[bytes]]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    running: list[subprocess.Popen[bytes]] = []
+
+    def run(program: str) -> subprocess.Popen[bytes]:
+        file = tmp_path / "settings.json"
+        file.write_text(json.dumps({"dns_workers": 1, "xds_workers": 1}))
+        process = subprocess.Popen([sys.executable, "-c", SCRIPT, str(file), program], stderr=subprocess.PIPE)
+        running.append(process)
+        return process
+
+    yield run
+    for process in running:
+        process.kill()
+        process.communicate()
+
+
+def pid(tmp_path: Path, name: str, other_than: int = 0) -> int:
+    file = tmp_path / f"{name}.pid"
+    until = time.monotonic() + 20
+    while time.monotonic() < until:
+        if file.exists() and (text := file.read_text().strip()) and int(text) != other_than:
+            return int(text)
+        time.sleep(0.01)  # a file is polled: it has no event
+    raise AssertionError(f"no {name} within 20 s")
+
+
+def gone(number: int) -> bool:
+    until = time.monotonic() + 20
+    while time.monotonic() < until:
+        try:
+            state = Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0]
+        except (FileNotFoundError, ProcessLookupError):
+            return True
+        if state == "Z":
+            return True
+        time.sleep(0.01)
+    return False
+
+
+def test_a_killed_sibling_comes_back_and_the_others_stay(start: Start, tmp_path: Path) -> None:
+    start(SLEEPS)
+    steady, first = pid(tmp_path, "steady"), pid(tmp_path, "tested")
+    os.kill(first, signal.SIGKILL)
+    assert pid(tmp_path, "tested", other_than=first) != first
+    assert pid(tmp_path, "steady") == steady
+
+
+def test_sigterm_ends_everything_with_code_0(start: Start, tmp_path: Path) -> None:
+    process = start(SLEEPS)
+    children = [pid(tmp_path, "steady"), pid(tmp_path, "tested")]
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(20) == 0
+    assert all(gone(child) for child in children)
+    assert not list(tmp_path.glob("*.pid"))
+
+
+def test_siblings_do_not_outlive_a_killed_supervisor(start: Start, tmp_path: Path) -> None:
+    process = start(SLEEPS)
+    children = [pid(tmp_path, "steady"), pid(tmp_path, "tested")]
+    process.kill()
+    assert all(gone(child) for child in children)
+
+
+@pytest.mark.parametrize("code", [2, 3])
+def test_a_sibling_that_cannot_start_ends_the_agent_with_its_code(
+    start: Start, tmp_path: Path, code: int
+) -> None:
+    process = start(f"raise SystemExit({code})")
+    steady = pid(tmp_path, "steady")
+    assert process.wait(20) == code
+    assert gone(steady)
+
+
+def test_the_real_siblings_are_control_and_one_worker_of_each_door(tmp_path: Path) -> None:
+    from isthmus.agent.supervisor import siblings
+
+    file = tmp_path / "settings.json"
+    file.write_text(json.dumps({"dns_workers": 2, "xds_workers": 1}))
+    assert [one.name for one in siblings(file)] == ["control", "dns-0", "dns-1", "xds-0"]
