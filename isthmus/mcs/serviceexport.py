@@ -95,8 +95,8 @@ def export_settings(export: mcs.ServiceExport) -> ExportSettings:
 def export_time(export: mcs.ServiceExport, clock_offset: float) -> float | None:
     """When the export was created, in seconds since the epoch of the hub's clock; None where nothing says so.
 
-    `clock_offset` is what must be added to this cluster's clock to get the hub's. It counts only until it is
-    recorded on the export; a record copied from another object (its uid differs) does not count.
+    `clock_offset` is what must be added to the clock of this cluster's API server to get the hub's. It counts
+    only until it is recorded on the export; a record copied from another object (its uid differs) does not.
     """
     text, _, uid = export.metadata.annotations.get(labels.EXPORTED_AT, "").partition(" ")
     if text and uid and uid == export.metadata.uid:
