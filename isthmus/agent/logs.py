@@ -23,7 +23,9 @@ def configure(process: str, *, level: str = "info", style: LogFormat = "auto") -
     """Sets up logging for this process; `process` is bound to every line."""
     people = sys.stderr.isatty() if style == "auto" else style == "text"
     renderer: structlog.typing.Processor = (
-        structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+        structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+        )
         if people
         else structlog.processors.JSONRenderer()
     )
