@@ -49,7 +49,7 @@ class ObjectRef(NamedTuple):
 
 
 def managed(observed: Mapping[str, Any]) -> bool:
-    """Whether the object carries our label (EndpointSlices have one of their own): the usual meaning of ours."""
+    """Whether the object carries our label (or that of EndpointSlices): the usual meaning of ours."""
     labels = observed["metadata"].get("labels") or {}
     return bool(labels.get(MANAGED_BY) == MANAGER or labels.get(SLICE_MANAGED_BY) == SLICE_MANAGER)
 

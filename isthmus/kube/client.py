@@ -216,12 +216,16 @@ class Client:
                 self.last_answer = self._clock()
                 *lines, rest = (rest + chunk).split(b"\n")
                 for line in lines:
+                    self._check_length(line, path)
                     if line:
                         yield line
-                if len(rest) > LINE_BYTES:
-                    raise KubeError(f"WATCH {path} at {self._who}: an event of over {LINE_BYTES} bytes")
+                self._check_length(rest, path)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise self._no_answer("WATCH", path, error) from error
+
+    def _check_length(self, line: bytes, path: str) -> None:
+        if len(line) > LINE_BYTES:
+            raise KubeError(f"WATCH {path} at {self._who}: an event of over {LINE_BYTES} bytes")
 
     async def _request(
         self,

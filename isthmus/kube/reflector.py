@@ -19,7 +19,7 @@ import msgspec
 import structlog
 
 from isthmus.api.meta import Kind, ObjectKey, RawEvent, RawList
-from isthmus.errors import ConfigError, IsthmusError, KubeError
+from isthmus.errors import ConfigError, Gone, IsthmusError, KubeError
 from isthmus.flow import Writer
 from isthmus.kube.backoff import Backoff
 from isthmus.kube.client import Client, error_of
@@ -136,7 +136,8 @@ class Reflector(Generic[T]):
                 self._failed(KubeError(str(error)))
             except (IsthmusError, ValueError) as error:  # a row that the partition does not own, for one
                 self._log.exception("reflector failed")
-                self._failed(KubeError(f"{type(error).__name__}: {error}"))
+                # What was written is not what was meant: start from a list.
+                self._failed(Gone(f"{type(error).__name__}: {error}"))
 
     async def _list(self) -> None:
         """Reads all pages; what was read of a list that fails is forgotten."""
