@@ -20,7 +20,7 @@ import structlog
 from isthmus.agent import inputs, process
 from isthmus.agent.chain import Chain, Place
 from isthmus.agent.doors import Doors
-from isthmus.agent.identity import identity
+from isthmus.agent.identity import claim, identity
 from isthmus.agent.inputs import Hub, Member, Source
 from isthmus.agent.lastgood import LastGood
 from isthmus.agent.outputs import Outputs
@@ -54,6 +54,7 @@ async def control(settings: AgentSettings) -> None:
         load_access(settings.hub_kubeconfig, settings.hub_context) if settings.hub_kubeconfig else None
     )
     async with AsyncExitStack() as stack:
+        await stack.enter_async_context(claim(settings.state_dir))
         store = await stack.enter_async_context(LastGood(settings.state_dir / DATABASE))
         member_client = await stack.enter_async_context(Client(member_access))
         hub_client = await stack.enter_async_context(Client(hub_access)) if hub_access else None
