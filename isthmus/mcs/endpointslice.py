@@ -140,16 +140,16 @@ def canonical_slices(
             }
             if owner_uid:
                 metadata["ownerReferences"] = [import_owner(service.key, owner_uid)]
-            rendered.append(
-                {
-                    "apiVersion": "discovery.k8s.io/v1",
-                    "kind": "EndpointSlice",
-                    "metadata": metadata,
-                    "addressType": family.value,
-                    "ports": ports,
-                    "endpoints": chunk,
-                }
-            )
+            whole: dict[str, Any] = {
+                "apiVersion": "discovery.k8s.io/v1",
+                "kind": "EndpointSlice",
+                "metadata": metadata,
+                "addressType": family.value,
+                "endpoints": chunk,
+            }
+            if ports:
+                whole["ports"] = ports
+            rendered.append(whole)
     return sorted(rendered, key=lambda one: str(one["metadata"]["name"]))
 
 

@@ -8,19 +8,15 @@ All fields are optional. Durations are Kubernetes' (`500ms`, `5s`, `1m30s`), cou
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
+from isthmus.api.duration import parse_duration
 from isthmus.mcs.limits import check_probe
 from isthmus.model.health import CheckProtocol, HealthCheck
 from isthmus.model.refusal import Refused
-
-_DURATION = re.compile(
-    r"(?:(\d{1,3})h)?(?:(\d{1,4})m)?(?:(\d{1,5}(?:\.\d{1,3})?)s)?(?:(\d{1,7})ms)?", re.ASCII
-)
 
 
 class _Spec(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -45,12 +41,10 @@ def parse_probe(spec: Mapping[str, Any] | bytes | str) -> HealthCheck | Refused:
         return Refused(reason="InvalidProbe", message=f"probe: {str(error)[:200]}")
     times: list[float] = []
     for field, text in (("interval", raw.interval), ("timeout", raw.timeout)):
-        seconds = _seconds(text)
-        if seconds is None:
-            return Refused(
-                reason="InvalidProbe", message=f"probe.{field}: not a duration such as 500ms or 5s"
-            )
-        times.append(seconds)
+        try:
+            times.append(parse_duration(text))
+        except ValueError as error:
+            return Refused(reason="InvalidProbe", message=f"probe.{field}: {error}")
     check = HealthCheck(
         protocol=raw.protocol,
         path=raw.path,
@@ -66,8 +60,8 @@ def parse_probe(spec: Mapping[str, Any] | bytes | str) -> HealthCheck | Refused:
 def render_probe(check: HealthCheck) -> dict[str, Any]:
     """The object that `parse_probe` reads back as the same check."""
     spec: dict[str, Any] = {
-        "interval": f"{round(check.interval * 1000)}ms",
-        "timeout": f"{round(check.timeout * 1000)}ms",
+        "interval": _duration(check.interval),
+        "timeout": _duration(check.timeout),
         "rise": check.rise,
         "fall": check.fall,
     }
@@ -80,9 +74,6 @@ def render_probe(check: HealthCheck) -> dict[str, Any]:
     return spec
 
 
-def _seconds(text: str) -> float | None:
-    found = _DURATION.fullmatch(text) if text else None
-    if found is None:
-        return None
-    hours, minutes, seconds, millis = (float(part or 0) for part in found.groups())
-    return round(hours * 3600 + minutes * 60 + seconds + millis / 1000, 3)
+def _duration(seconds: float) -> str:
+    whole, milliseconds = divmod(round(seconds * 1000), 1000)
+    return (f"{whole}s" if whole else "") + (f"{milliseconds}ms" if milliseconds or not whole else "")

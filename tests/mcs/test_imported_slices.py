@@ -134,7 +134,7 @@ def test_an_endpoint_that_serves_none_of_the_ports_is_left_out() -> None:
 def test_a_headless_service_without_ports_publishes_its_endpoints() -> None:
     bare = service(replace(EXPORT, type=ServiceType.HEADLESS, ports=()))
     (one,) = slices([endpoint(0)], bare)
-    assert one["ports"] == []
+    assert "ports" not in one
     assert len(one["endpoints"]) == 1
 
 
