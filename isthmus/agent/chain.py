@@ -81,6 +81,7 @@ class Chain:
         self.services = self._services()
         self.endpoints = self._endpoints()
         self.accepted = self._accepted()
+        self._naming = Index(self.accepted, lambda _key, row: named_services(row.in_force))
         self.policies = self._policies()
         self.clusters = self._clusters()
         self.views = self._views()
@@ -212,9 +213,12 @@ class Chain:
             compute=compute,
         )
 
+    def policies_naming(self, key: ServiceKey) -> Iterable[PolicyKey]:
+        """Policies that name a service, by a target or by their own name."""
+        return self._naming.of(key)
+
     def _policies(self) -> Derived[ServiceKey, tuple[Policy, ...]]:
         """The policies that may speak of a service, the strongest first."""
-        named = Index(self.accepted, lambda _key, row: _named_services(row.in_force))
         selecting = Index(self.accepted, lambda _key, row: _selecting(row.in_force))
         services = self.services
 
@@ -225,13 +229,13 @@ class Chain:
             if any(policy.selector is not None for policy in policies):
                 yield from services
             for policy in policies:
-                yield from _named_services(policy)
+                yield from named_services(policy)
 
         def compute(key: ServiceKey) -> tuple[Policy, ...] | None:
             service = services.get(key)
             if service is None:
                 return None
-            names = [*named.of(key), *selecting.of(key.namespace)]
+            names = [*self.policies_naming(key), *selecting.of(key.namespace)]
             found = [row.in_force for name in names if (row := self.accepted.get(name)) is not None]
             return tuple(policy for policy in found if policy is not None)
 
@@ -423,7 +427,7 @@ def _heard_sources(_key: ObjectKey, row: border.ImportedEndpoints | Refused) -> 
     return () if isinstance(row, Refused) else ((row.key, row.cluster),)
 
 
-def _named_services(policy: Policy | None) -> Iterable[ServiceKey]:
+def named_services(policy: Policy | None) -> Iterable[ServiceKey]:
     """Services a policy names: its targets, or the one of its own name."""
     if policy is None or policy.selector is not None:
         return ()

@@ -53,8 +53,8 @@ async def claim(state_dir: Path) -> AsyncIterator[None]:
 async def _lock(lock: int, state_dir: Path) -> None:
     try:
         async with asyncio.timeout(PATIENCE_SECONDS):
-            while not _locked(lock):
-                await asyncio.sleep(0.05)  # noqa: ASYNC110 - the kernel has no event for it
+            while not _locked(lock):  # noqa: ASYNC110 - the kernel has no event for it
+                await asyncio.sleep(0.05)
     except TimeoutError as error:
         raise ConfigError(
             f"another agent uses the state directory {state_dir}: stop it, or choose another --state-dir"

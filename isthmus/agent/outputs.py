@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from isthmus.agent.chain import Chain, SourceKey
+from isthmus.agent.chain import Chain, SourceKey, named_services
 from isthmus.api import core, hub, kinds, labels, mcs
 from isthmus.api.meta import Kind, ObjectKey
 from isthmus.flow import Derived, Index, Table, derive, on, spread
@@ -18,6 +18,7 @@ from isthmus.mcs import endpointslice, hubobjects, serviceexport, serviceimport
 from isthmus.model.names import ServiceKey
 from isthmus.model.plan import PlanKey, port_id
 from isthmus.model.service import Export, Service
+from isthmus.traffic import accept, policystatus
 
 Objects = Mapping[ObjectRef, dict[str, Any]]
 
@@ -36,6 +37,7 @@ class Outputs:
             self._imported_slices(),
             self._derived_slices(),
             self._export_statuses(),
+            self._policy_statuses(),
         ]
         exported: list[Table[Any, Objects]] = [self._exported_services(), self._exported_endpoints()]
         for table in wanted:
@@ -203,6 +205,44 @@ class Outputs:
             on(chain.own_exports, _itself),
             on(chain.services, _itself),
             on(chain.hub.exported_services, on_heard),
+            compute=compute,
+        )
+
+    def _policy_statuses(self) -> Derived[ObjectKey, Objects]:
+        """Of this cluster's own policies; those of the hub are the hub's to tell about."""
+        chain = self.chain
+
+        def compute(key: ObjectKey) -> Objects | None:
+            found, row = chain.member.policies.get(key), chain.accepted.get(("member", key))
+            if found is None or row is None:
+                return None
+            missing: set[str] = set()
+            for service in named_services(row.in_force):
+                missing.update(
+                    accept.unresolved(row.in_force, chain.views_by_cluster, chain.services.get(service))
+                    if row.in_force
+                    else ()
+                )
+            conditions = policystatus.policy_conditions(
+                found.metadata.generation,
+                row.refused,
+                older_in_force=row.refused is not None and row.in_force is not None,
+                unresolved=sorted(missing),
+            )
+            wanted = {
+                "apiVersion": kinds.POLICY.api_version,
+                "kind": kinds.POLICY.kind,
+                "metadata": {"namespace": key.namespace, "name": key.name},
+                "status": {"conditions": conditions},
+            }
+            return {ObjectRef(kinds.POLICY, key.namespace, key.name, "status"): wanted}
+
+        return derive(
+            "policy statuses",
+            on(chain.accepted, lambda key, _o, _n: (key[1],) if key[0] == "member" else ()),
+            on(chain.member.policies, lambda key, _o, _n: (key,)),
+            on(chain.views, lambda _key, old, new: list(chain.member.policies) if not (old and new) else ()),
+            on(chain.services, lambda key, _o, _n: [name for _, name in chain.policies_naming(key)]),
             compute=compute,
         )
 

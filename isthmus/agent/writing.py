@@ -33,17 +33,19 @@ MEMBER_KINDS = (
     Observed(kinds.SERVICE),
     Observed(kinds.ENDPOINT_SLICE),
     Observed(kinds.SERVICE_EXPORT, selector="", status_alone=True),
+    Observed(kinds.POLICY, selector="", status_alone=True),
 )
 HUB_KINDS = (Observed(kinds.EXPORTED_SERVICE), Observed(kinds.EXPORTED_ENDPOINTS))
+OF_PEOPLE = frozenset({kinds.SERVICE_EXPORT.kind, kinds.POLICY.kind, kinds.CLUSTER.kind})
 STATUS_KINDS = (Observed(kinds.CLUSTER, selector="", status_alone=True),)
 
 
 def ours(found: Mapping[str, Any]) -> bool:
     """Whether an object was made by Isthmus, by its label and what only we make.
 
-    People write ServiceExports and Clusters, whatever their labels say; an import owns each Service of ours.
+    Some kinds are people's whatever their labels say; an import owns each Service of ours.
     """
-    if not managed(found) or found["kind"] in (kinds.SERVICE_EXPORT.kind, kinds.CLUSTER.kind):
+    if not managed(found) or found["kind"] in OF_PEOPLE:
         return False
     owners = found["metadata"].get("ownerReferences") or ()
     return found["kind"] != kinds.SERVICE.kind or any(
