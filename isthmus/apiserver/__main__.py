@@ -1,4 +1,4 @@
-"""`python -m isthmus.apiserver`: clusters until SIGTERM; one JSON line with their URLs when they are ready."""
+"""`python -m isthmus.apiserver`: clusters until SIGTERM; one JSON line with their URLs when ready."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import asyncio
 import ipaddress
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -73,25 +73,31 @@ def configure(arguments: Sequence[str]) -> tuple[list[ClusterConfig], tuple[str,
     return configs, given.admin, given.kubeconfig
 
 
-async def serve(configs: Sequence[ClusterConfig], admin: tuple[str, int] | None, path: Path | None) -> None:
-    """Run until SIGTERM or SIGINT."""
+async def serve(
+    configs: Sequence[ClusterConfig], admin: tuple[str, int] | None, ready: Callable[[ApiServer], None]
+) -> None:
+    """Run until SIGTERM or SIGINT; `ready` is called once all clusters listen."""
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
     async with ApiServer(configs, admin=admin) as server:
-        if path is not None:
-            path.write_text(server.kubeconfig())
-        ready = {"clusters": {name: server.url(name) for name in server.clusters}, "admin": server.admin_url}
-        sys.stdout.write(msgspec.json.encode(ready).decode() + "\n")
-        sys.stdout.flush()
+        ready(server)
         await stopped.wait()
 
 
 def main() -> None:
     configs, admin, path = configure(sys.argv[1:])
+
+    def ready(server: ApiServer) -> None:
+        if path is not None:
+            path.write_text(server.kubeconfig())
+        urls = {"clusters": {name: server.url(name) for name in server.clusters}, "admin": server.admin_url}
+        sys.stdout.write(msgspec.json.encode(urls).decode() + "\n")
+        sys.stdout.flush()
+
     try:
-        asyncio.run(serve(configs, admin, path))
+        asyncio.run(serve(configs, admin, ready))
     except OSError as wrong:
         sys.stderr.write(f"cannot listen: {wrong}\n")
         raise SystemExit(3) from None

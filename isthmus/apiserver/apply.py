@@ -34,7 +34,7 @@ def apply(
     force: bool,
     now: str,
 ) -> dict[str, Any]:
-    """The merged object; `owners` is changed in place. Raises a 409 StatusError on conflicts without `force`."""
+    """The merged object; `owners` is changed in place. Raises a 409 StatusError on unforced conflicts."""
     config = without_nulls(config)
     applied = ownable(field_set(config, schema))
     merged: dict[str, Any] = merge(live, config, schema)
@@ -116,7 +116,7 @@ def merge(live: Any, config: Any, schema: Schema) -> Any:
 
 
 def prune(value: Any, gone: set[Path], kept: set[Path], schema: Schema, path: Path = ()) -> Any:
-    """Value without the paths in `gone`; a container that loses its last part goes too unless somebody owns it."""
+    """Value without the paths in `gone`; a container left empty goes too unless somebody owns it."""
     touched = {
         known[: len(path) + 1] for known in gone if known[: len(path)] == path and len(known) > len(path)
     }

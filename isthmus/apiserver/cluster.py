@@ -341,7 +341,7 @@ class Cluster:
 
 
 def present(entry: Entry, resource: Resource) -> bytes:
-    """The stored bytes in the version that was asked for (conversion strategy None: only apiVersion differs)."""
+    """The stored bytes in the version that was asked for; conversion None: only apiVersion differs."""
     if entry.api_version == resource.api_version:
         return entry.raw
     obj = entry.object()

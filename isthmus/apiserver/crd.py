@@ -151,11 +151,8 @@ def _list_map(schema: Object, path: str) -> Iterator[Cause]:
             why = "entries must all be names of item properties"
             yield status.invalid_value(f"{path}.x-kubernetes-list-map-keys[{index}]", key, why)
         elif key not in (items.get("required") or ()) and "default" not in declared:
-            here = f"{path}.items.properties[{key}].default"
-            yield status.required(
-                here,
-                "this property is in x-kubernetes-list-map-keys, so it must have a default or be a required property",
-            )
+            why = "this property is a list map key, so it must have a default or be a required property"
+            yield status.required(f"{path}.items.properties[{key}].default", why)
 
 
 def settle(crd: Object, old: Object | None, now: str) -> None:

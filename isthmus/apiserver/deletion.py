@@ -181,7 +181,7 @@ class Reaper:
         self._cluster.delete(resource, entry.key.namespace, entry.key.name, options)
 
     def _release(self, resource: Resource, bucket: Bucket, entry: Entry, finalizer: str) -> None:
-        """Take away what held an object ("" stands for a namespace's own finalizers); gone if that was the last."""
+        """Take away what held an object ("" for a namespace's own finalizers); gone if that was the last."""
         current = bucket.entries.get(entry.key)
         if current is None or current.uid != entry.uid:
             return

@@ -35,9 +35,9 @@ _REASONS = {
 class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One accident.
 
-    delay: every answer and every watch event comes `seconds` late. cut: matching connections are reset now and as
-    long as the fault holds. error: requests are answered with `code`, `count` times or for ever; 410 also ends
-    running watches with an ERROR event. silence: requests are never answered, running watches go quiet.
+    delay: every answer and every watch event comes `seconds` late. cut: matching connections are reset now
+    and as long as the fault holds. error: requests are answered with `code`, `count` times or for ever; 410 also
+    ends running watches with an ERROR event. silence: requests are never answered, watches go quiet.
     """
 
     kind: Kind

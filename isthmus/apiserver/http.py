@@ -86,7 +86,7 @@ class Shell:
             return web.Response(status=503)
         except ConnectionError:
             return web.Response(status=499)
-        except Exception:
+        except Exception:  # noqa: BLE001 - a bug must still be answered with a Status
             self._log.exception("request failed", verb=call.verb, path=call.path)
             return self._refuse(StatusError(500, "InternalError", "Internal error occurred"))
 
@@ -221,7 +221,7 @@ def _abort(request: web.BaseRequest) -> Callable[[], None]:
 
 
 async def _body(request: web.BaseRequest, *, yaml: bool = False, empty: bool = False) -> Any:
-    """The decoded body; 400 where it cannot be decoded, 415 for a media type that is neither JSON nor YAML."""
+    """The decoded body; 400 where it cannot be decoded, 415 for a media type that is not JSON or YAML."""
     raw = await request.read()
     if empty and not raw:
         return {}

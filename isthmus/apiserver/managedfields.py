@@ -20,8 +20,8 @@ Path = tuple[str, ...]
 _IDENTITY = frozenset(
     ("f:metadata", f"f:{name}")
     for name in (
-        "name", "namespace", "generateName", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds",
-        "uid", "generation", "managedFields", "resourceVersion", "selfLink",
+        "name", "namespace", "generateName", "creationTimestamp", "deletionTimestamp",
+        "deletionGracePeriodSeconds", "uid", "generation", "managedFields", "resourceVersion", "selfLink",
     )
 )  # fmt: skip
 _HEAD = frozenset({"f:apiVersion", "f:kind"})

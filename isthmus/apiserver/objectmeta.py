@@ -29,26 +29,26 @@ _RULES: dict[NameRule, tuple[re.Pattern[str], int, str]] = {
     "subdomain": (
         _SUBDOMAIN,
         253,
-        "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must "
-        "start and end with an alphanumeric character",
+        "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', "
+        "and must start and end with an alphanumeric character",
     ),
     "label": (
         _LABEL,
         63,
-        "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and "
-        "end with an alphanumeric character",
+        "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must "
+        "start and end with an alphanumeric character",
     ),
     "label1035": (
         _LABEL_1035,
         63,
-        "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic "
-        "character, and end with an alphanumeric character",
+        "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an "
+        "alphabetic character, and end with an alphanumeric character",
     ),
 }
 
 
 def check_envelope(body: Any, resource: Resource) -> Object:
-    """The body as an object of this resource, apiVersion, kind and metadata present; 400 where it cannot be one."""
+    """The body as an object of this resource, type and metadata filled in; 400 where it cannot be one."""
     if not isinstance(body, dict):
         raise bad_request("the object provided is not a JSON object")
     for name, wanted in (("kind", resource.kind), ("apiVersion", resource.api_version)):
@@ -57,7 +57,7 @@ def check_envelope(body: Any, resource: Resource) -> Object:
             raise bad_request(f"Object '{name[0].upper() + name[1:]}' is missing in the body of the request")
         if given and given != wanted:
             raise bad_request(
-                f"the {name} in the data ({given}) does not match the expected {name} ({wanted}) of this request"
+                f"the {name} in the data ({given}) does not match the expected {name} ({wanted})"
             )
         body[name] = wanted
     meta = body.get("metadata")
@@ -168,8 +168,8 @@ def _labels(labels: dict[str, str]) -> list[Cause]:
             causes.append(status.invalid_value("metadata.labels", value, "must be no more than 63 bytes"))
         elif value and _QUALIFIED.fullmatch(value) is None:
             why = (
-                "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and "
-                "must start and end with an alphanumeric character"
+                "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or "
+                "'.', and must start and end with an alphanumeric character"
             )
             causes.append(status.invalid_value("metadata.labels", value, why))
     return causes
@@ -190,11 +190,11 @@ def _owners(references: list[Object]) -> list[Cause]:
     causes: list[Cause] = []
     controllers = 0
     for index, reference in enumerate(references):
-        for name in ("apiVersion", "kind", "name", "uid"):
-            if not isinstance(reference.get(name), str) or not reference[name]:
-                causes.append(
-                    status.required(f"metadata.ownerReferences[{index}].{name}", "must not be empty")
-                )
+        causes += [
+            status.required(f"metadata.ownerReferences[{index}].{name}", "must not be empty")
+            for name in ("apiVersion", "kind", "name", "uid")
+            if not isinstance(reference.get(name), str) or not reference[name]
+        ]
         controllers += reference.get("controller") is True
     if controllers > 1:
         text = "Only one reference can have Controller set to true"

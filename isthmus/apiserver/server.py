@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, Self
 
 import structlog
 from aiohttp import web
@@ -110,15 +111,19 @@ class Listener:
 
     def __init__(
         self,
-        handler: web.Server[web.BaseRequest] | Shell | Admin,
+        handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]],
         host: str,
         port: int,
         sock: socket.socket | None,
     ) -> None:
         loop = asyncio.get_running_loop()
+
+        def request(message: Any, payload: Any, protocol: Any, writer: Any, task: Any) -> web.BaseRequest:
+            return web.BaseRequest(message, payload, protocol, writer, task, loop, client_max_size=BODY_LIMIT)
+
         self._server = web.Server(
             handler,
-            request_factory=lambda *parts: web.BaseRequest(*parts, loop=loop, client_max_size=BODY_LIMIT),
+            request_factory=request,
             handler_cancellation=True,
             access_log=None,
         )
@@ -188,7 +193,7 @@ class ApiServer:
         if self._admin:
             await self._admin.stop()
 
-    async def __aenter__(self) -> ApiServer:
+    async def __aenter__(self) -> Self:
         await self.start()
         return self
 

@@ -86,7 +86,7 @@ def _ports(ports: list[Object]) -> list[Cause]:
 
 
 class ServiceAddresses:
-    """The service ranges of one cluster (the first is the primary) and the addresses services have of them."""
+    """The service ranges of one cluster, the primary first, and the addresses services have of them."""
 
     def __init__(self, cidrs: Sequence[str]) -> None:
         self.ranges = [ServiceRange(cidr) for cidr in cidrs]

@@ -148,7 +148,7 @@ def _is_date(value: str) -> bool:
         return False
 
 
-def _is_address(kind: type[ipaddress.IPv4Address] | type[ipaddress.IPv6Address]) -> Callable[[str], bool]:
+def _is_address(kind: type[ipaddress.IPv4Address | ipaddress.IPv6Address]) -> Callable[[str], bool]:
     def check(value: str) -> bool:
         try:
             return kind(value) is not None

@@ -9,7 +9,7 @@ again.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 
 from isthmus.apiserver.cluster import Cluster, present
 from isthmus.apiserver.history import Event, History
@@ -30,8 +30,8 @@ async def stream(
     bookmark_seconds: float,
     default_timeout: float,
     check: Callable[[], None] = lambda: None,
-) -> AsyncIterator[bytes]:
-    """Chunks of whole lines; ends after the query's timeout, when the resource goes, or when cut for slowness.
+) -> AsyncGenerator[bytes, None]:
+    """Chunks of whole lines; ends at the query's timeout, when the resource goes, or when cut for slowness.
 
     `check` is called at every wake; a StatusError it raises becomes the stream's last line.
     """
