@@ -20,6 +20,16 @@ settings.load_profile("isthmus")
 sys.path.append(str(Path(__file__).parent / "traffic"))  # test folders are not packages
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update-golden", action="store_true", help="rewrite what golden tests expect")
+
+
+@pytest.fixture(scope="session")
+def update_golden(request: pytest.FixtureRequest) -> bool:
+    """Whether golden tests are to write what they find instead of comparing."""
+    return bool(request.config.getoption("--update-golden"))
+
+
 def _worked_cases() -> list[Any]:
     from worked_cases import load_worked_cases  # only for those who ask: it needs the whole of traffic
 

@@ -78,7 +78,7 @@ class Tier:
 class OutlierDetection:
     consecutive_failures: int = 3
     interval: float = 0.1
-    base_ejection: float = 5.0
+    base_ejection: float = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -31,6 +31,9 @@ IDLE_SECONDS = 4.0
 RAISED_LIMIT = 65_536
 MAX_RETRIES = 1024
 """Envoy's own default of 3 at a time would turn the death of one cluster into failed requests."""
+LOCAL_FAILURES = 5
+"""Failed connections in a row that eject a host. Envoy counts a hedged request like one, and any new stream
+ends the row: lower numbers would eject hosts that are merely slow, in the end all of them."""
 _HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
 
@@ -83,13 +86,13 @@ def _limit(breakers: circuit_breaker_pb2.CircuitBreakers, wanted: CircuitBreaker
 
 
 def _eject(found: cluster_pb2.Cluster, wanted: OutlierDetection) -> None:
-    """Ejection for answers as the policy says, and for connections that fail.
+    """Ejection for answers as the policy says, and for connections that fail; always for the same short time.
 
-    All hosts may be ejected: what fails over is the ladder, and the first plan after brings the rest.
+    All hosts may be ejected: then the next step of the ladder serves.
     """
     outlier = found.outlier_detection
     outlier.split_external_local_origin_errors = True
-    outlier.consecutive_local_origin_failure.value = 1
+    outlier.consecutive_local_origin_failure.value = LOCAL_FAILURES
     outlier.consecutive_gateway_failure.value = wanted.consecutive_failures
     outlier.enforcing_consecutive_gateway_failure.value = 100
     outlier.consecutive_5xx.value = wanted.consecutive_failures
