@@ -77,8 +77,7 @@ def take_census(
     groups: dict[Locality, Group] = {}
     left_out: list[LeftOut] = []
     wavering = ready_anywhere = False
-    for cluster in sorted(endpoints):
-        members = endpoints[cluster]
+    for cluster, members in endpoints.items():
         if cluster not in exposers:
             why = _not_exposed(cluster in exports, port)
             left_out.extend(LeftOut(cluster, member.id, why) for member in members)

@@ -116,8 +116,8 @@ def basis_points(shares: Mapping[Locality, Fraction]) -> dict[Locality, int]:
     missing = TOTAL_BASIS_POINTS - sum(points.values())
     for _, place in remainders[:missing]:
         points[place] += 1
-    for place, share in shares.items():
-        if share and not points[place]:
+    for place, given in points.items():
+        if shares[place] and not given:
             largest = min(points, key=lambda candidate: (-points[candidate], candidate))
             if points[largest] > 1:
                 points[largest] -= 1

@@ -11,9 +11,9 @@ from worked_cases import KEY, PORT, service_of
 
 from isthmus.model.cluster import ClusterView
 from isthmus.model.health import CheckKey, Verdict
-from isthmus.model.names import ClusterId, EndpointId, Locality, Vantage
+from isthmus.model.names import ClusterId, EndpointId, Locality, ServiceKey, Vantage
 from isthmus.model.plan import Backend, Plan
-from isthmus.model.policy import DEFAULT_POLICY
+from isthmus.model.policy import DEFAULT_POLICY, DoorSettings, Policy
 from isthmus.model.service import Endpoint, EndpointPort, Port, Protocol, Service
 from isthmus.traffic import plan
 from isthmus.traffic.endpointstate import Census, take_census
@@ -194,6 +194,36 @@ def test_a_plan_wavers_while_a_verdict_does(wavering: bool, expected: bool) -> N
     assert planned([pod("one")], verdicts(one=Verdict(up=True, wavering=wavering))).wavering is expected
 
 
+def test_verdicts_of_a_drained_cluster_change_nothing_and_do_not_waver() -> None:
+    views = {A: ClusterView(id=A, draining=True)}
+    assert not census([pod("one")], verdicts(one=Verdict(up=True, wavering=True)), views=views).wavering
+
+
+def test_a_plan_names_the_policy_in_force_and_carries_its_doors() -> None:
+    doors = DoorSettings(dns_answer="Endpoints")
+    ruled = Policy(key=ServiceKey("shop", "slow"), origin="hub", doors=doors)
+    made = planned([pod("one")], policy=ruled)
+    assert (made.policy, made.doors) == ("hub shop/slow", doors)
+    assert planned([pod("one")]).policy == ""
+
+
+def test_in_panic_what_a_later_step_has_stands_by_with_all_its_backends() -> None:
+    far = pod("far", cluster=ClusterId("b"), region="us")
+    said = {CheckKey(KEY, far.cluster, far.id, "TCP/80"): DOWN, **verdicts(one=DOWN)}
+    made = plan(
+        service=service_of("a", "b"),
+        port=PORT,
+        policy=DEFAULT_POLICY,
+        endpoints={A: [pod("one")], far.cluster: [far]},
+        clusters={},
+        verdict=said.get,
+        vantage=Vantage("eu", "z", A),
+    )
+    assert made.panic
+    assert [(g.step, g.backends[0].id, g.basis_points) for g in made.shares] == [(0, "one", 10_000)]
+    assert [(g.step, g.backends[0].id, g.basis_points) for g in made.standby] == [(1, "far", 0)]
+
+
 def test_a_plan_says_whether_kubernetes_has_a_ready_endpoint_anywhere() -> None:
     assert planned([pod("one")], verdicts(one=DOWN)).ready_anywhere
     assert not planned([pod("one", ready=False)]).ready_anywhere
@@ -208,11 +238,15 @@ def test_backends_carry_addresses_the_target_port_and_the_hostname() -> None:
     )
 
 
-def planned(pods: Sequence[Endpoint], said: Mapping[CheckKey, Verdict] | None = None) -> Plan:
+def planned(
+    pods: Sequence[Endpoint],
+    said: Mapping[CheckKey, Verdict] | None = None,
+    policy: Policy = DEFAULT_POLICY,
+) -> Plan:
     return plan(
         service=service_of("a"),
         port=PORT,
-        policy=DEFAULT_POLICY,
+        policy=policy,
         endpoints={A: pods},
         clusters={},
         verdict=(said or {}).get,
