@@ -11,9 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isthmus.api import hub
+from isthmus.api import core, hub, labels, mcs
+from isthmus.api.meta import ObjectMeta
 from isthmus.mcs import border
 from isthmus.mcs.hubobjects import exported_endpoints, exported_service, hub_namespace
+from isthmus.mcs.serviceexport import local_export
 from isthmus.model.health import CheckProtocol, HealthCheck
 from isthmus.model.names import ClusterId, EndpointId, ServiceKey, is_cluster_id, is_dns_label
 from isthmus.model.service import (
@@ -108,6 +110,60 @@ def test_an_export_is_read_back_by_the_neighbours_as_it_was(export: Export, head
     if headless:
         export = replace(export, type=ServiceType.HEADLESS, affinity=None, ports=())
     assert border.exported_service(service_object(exported_service(export))) == export
+
+
+WORDS = st.text(max_size=12) | st.sampled_from(
+    ["", "TCP", "None", "ClientIP", "Cluster", "PreferClose", "http"]
+)
+SERVICES = st.builds(
+    core.ServiceSpec,
+    cluster_ip=st.sampled_from(["10.0.0.1", "None", ""]),
+    ports=st.lists(
+        st.builds(
+            core.ServicePort,
+            name=st.sampled_from(["", "a", "b"]) | WORDS,
+            protocol=st.sampled_from(["TCP", "UDP"]) | WORDS,
+            app_protocol=st.none() | WORDS,
+            port=st.integers(0, 70_000),
+        ),
+        max_size=3,
+    ),
+    ip_families=st.lists(st.sampled_from(["IPv4", "IPv6", "IPv5"]), max_size=3),
+    session_affinity=WORDS,
+    internal_traffic_policy=st.none() | WORDS,
+    traffic_distribution=st.none() | WORDS,
+)
+
+
+@given(
+    SERVICES,
+    st.dictionaries(WORDS, WORDS, max_size=3),
+    st.dictionaries(WORDS, WORDS, max_size=3),
+    st.sampled_from(["3", "0", "x"]),
+    st.sampled_from(['{"interval": "300s", "timeout": "1m"}', '{"port": 0}', "{}"]),
+)
+def test_a_cluster_never_offers_what_its_neighbours_refuse(
+    spec: core.ServiceSpec,
+    exported_labels: dict[str, str],
+    annotations: dict[str, str],
+    count: str,
+    probe: str,
+) -> None:
+    meta = ObjectMeta(
+        namespace="shop",
+        name="cart",
+        creation_timestamp="2026-01-02T03:04:05Z",
+        annotations={labels.EXPECTED_ENDPOINTS: count, labels.PROBE: probe},
+    )
+    asked = mcs.ServiceExportSpec(exported_labels=exported_labels, exported_annotations=annotations)
+    mine = local_export(
+        cluster=EU,
+        export=mcs.ServiceExport(metadata=meta, spec=asked),
+        service=core.Service(metadata=meta, spec=spec),
+        clock_offset=0.1,
+    )
+    if isinstance(mine, Export):
+        assert border.exported_service(service_object(exported_service(mine))) == mine
 
 
 def endpoint(number: int, **changes: Any) -> Endpoint:
