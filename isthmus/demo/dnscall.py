@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
+from typing import cast
 
 from isthmus.errors import WireError
 
@@ -59,10 +60,11 @@ class DnsCaller(asyncio.DatagramProtocol):
         self._transport: asyncio.DatagramTransport | None = None
         self._waiting: dict[int, asyncio.Future[tuple[int, tuple[str, ...]]]] = {}
         self._next = 0
+        self._closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.DatagramTransport)
-        self._transport = transport
+        # Not every loop's transport is a subclass of the one that it is.
+        self._transport = cast("asyncio.DatagramTransport", transport)
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
         try:
@@ -90,9 +92,15 @@ class DnsCaller(asyncio.DatagramProtocol):
         finally:
             self._waiting.pop(ident, None)
 
-    def close(self) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self._closed.done():
+            self._closed.set_result(None)
+
+    async def close(self) -> None:
+        """Close the socket; it is closed when this returns."""
         if self._transport is not None:
             self._transport.close()
+            await self._closed
 
 
 async def dns_caller(address: str, port: int) -> DnsCaller:

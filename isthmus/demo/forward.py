@@ -12,6 +12,7 @@ import socket
 from collections import OrderedDict
 from collections.abc import Sequence
 from functools import partial
+from typing import cast
 
 import msgspec
 
@@ -135,8 +136,8 @@ class _UdpDoor(asyncio.DatagramProtocol):
         self._loop = asyncio.get_running_loop()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.DatagramTransport)
-        self._transport = transport
+        # Not every loop's transport is a subclass of the one that it is.
+        self._transport = cast("asyncio.DatagramTransport", transport)
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
         client = self._clients.get(addr)

@@ -17,7 +17,7 @@ from isthmus.errors import PlatformError
 
 _PACKAGES = {"unshare": "util-linux", "ip": "iproute2", "nft": "nftables"}
 _PLAIN = ("unshare", "--net", "--pid", "--fork", "--kill-child")
-_USER = (*_PLAIN, "--user", "--map-root-user")
+WITH_USER = (*_PLAIN, "--user", "--map-root-user")
 
 
 def enter_command() -> tuple[str, ...]:
@@ -31,7 +31,7 @@ def enter_command() -> tuple[str, ...]:
         if _which(program) is None:
             raise PlatformError(f"the demo needs the program {program!r}: install the package {package}")
     complaint = ""
-    for command in (_PLAIN, _USER) if os.geteuid() == 0 else (_USER,):
+    for command in (_PLAIN, WITH_USER) if os.geteuid() == 0 else (WITH_USER,):
         # A machine may allow the namespace and then none of its powers, so try one of them as well.
         probe = [*command, _which("ip") or "ip", "link", "set", "lo", "up"]
         try:
@@ -56,7 +56,7 @@ def furnish() -> None:
 
 
 def run_tool(program: str, *arguments: str, feed: str | None = None) -> str:
-    """Run one of the tools to its end and return what it printed; PlatformError carries its last line."""
+    """Run one of the tools and return what it printed; PlatformError carries its first complaint."""
     done = subprocess.run(
         [_which(program) or program, *arguments],
         input=feed,
@@ -67,8 +67,8 @@ def run_tool(program: str, *arguments: str, feed: str | None = None) -> str:
         check=False,
     )
     if done.returncode != 0:
-        last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-        raise PlatformError(f"{program} {' '.join(arguments)}: {last}")
+        said = (done.stderr.strip().splitlines() or ["no reason given"])[0]
+        raise PlatformError(f"{program} {' '.join(arguments)}: {said}")
     return done.stdout
 
 

@@ -16,12 +16,8 @@ _TABLE = "inet isthmus_demo"
 
 def install() -> None:
     """Create the table, with nothing in it that drops."""
-    run_tool(
-        "nft",
-        "-f",
-        "-",
-        feed=f"table {_TABLE} {{ chain arriving {{ type filter hook input priority 0; policy accept; }} }}\n",
-    )
+    chain = "type filter hook input priority 0; policy accept;"
+    run_tool("nft", "-f", "-", feed=f"table {_TABLE} {{\n chain arriving {{ {chain} }}\n}}\n")
 
 
 def drop(addresses: Sequence[str]) -> None:
