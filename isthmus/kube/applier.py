@@ -21,7 +21,7 @@ from isthmus.api.meta import Kind, ObjectKey
 from isthmus.errors import Conflict, Forbidden, Invalid, KubeError, NotFound
 from isthmus.flow import Table
 from isthmus.kube.client import Client
-from isthmus.kube.comparison import differs, fingerprint, stamped, with_fingerprint
+from isthmus.kube.comparison import differs, fingerprint, residue, stamped, with_fingerprint
 from isthmus.kube.raw import RawObject, raw
 from isthmus.kube.workqueue import Done, Result, Terminal, WorkQueue
 from isthmus.model.refusal import Refused
@@ -212,17 +212,36 @@ class Applier:
     async def _apply(self, ref: ObjectRef, body: dict[str, Any], found: RawObject | None) -> None:
         if not self._gate():
             return
-        if found is not None and (uid := found["metadata"].get("uid")):
+        uid = found["metadata"].get("uid") if found is not None else None
+        if uid:
             body = {**body, "metadata": {**body["metadata"], "uid": uid}}
-        await self._client.apply(
-            self._raw[ref.kind],
-            body,
-            manager=self._manager,
-            # Without force a foreign object that appeared since we looked is a conflict, not a capture.
-            force=found is not None,
-            subresource=ref.subresource,
-        )
+        try:
+            answer = await self._client.apply(
+                self._raw[ref.kind],
+                body,
+                manager=self._manager,
+                # Without force a foreign object that appeared since we looked is a conflict, not a capture.
+                force=found is not None,
+                subresource=ref.subresource,
+            )
+        except Invalid:
+            # Another's entry in a list of ours can make the sum of both invalid.
+            if found is None or not await self._repair(ref, body, found):
+                raise
+            return
         self.writes += 1
+        await self._repair(ref, body, answer)
+
+    async def _repair(self, ref: ObjectRef, body: Mapping[str, Any], found: RawObject) -> bool:
+        """Takes entries of other writers out of lists that are ours; whether there were any."""
+        rest = residue(body, found)
+        if not rest or not self._gate():
+            return False
+        rest["metadata"] = {"uid": found["metadata"].get("uid")}
+        await self._client.patch(ref.kind, ref.key, rest, subresource=ref.subresource, manager=self._manager)
+        self.writes += 1
+        self._log.info("foreign list entries removed", object=str(ref))
+        return True
 
     async def _remove(self, ref: ObjectRef, found: RawObject | None) -> None:
         self._status_applied.pop(ref, None)

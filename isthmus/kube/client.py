@@ -136,11 +136,22 @@ class Client:
         return self._decode(kind, await self._request("PUT", _path(kind, body, subresource), body=body))
 
     async def patch(
-        self, kind: Kind[T], key: ObjectKey, body: Mapping[str, Any], *, subresource: str = ""
+        self,
+        kind: Kind[T],
+        key: ObjectKey,
+        body: Mapping[str, Any],
+        *,
+        subresource: str = "",
+        manager: str = "",
     ) -> T:
         """Merges `body` into the object (RFC 7386: None removes a field)."""
-        path = kind.path(key.namespace, key.name, subresource)
-        answer = await self._request("PATCH", path, body=body, content_type="application/merge-patch+json")
+        answer = await self._request(
+            "PATCH",
+            kind.path(key.namespace, key.name, subresource),
+            params={"fieldManager": manager} if manager else {},
+            body=body,
+            content_type="application/merge-patch+json",
+        )
         return self._decode(kind, answer)
 
     async def apply(

@@ -50,6 +50,25 @@ def differs(desired: Any, observed: Any) -> bool:
     return bool(desired != observed or isinstance(desired, bool) != isinstance(observed, bool))
 
 
+def residue(desired: Mapping[str, Any], observed: Mapping[str, Any]) -> dict[str, Any]:
+    """The merge patch that makes lists equal which server-side apply leaves different; {} for none.
+
+    In a list with keys (ports by number) apply keeps the entries of other writers, even where they contradict
+    ours. Metadata and conditions have other rightful writers and are left to them.
+    """
+    made: dict[str, Any] = {}
+    for name, value in desired.items():
+        found = observed.get(name)
+        if name in ("metadata", CONDITIONS):
+            continue
+        if isinstance(value, Mapping):
+            if inner := residue(value, found if isinstance(found, Mapping) else {}):
+                made[name] = inner
+        elif _is_list(value) and _is_list(found) and differs(value, found):
+            made[name] = value
+    return made
+
+
 def stamped(desired: Any, observed: Any, now: float) -> Any:
     """`desired` with `lastTransitionTime` in all its conditions.
 

@@ -109,11 +109,13 @@ class Files:
         stamps = tuple(path.stat().st_mtime_ns if path.exists() else 0 for path in paths)
         if self._held is not None and self._held.tls is not None and stamps == self._stamps:
             return self._held.tls
-        context = ssl.create_default_context(
-            cadata=self._bytes(self._ca, "certificate authority").decode(errors="replace")
-            if self._ca
-            else None
+        authority = (
+            self._bytes(self._ca, "certificate authority").decode(errors="replace") if self._ca else None
         )
+        try:
+            context = ssl.create_default_context(cadata=authority)
+        except (ssl.SSLError, ValueError) as error:
+            raise ConfigError(f"{self.where}: the certificate authority is no PEM certificate") from error
         # Python 3.13 turns this on; the authorities of many clusters lack the extensions it asks for.
         context.verify_flags &= ~ssl.VERIFY_X509_STRICT
         if self._insecure:
@@ -169,10 +171,17 @@ class PluginFiles:
         self._held: Credentials | None = None
 
     async def credentials(self, *, renew: bool = False) -> Credentials:
-        """As the plugin gives them; it is asked again after a minute and keeps what has not expired."""
+        """As the plugin gives them; it is asked again once they expire, or after a minute without expiry."""
         if self._held is None or renew or time.monotonic() - self._read_at >= RENEW_SECONDS:
             self._read_at = time.monotonic()
-            self._held = self._files.load(await self._ask())
+            if renew:
+                self._loader = None  # it would give the same again until that expires
+            try:
+                self._held = self._files.load(await self._ask())
+            except ConfigError as error:
+                if self._held is None:
+                    raise
+                log.warning("credentials not renewed", where=self._files.where, error=str(error))
         return self._held
 
     async def _ask(self) -> User:
@@ -189,6 +198,11 @@ class PluginFiles:
             raise ConfigError(f"{self._files.where}: the credential plugin failed: {error}") from error
         token = str(configuration.api_key.get("BearerToken", ""))
         certificate, key = configuration.cert_file, configuration.key_file
+        if not token and not certificate:
+            # The package logs why and goes on without.
+            raise ConfigError(
+                f"{self._files.where}: the credential plugin gave neither token nor certificate"
+            )
         return User(
             token=token.removeprefix("Bearer ").strip(),
             certificate=Path(certificate) if certificate else None,

@@ -1,0 +1,305 @@
+"""The applier on the embedded API server: what is written, what is not, and what is never touched."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+
+from isthmus.api import kinds
+from isthmus.api.labels import MANAGED_BY, MANAGER
+from isthmus.api.meta import ObjectKey
+from isthmus.apiserver import ApiServer, ClusterConfig, Fault
+from isthmus.errors import Conflict, NotFound
+from isthmus.flow import Table
+from isthmus.kube.applier import Applier, ObjectRef
+from isthmus.kube.client import Client
+from isthmus.kube.comparison import APPLIED
+from isthmus.kube.config import Access
+from isthmus.kube.credentials import Files
+from isthmus.kube.raw import raw
+from isthmus.kube.reflector import Reflector
+
+WEB = ObjectKey("shop", "web")
+REF = ObjectRef(kinds.SERVICE, *WEB)
+STATUS = ObjectRef(kinds.SERVICE, *WEB, "status")
+
+
+def web(*ports: int, **metadata: Any) -> dict[str, Any]:
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": "web", "namespace": "shop", "labels": {MANAGED_BY: MANAGER}, **metadata},
+        "spec": {"ports": [{"name": f"p{port}", "port": port} for port in ports]},
+    }
+
+
+def status(**reasons: str) -> dict[str, Any]:
+    conditions = [{"type": type_, "status": "True", "reason": reason} for type_, reason in reasons.items()]
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": "web", "namespace": "shop"},
+        "status": {"conditions": conditions},
+    }
+
+
+class Site:
+    """A cluster with a reflector of all our Services and, when asked, an applier."""
+
+    def __init__(self, server: ApiServer, client: Client, running: Any, until: Any) -> None:
+        self.server = server.cluster("eu-1")
+        self.client = client
+        self.running = running
+        self.until = until
+        self.open = True
+        self.observed: Table[ObjectKey, dict[str, Any]] = Table("observed")
+        selector = f"{MANAGED_BY}={MANAGER}"
+        self.reflector = Reflector(
+            client, raw(kinds.SERVICE), self.observed.partition("eu-1"), label_selector=selector
+        )
+        self.desired: Table[ObjectRef, dict[str, Any]] = Table("desired")
+        self.wanted = self.desired.partition("test")
+
+    def applier(self) -> Applier:
+        return Applier(
+            self.client, "applier", self.desired, {kinds.SERVICE: self.observed}, gate=lambda: self.open
+        )
+
+    async def found(self) -> dict[str, Any]:
+        return await self.client.get(raw(kinds.SERVICE), WEB)
+
+    async def settled(self, applier: Applier, condition: Callable[[], bool] = lambda: True) -> None:
+        await self.until(lambda: self.observed.synced and applier.idle and condition())
+
+    def seen(self, *ports: int) -> bool:
+        """Whether the reflector shows exactly these ports."""
+        found = self.observed.get(WEB)
+        held = [] if found is None else [port["port"] for port in found["spec"]["ports"]]
+        return held == list(ports)
+
+
+@pytest.fixture
+async def site(running: Any, until: Any) -> AsyncIterator[Site]:
+    async with ApiServer([ClusterConfig(name="eu-1")]) as server:
+        access = Access(name="eu-1", server=server.url("eu-1"), source=Files(where="eu-1", encrypted=False))
+        async with Client(access) as client:
+            namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}}
+            await client.create(kinds.NAMESPACE, namespace)
+            made = Site(server, client, running, until)
+            async with running(made.reflector.run()):
+                yield made
+
+
+async def test_objects_are_created_changed_and_deleted_as_desired(site: Site) -> None:
+    site.wanted.replace({REF: web(80)})
+    applier = site.applier()
+    async with site.running(applier.run()):
+        await site.settled(applier, lambda: site.seen(80))
+        site.wanted.put(REF, web(80, 443))
+        await site.settled(applier, lambda: site.seen(80, 443))
+        site.wanted.drop(REF)
+        await site.settled(applier, lambda: site.seen())
+    with pytest.raises(NotFound):
+        await site.found()
+    assert applier.writes == 3
+
+
+async def test_a_restart_writes_nothing(site: Site) -> None:
+    site.wanted.replace({REF: web(80), STATUS: status(Ready="Fine")})
+    first = site.applier()
+    async with site.running(first.run()):
+        await site.settled(first, lambda: first.writes == 2)
+        await site.until(
+            lambda: "status" in (site.observed.get(WEB) or {}) and site.observed.get(WEB)["status"]
+        )
+    before = await site.found()
+    second = site.applier()
+    async with site.running(second.run()):
+        await site.settled(second)
+        second.resync()
+        await site.settled(second)
+    assert second.writes == 0
+    assert await site.found() == before
+
+
+async def test_drift_is_repaired(site: Site) -> None:
+    site.wanted.replace({REF: web(80)})
+    applier = site.applier()
+    async with site.running(applier.run()):
+        await site.settled(applier, lambda: site.seen(80))
+        await site.client.patch(kinds.SERVICE, WEB, {"spec": {"ports": [{"name": "p80", "port": 81}]}})
+        await site.until(lambda: applier.writes >= 2)
+        await site.settled(applier, lambda: site.seen(80))
+        await site.client.delete(kinds.SERVICE, WEB)
+        await site.until(lambda: applier.writes >= 3)
+        await site.settled(applier, lambda: site.seen(80))
+
+
+async def test_entries_of_others_in_a_list_of_ours_are_removed(site: Site) -> None:
+    site.wanted.replace({REF: web(80)})
+    applier = site.applier()
+    async with site.running(applier.run()):
+        await site.settled(applier, lambda: site.seen(80))
+        more = {"spec": {"ports": [{"name": "p80", "port": 80}, {"name": "more", "port": 99}]}}
+        await site.client.patch(kinds.SERVICE, WEB, more, manager="somebody")
+        await site.until(lambda: applier.writes >= 3)
+        await site.settled(applier, lambda: site.seen(80))
+        # What the repair wrote does not hold on to what goes later.
+        site.wanted.put(REF, web(443))
+        await site.settled(applier, lambda: site.seen(443))
+
+
+async def test_fields_of_others_are_left_alone(site: Site) -> None:
+    site.wanted.replace({REF: web(80)})
+    applier = site.applier()
+    async with site.running(applier.run()):
+        await site.settled(applier, lambda: site.seen(80))
+        await site.client.patch(kinds.SERVICE, WEB, {"metadata": {"labels": {"team": "shop"}}})
+        site.wanted.put(REF, web(80, 443))
+        await site.settled(applier, lambda: site.seen(80, 443))
+    assert (await site.found())["metadata"]["labels"] == {MANAGED_BY: MANAGER, "team": "shop"}
+
+
+async def test_a_field_that_is_not_desired_any_more_goes_even_after_a_restart(site: Site) -> None:
+    site.wanted.replace({REF: web(80, annotations={"note": "x"})})
+    first = site.applier()
+    async with site.running(first.run()):
+        await site.settled(first, lambda: site.seen(80))
+    site.wanted.replace({REF: web(80)})
+    second = site.applier()
+    async with site.running(second.run()):
+        await site.settled(second, lambda: second.writes == 1)
+    assert list((await site.found())["metadata"]["annotations"]) == [APPLIED]
+
+
+async def test_a_users_object_of_the_same_name_is_never_touched(site: Site) -> None:
+    users = web(8080, labels={"app": "theirs"})
+    await site.client.create(kinds.SERVICE, users)
+    before = await site.found()
+    site.wanted.replace({REF: web(80)})
+    applier = site.applier()
+    async with site.running(applier.run()):
+        await site.settled(applier, lambda: applier.refused.get(REF) is not None)
+        refused = applier.refused.get(REF)
+        assert refused is not None
+        assert refused.reason == "Foreign"
+        site.wanted.drop(REF)
+        await site.settled(applier, lambda: applier.refused.get(REF) is None)
+    assert await site.found() == before
+    assert applier.writes == 0
+
+
+async def test_ours_goes_when_nobody_desires_it_although_we_were_away(site: Site) -> None:
+    await site.client.apply(kinds.SERVICE, web(80), manager=MANAGER)
+    site.wanted.replace({})
+    applier = site.applier()
+    async with site.running(applier.run()):
+        await site.settled(applier, lambda: applier.writes == 1)
+    with pytest.raises(NotFound):
+        await site.found()
+
+
+async def test_nothing_is_deleted_before_it_is_known_what_is_desired(site: Site) -> None:
+    await site.client.apply(kinds.SERVICE, web(80), manager=MANAGER)
+    applier = site.applier()
+    async with site.running(applier.run()):
+        await site.settled(applier, lambda: site.seen(80))
+        applier.resync()
+        await site.settled(applier)
+        assert applier.writes == 0
+        site.wanted.replace({REF: web(80)})
+        await site.settled(applier, lambda: applier.writes == 1)  # the fingerprint was missing
+    await site.found()
+
+
+async def test_nothing_is_written_while_the_gate_is_closed(site: Site) -> None:
+    site.open = False
+    site.wanted.replace({REF: web(80)})
+    applier = site.applier()
+    async with site.running(applier.run()):
+        await site.settled(applier)
+        site.wanted.put(REF, web(81))
+        await site.settled(applier)
+        assert applier.writes == 0
+        site.open = True
+        applier.resync()
+        await site.settled(applier, lambda: site.seen(81))
+    assert applier.writes == 1
+
+
+async def test_a_condition_keeps_its_time_until_its_status_changes(site: Site) -> None:
+    site.wanted.replace({REF: web(80), STATUS: status(Ready="One")})
+    applier = site.applier()
+
+    def conditions() -> dict[str, dict[str, str]]:
+        found = (site.observed.get(WEB) or {}).get("status", {}).get("conditions", [])
+        return {each["type"]: each for each in found}
+
+    async with site.running(applier.run()):
+        await site.settled(applier, lambda: "Ready" in conditions())
+        past = [
+            {"type": "Ready", "status": "True", "reason": "One", "lastTransitionTime": "2020-01-01T00:00:00Z"}
+        ]
+        await site.client.patch(kinds.SERVICE, WEB, {"status": {"conditions": past}}, subresource="status")
+        await site.until(lambda: conditions()["Ready"]["lastTransitionTime"].startswith("2020"))
+        site.wanted.put(STATUS, status(Ready="Two", Other="New"))
+        await site.settled(applier, lambda: conditions()["Ready"]["reason"] == "Two")
+        assert conditions()["Ready"]["lastTransitionTime"] == "2020-01-01T00:00:00Z"
+        assert not conditions()["Other"]["lastTransitionTime"].startswith("2020")
+
+
+async def test_a_condition_that_is_not_desired_any_more_goes(site: Site) -> None:
+    site.wanted.replace({REF: web(80), STATUS: status(Ready="One", Other="Two")})
+    applier = site.applier()
+
+    def types() -> list[str]:
+        found = (site.observed.get(WEB) or {}).get("status", {}).get("conditions", [])
+        return sorted(each["type"] for each in found)
+
+    async with site.running(applier.run()):
+        await site.settled(applier, lambda: types() == ["Other", "Ready"])
+        site.wanted.put(STATUS, status(Ready="One"))
+        await site.settled(applier, lambda: types() == ["Ready"])
+
+
+async def test_a_missing_namespace_is_reported_and_nothing_else_waits_for_it(site: Site) -> None:
+    nowhere = ObjectRef(kinds.SERVICE, "nowhere", "web")
+    lost = {**web(80), "metadata": {**web(80)["metadata"], "namespace": "nowhere"}}
+    site.wanted.replace({nowhere: lost, REF: web(80)})
+    applier = site.applier()
+    async with site.running(applier.run()):
+        await site.settled(applier, lambda: site.seen(80) and nowhere in applier.errors)
+        refused = applier.refused.get(nowhere)
+        assert refused is not None
+        assert refused.reason == "NotFound"
+        assert "nowhere" in refused.message
+
+
+async def test_a_write_that_fails_is_tried_again(site: Site) -> None:
+    site.server.faults.set(Fault(kind="error", code=500, count=2, verbs=frozenset({"patch"})))
+    site.wanted.replace({REF: web(80)})
+    applier = site.applier()
+    async with site.running(applier.run()):
+        await site.settled(applier, lambda: site.seen(80))
+    assert applier.errors == {}
+
+
+async def test_a_decision_about_a_former_object_does_not_hit_its_successor(site: Site) -> None:
+    """Every write carries the uid it was decided on."""
+    await site.client.apply(kinds.SERVICE, web(80), manager=MANAGER)
+    old = await site.found()
+    await site.client.delete(kinds.SERVICE, WEB)
+    await site.client.create(kinds.SERVICE, web(9090, labels={"app": "theirs"}))
+    theirs = await site.found()
+    with pytest.raises(Conflict):
+        await site.client.delete(kinds.SERVICE, WEB, uid=old["metadata"]["uid"])
+    # An applier whose cache still shows the former object.
+    frozen: Table[ObjectKey, dict[str, Any]] = Table("frozen")
+    frozen.partition("then").replace({WEB: old})
+    site.wanted.replace({REF: web(81)})
+    applier = Applier(site.client, "applier", site.desired, {kinds.SERVICE: frozen}, gate=lambda: True)
+    async with site.running(applier.run()):
+        await site.settled(applier, lambda: applier.refused.get(REF) is not None)
+    assert await site.found() == theirs
