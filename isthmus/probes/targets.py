@@ -1,0 +1,80 @@
+"""Which endpoints are checked, and how (traffic-semantics, section 1, verdicts).
+
+With `health` in the policy, or `probe` on a cluster's export, every endpoint that is not left out is checked.
+Without either, up to CANARIES endpoints speak for each (cluster, network). Invariant: canaries are chosen by
+the endpoints' names alone, so that one that comes or goes moves at most one of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from hashlib import blake2b
+
+from isthmus.model.health import CheckKey, CheckTarget, HealthCheck
+from isthmus.model.names import ClusterId, ServiceKey
+from isthmus.model.plan import port_id
+from isthmus.model.policy import Policy
+from isthmus.model.service import Endpoint, Export, Port, Protocol, Service
+
+CANARIES = 3
+DEFAULT_CHECK = HealthCheck()
+
+
+def targets(
+    service: Service,
+    endpoints_by_cluster: Mapping[ClusterId, Sequence[Endpoint]],
+    policy: Policy,
+    own_cluster: ClusterId,
+) -> dict[CheckKey, CheckTarget]:
+    """The checks of one service: a connection to each endpoint that speaks for itself or for others.
+
+    The policy's check wins over the export's. Ports that are not TCP are checked only where the check names
+    a port of its own.
+    """
+    found: dict[CheckKey, CheckTarget] = {}
+    for export in service.exports:
+        endpoints = endpoints_by_cluster.get(export.cluster, ())
+        asked = policy.health or export.probe
+        check = asked or DEFAULT_CHECK
+        for port in _exposed(service, export):
+            if port.protocol is not Protocol.TCP and check.port is None:
+                continue
+            reachable = [e for e in endpoints if e.addresses and e.target_port(port) is not None]
+            if asked is None:
+                chosen: Iterable[Endpoint] = _canaries(service.key, (e for e in reachable if e.ready))
+            else:
+                chosen = (e for e in reachable if _counts(e, export))
+            for endpoint in chosen:
+                key = CheckKey(service.key, export.cluster, endpoint.id, port_id(port))
+                found[key] = CheckTarget(
+                    address=endpoint.addresses[0],
+                    port=check.port or endpoint.target_port(port) or 0,
+                    check=check,
+                    canary=asked is None,
+                    network=endpoint.network,
+                    own_cluster=export.cluster == own_cluster,
+                )
+    return found
+
+
+def _exposed(service: Service, export: Export) -> Iterable[Port]:
+    return (port for port in service.ports if export.cluster in service.exposers(port))
+
+
+def _counts(endpoint: Endpoint, export: Export) -> bool:
+    """Whether the planner may count it: ready, or one that drains."""
+    return endpoint.ready or (endpoint.serving and (endpoint.terminating or export.draining))
+
+
+def _canaries(service: ServiceKey, endpoints: Iterable[Endpoint]) -> Iterable[Endpoint]:
+    """The first few of each network in an order that a hash of the names gives (rendezvous hashing)."""
+    by_network: dict[str, list[Endpoint]] = {}
+    for endpoint in endpoints:
+        by_network.setdefault(endpoint.network, []).append(endpoint)
+    for members in by_network.values():
+        yield from sorted(members, key=lambda e: _rank(service, e))[:CANARIES]
+
+
+def _rank(service: ServiceKey, endpoint: Endpoint) -> bytes:
+    text = f"{service}\n{endpoint.cluster}\n{endpoint.id}"
+    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
