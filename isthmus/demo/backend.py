@@ -10,6 +10,8 @@ import asyncio
 import signal
 import socket
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -30,22 +32,32 @@ class BackendConfig(msgspec.Struct, frozen=True):
     listen: list[Listen]
 
 
-class HttpPod(asyncio.Protocol):
+class _Pod(asyncio.Protocol):
+    """A connection that stands in `connections` while it is open."""
+
+    def __init__(self, connections: set[asyncio.Transport]) -> None:
+        self._connections = connections
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        self._connections.add(transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._connections.discard(self._transport)
+
+
+class HttpPod(_Pod):
     """HTTP/1.1 with keep-alive and pipelining; a request's body is read and dropped."""
 
-    def __init__(self, answer: bytes) -> None:
+    def __init__(self, connections: set[asyncio.Transport], answer: bytes) -> None:
+        super().__init__(connections)
         self._answer = answer
         self._buffer = b""
         self._body = 0
-        self._transport: asyncio.WriteTransport | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.WriteTransport)
-        self._transport = transport
 
     def data_received(self, data: bytes) -> None:
         transport = self._transport
-        assert transport is not None
         data = self._buffer + data
         while data:
             if self._body:
@@ -84,13 +96,12 @@ def _content_length(head: bytes) -> int:
     return length
 
 
-class EchoPod(asyncio.Protocol):
+class EchoPod(_Pod):
     """Sends back what it gets; a peer that does not read is not read from."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        transport.set_write_buffer_limits(high=MAX_ECHO_BUFFER)
+        super().connection_made(transport)
+        self._transport.set_write_buffer_limits(high=MAX_ECHO_BUFFER)
 
     def data_received(self, data: bytes) -> None:
         self._transport.write(data)
@@ -112,27 +123,43 @@ def http_answer(cluster: str, pod: str) -> bytes:
     return head.encode() + body
 
 
-async def serve(config: BackendConfig) -> list[asyncio.Server]:
-    """Listen everywhere; returns the servers, already accepting."""
-    loop = asyncio.get_running_loop()
-    servers = []
-    for listen in config.listen:
-        sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.bind((listen.address, listen.port))
-        answer = http_answer(config.cluster, listen.pod)
-        factory = (lambda answer=answer: HttpPod(answer)) if listen.http else EchoPod
-        servers.append(await loop.create_server(factory, sock=sock, backlog=512))
-    return servers
+class Pods:
+    """Everything that listens in this process."""
+
+    def __init__(self) -> None:
+        self._servers: list[asyncio.Server] = []
+        self._connections: set[asyncio.Transport] = set()
+
+    async def listen(self, config: BackendConfig) -> None:
+        """Accept connections everywhere; OSError when an address cannot be had."""
+        loop = asyncio.get_running_loop()
+        for listen in config.listen:
+            sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.bind((listen.address, listen.port))
+            if listen.http:
+                answer = http_answer(config.cluster, listen.pod)
+                factory: Callable[[], _Pod] = partial(HttpPod, self._connections, answer)
+            else:
+                factory = partial(EchoPod, self._connections)
+            self._servers.append(await loop.create_server(factory, sock=sock, backlog=512))
+
+    async def close(self) -> None:
+        """Stop listening and cut all connections; they are gone when this returns."""
+        for server in self._servers:
+            server.close()
+        for transport in list(self._connections):
+            transport.abort()
+        await asyncio.sleep(0)  # the loop tells the transports' ends in its next round
 
 
 async def _run(config: BackendConfig) -> None:
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-    servers = await serve(config)
+    pods = Pods()
+    await pods.listen(config)
     await stop.wait()
-    for server in servers:
-        server.close()
+    await pods.close()
 
 
 def main() -> None:

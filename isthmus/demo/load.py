@@ -105,11 +105,12 @@ class HttpCaller:
             why = str(error)
         except OSError as error:
             why = error.strerror or type(error).__name__
-        if connection is not None:
-            if connection.idle:
-                self._idle.append(connection)
-            else:
-                connection.close()
+        finally:
+            if connection is not None:
+                if connection.idle:
+                    self._idle.append(connection)
+                else:
+                    connection.close()
         took = (time.monotonic() - due) * 1000
         self._tell(Request(due, round(took, 2), self._caller.cluster, authority, status, cluster, why))
 
@@ -179,14 +180,21 @@ class Load:
 
     async def run(self) -> None:
         """Send until cancelled."""
-        names = {}
-        for caller in self._config.callers:
-            names[caller.cluster] = NameCaller(caller, await dns_caller(*caller.dns), self._tell)
-        async with asyncio.TaskGroup() as group:
-            config = self._config
-            group.create_task(self._pace(group, config.rate, self._http, config.authorities), name="requests")
-            if config.names and config.dns_rate > 0:
-                group.create_task(self._pace(group, config.dns_rate, names, config.names), name="queries")
+        config = self._config
+        resolvers = {c.cluster: await dns_caller(*c.dns) for c in config.callers}
+        names = {c.cluster: NameCaller(c, resolvers[c.cluster], self._tell) for c in config.callers}
+        try:
+            async with asyncio.TaskGroup() as group:
+                requests = self._pace(group, config.rate, self._http, config.authorities)
+                group.create_task(requests, name="requests")
+                if config.names and config.dns_rate > 0:
+                    queries = self._pace(group, config.dns_rate, names, config.names)
+                    group.create_task(queries, name="queries")
+        finally:
+            for http in self._http.values():
+                http.forget()
+            for resolver in resolvers.values():
+                await resolver.close()
 
     async def _pace(
         self, group: asyncio.TaskGroup, rate: float, callers: Mapping[str, Sender], subjects: list[str]

@@ -36,7 +36,7 @@ class Child:
 
 
 class Processes:
-    """Owns the children; `async with` stops them all, the youngest first.
+    """Owns the children; leaving `async with` stops them all at once.
 
     `broken` is done, with ProcessDied, as soon as a child ends that nobody stopped.
     """
@@ -107,7 +107,7 @@ class Processes:
     ) -> None:
         for child in self._children.values():
             child.expected = True
-        await asyncio.gather(*(self.stop(name) for name in reversed(self._children)))
+        await asyncio.gather(*(self.stop(name) for name in self._children))
         for watcher in list(self._watchers):
             await watcher
         if self.broken.done():

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isthmus.demo.backend import BackendConfig, Listen, serve
+from isthmus.demo.backend import BackendConfig, Listen, Pods
 from isthmus.demo.dnscall import NO_ERROR, decode_answer, dns_caller, encode_query
 from isthmus.demo.httpcall import Broken, connect, fetch
 from isthmus.errors import WireError
@@ -29,11 +29,10 @@ async def ports() -> AsyncIterator[tuple[int, int]]:
     """An HTTP port and an echo port of a running backend."""
     http, echo = free_port(), free_port()
     listen = [Listen("127.0.0.1", http, True, "front-1"), Listen("127.0.0.1", echo, False, "cache-1")]
-    servers = await serve(BackendConfig("eu-1", listen))
+    pods = Pods()
+    await pods.listen(BackendConfig("eu-1", listen))
     yield http, echo
-    for server in servers:
-        server.close()
-        await server.wait_closed()
+    await pods.close()
 
 
 async def test_an_http_port_answers_with_cluster_and_pod(ports: tuple[int, int]) -> None:

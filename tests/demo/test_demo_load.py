@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from isthmus.demo.backend import BackendConfig, Listen, serve
+from isthmus.demo.backend import BackendConfig, Listen, Pods
 from isthmus.demo.load import Caller, Load, LoadConfig, Mute, Query, Request, Sample
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -44,7 +44,8 @@ def config(
 async def test_every_caller_asks_for_everything_and_dead_ones_fall_quiet() -> None:
     with bound() as sock:
         port = sock.getsockname()[1]
-    servers = await serve(BackendConfig("eu-1", [Listen("127.0.0.1", port, True, "p")]))
+    pods = Pods()
+    await pods.listen(BackendConfig("eu-1", [Listen("127.0.0.1", port, True, "p")]))
     samples: list[Sample] = []
     with bound(socket.SOCK_DGRAM) as silent:
         load = Load(config(port, silent.getsockname()[1]), samples.append)
@@ -61,9 +62,7 @@ async def test_every_caller_asks_for_everything_and_dead_ones_fall_quiet() -> No
         work.cancel()
         with pytest.raises(asyncio.CancelledError):
             await work
-    for server in servers:
-        server.close()
-        await server.wait_closed()
+    await pods.close()
 
 
 async def test_a_refused_connection_is_a_failure_with_a_reason() -> None:
