@@ -8,6 +8,7 @@ Each derivation is one method: the keys a change affects beside the pure functio
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
@@ -54,6 +55,8 @@ class Place:
     cluster: ClusterId
     region: str
     network: str
+    api_servers: frozenset[str] = frozenset()
+    """Addresses of the API servers this agent talks to."""
     clock_offset: Callable[[], float] = lambda: 0.0
     """Seconds to add to this cluster's clock to get the hub's, as measured now."""
 
@@ -74,6 +77,7 @@ class Chain:
         self.session: Table[str, bool] = Table("session")
         self.vantages: Table[Vantage, int] = Table("vantages")
         self.checks: Table[CheckKey, CheckTarget] = Table("checks")
+        self.forbidden = _Forbidden(place.api_servers, member.nodes)
         self.own_exports = self._own_exports()
         self.own_endpoints = self._own_endpoints()
         self.heard_exports = self._heard_exports()
@@ -149,9 +153,14 @@ class Chain:
 
         def compute(key: ObjectKey) -> border.ImportedEndpoints | Refused | None:
             found = heard.get(key)
-            return None if found is None else border.exported_endpoints(found)
+            return None if found is None else border.exported_endpoints(found, forbidden=self.forbidden)
 
-        return derive("heard endpoints", on(heard, _itself, priority=Priority.HEALTH), compute=compute)
+        return derive(
+            "heard endpoints",
+            on(heard, _itself, priority=Priority.HEALTH),
+            on(self.member.nodes, lambda _key, old, new: heard if _moved(old, new) else ()),
+            compute=compute,
+        )
 
     # The merged view.
 
@@ -393,6 +402,34 @@ class _NodesByName(dict[str, core.Node]):
                 self[key.name] = new
 
         table.observe(observe)
+
+
+class _Forbidden(set[str]):
+    """Addresses that no neighbour may point to: those of our API servers and of our nodes."""
+
+    def __init__(self, api_servers: Iterable[str], nodes: Table[ObjectKey, core.Node]) -> None:
+        super().__init__(api_servers)
+        held: Counter[str] = Counter(api_servers)
+
+        def observe(_key: ObjectKey, old: core.Node | None, new: core.Node | None) -> None:
+            held.update(_addresses(new))
+            held.subtract(_addresses(old))
+            for address in _addresses(old):
+                if held[address] <= 0:
+                    self.discard(address)
+            self.update(_addresses(new))
+
+        for key, node in nodes.items():
+            observe(key, None, node)
+        nodes.observe(observe)
+
+
+def _addresses(node: core.Node | None) -> list[str]:
+    return [] if node is None else [one.address for one in node.status.addresses]
+
+
+def _moved(old: core.Node | None, new: core.Node | None) -> bool:
+    return sorted(_addresses(old)) != sorted(_addresses(new))
 
 
 def _same(key: ObjectKey, _old: object, _new: object) -> Iterable[ServiceKey]:

@@ -10,10 +10,12 @@ from isthmus.agent import logs  # noqa: F401 - first: it keeps what follows smal
 
 # isort: split
 import asyncio
+import socket
 import sys
 import time
 from contextlib import AsyncExitStack
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import structlog
 
@@ -34,11 +36,11 @@ from isthmus.errors import KubeError
 from isthmus.flow import Graph
 from isthmus.flow.replica import Publisher
 from isthmus.kube.client import Client
-from isthmus.kube.config import load_access
+from isthmus.kube.config import Access, load_access
 from isthmus.kube.lease import LeaseHolder
 from isthmus.mcs.hubobjects import hub_namespace
 from isthmus.model.names import ClusterId
-from isthmus.probes.prober import Prober
+from isthmus.probes.prober import Prober, anchor
 
 CONCURRENT_LISTS = 8
 WRITER_LEASE = "isthmus-agent"
@@ -59,22 +61,46 @@ async def control(settings: AgentSettings) -> None:
         member_client = await stack.enter_async_context(Client(member_access))
         hub_client = await stack.enter_async_context(Client(hub_access)) if hub_access else None
         group = await stack.enter_async_context(asyncio.TaskGroup())
-        agent = Control(settings, member_client, hub_client)
+        places = await asyncio.gather(*(_located(one) for one in (member_access, hub_access) if one))
+        agent = Control(settings, member_client, hub_client, *places)
         for source in agent.sources:
             group.create_task(inputs.follow(source, store), name=f"follow-{source.name}")
         agent.start(group)
 
 
+async def _located(access: Access) -> tuple[str, int] | None:
+    """Address and port of an API server, None where its name does not resolve (quickly)."""
+    url = urlsplit(access.server)
+    port = url.port or (443 if url.scheme == "https" else 80)
+    try:
+        async with asyncio.timeout(0.5):
+            found = await asyncio.get_running_loop().getaddrinfo(url.hostname, port, type=socket.SOCK_STREAM)
+    except (OSError, TimeoutError):
+        return None
+    return str(found[0][4][0]), port
+
+
 class Control:
     """All parts of a control process, wired by hand."""
 
-    def __init__(self, settings: AgentSettings, member_client: Client, hub_client: Client | None) -> None:
+    def __init__(
+        self,
+        settings: AgentSettings,
+        member_client: Client,
+        hub_client: Client | None,
+        member_at: tuple[str, int] | None,
+        hub_at: tuple[str, int] | None = None,
+    ) -> None:
         self.settings = settings
         self.member_client = member_client
         self.hub_client = hub_client
         cluster = ClusterId(settings.cluster)
         self.place = Place(
-            cluster=cluster, region=settings.region, network=settings.network, clock_offset=self._clock_offset
+            cluster=cluster,
+            region=settings.region,
+            network=settings.network,
+            api_servers=frozenset(place[0] for place in (member_at, hub_at) if place),
+            clock_offset=self._clock_offset,
         )
         self.member, self.hub = Member(), Hub()
         self.chain = Chain(self.place, self.member, self.hub)
@@ -85,7 +111,11 @@ class Control:
         self.lease = LeaseHolder(
             member_client, ObjectKey(settings.namespace, WRITER_LEASE), identity(settings.state_dir)
         )
-        self.prober = Prober(self.chain.checks, self.chain.health.partition("prober"))
+        self.prober = Prober(
+            self.chain.checks,
+            self.chain.health.partition("prober"),
+            api_servers=[anchor(*member_at)] if member_at else [],
+        )
         self.publisher = Publisher(
             settings.state_dir / LINK,
             {"xds": self.doors.xds, "dns": self.doors.dns},

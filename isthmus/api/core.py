@@ -54,10 +54,20 @@ class Namespace(Struct, frozen=True):
     status: NamespaceStatus = NamespaceStatus()
 
 
+class NodeAddress(Struct, frozen=True):
+    type: str = ""
+    address: str = ""
+
+
+class NodeStatus(Struct, frozen=True):
+    addresses: list[NodeAddress] = []
+
+
 class Node(Struct, frozen=True):
-    """Only its labels matter (topology.kubernetes.io/region and zone)."""
+    """Its labels matter (topology.kubernetes.io/region and zone) and its addresses."""
 
     metadata: ObjectMeta = ObjectMeta()
+    status: NodeStatus = NodeStatus()
 
 
 class ObjectReference(Struct, frozen=True):

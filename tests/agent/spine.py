@@ -1,0 +1,211 @@
+"""Members and a hub as embedded API servers in this process, agents and hub as the real processes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+import dns.asyncquery
+import dns.message
+
+from isthmus.api import crds, kinds
+from isthmus.api.meta import Kind, ObjectKey
+from isthmus.apiserver.server import ApiServer, ClusterConfig
+from isthmus.errors import NotFound
+from isthmus.kube.client import Client
+from isthmus.kube.config import load_access
+from isthmus.kube.raw import RawObject, raw
+
+T = TypeVar("T")
+SECONDS = 60.0
+NUMBERS = {"eu-1": 1, "eu-2": 2}
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+async def settles(look: Callable[[], Awaitable[T | None]], what: str) -> T:
+    """Waits until `look` finds something; says what was missed."""
+    try:
+        async with asyncio.timeout(SECONDS):
+            while True:
+                if found := await look():
+                    return found
+                await asyncio.sleep(0.02)
+    except TimeoutError:
+        raise AssertionError(f"did not settle within {SECONDS:g} s: {what}") from None
+
+
+class Process:
+    """One `isthmus run …`."""
+
+    def __init__(self, name: str, arguments: list[str], log: Path) -> None:
+        self.name = name
+        self.log = log
+        self._arguments = arguments
+        self.process: asyncio.subprocess.Process | None = None
+
+    async def start(self) -> None:
+        with self.log.open("ab") as log:
+            self.process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "isthmus", "run", *self._arguments, stdout=log, stderr=log
+            )
+
+    async def stop(self) -> int:
+        process = self.process
+        if process is None:
+            return 0
+        if process.returncode is None:
+            process.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(SECONDS):
+            return await process.wait()
+
+
+class Agent(Process):
+    """The agent of one member."""
+
+    def __init__(self, cluster: str, root: Path) -> None:
+        self.cluster = cluster
+        self.state_dir = root / cluster
+        self.dns_port, self.xds_port, self.console_port = free_port(), free_port(), free_port()
+        kubeconfig = str(root / "kubeconfig")
+        arguments = ["agent", "--cluster", cluster, "--region", "eu", "--state-dir", str(self.state_dir)]
+        arguments += ["--kubeconfig", kubeconfig, "--context", cluster]
+        arguments += ["--hub-kubeconfig", kubeconfig, "--hub-context", "hub"]
+        for door, port in (("dns", self.dns_port), ("xds", self.xds_port), ("console", self.console_port)):
+            arguments += [f"--{door}-listen", f"127.0.0.1:{port}"]
+        super().__init__(cluster, arguments, root / f"{cluster}.log")
+
+    def pid(self, sibling: str) -> int:
+        return int((self.state_dir / f"{sibling}.pid").read_text())
+
+    async def resolve(self, name: str, kind: str = "A") -> dns.message.Message:
+        question = dns.message.make_query(name, kind)
+        return await dns.asyncquery.udp(question, "127.0.0.1", port=self.dns_port, timeout=2.0)
+
+    async def addresses(self, name: str) -> list[str]:
+        """Addresses of a name, [] while there are none or nobody answers."""
+        try:
+            answer = await self.resolve(name)
+        except (OSError, dns.exception.Timeout):
+            return []
+        return sorted(str(one) for rrset in answer.answer for one in rrset)
+
+
+class Spine:
+    """A hub, two members and their agents."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        configs = [ClusterConfig(name=name, port=free_port()) for name in ("hub", *NUMBERS)]
+        self.server = ApiServer(configs)
+        self.agents = {name: Agent(name, root) for name in NUMBERS}
+        arguments = ["hub", "--hub-kubeconfig", str(root / "kubeconfig"), "--hub-context", "hub"]
+        arguments += ["--console-listen", f"127.0.0.1:{free_port()}"]
+        self.hub = Process("hub", arguments, root / "hub.log")
+        self.clients: dict[str, Client] = {}
+
+    async def __aenter__(self) -> Self:
+        await self.server.start()
+        (self.root / "kubeconfig").write_text(self.server.kubeconfig())
+        for name in ("hub", *NUMBERS):
+            client = await Client(load_access(self.root / "kubeconfig", name)).__aenter__()
+            self.clients[name] = client
+            for crd in crds.hub_crds() if name == "hub" else crds.member_crds():
+                await self.apply(name, kinds.CRD, crd)
+        for name in NUMBERS:
+            await self.apply(name, kinds.NAMESPACE, thing(kinds.NAMESPACE, "", "shop"))
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for process in (*self.agents.values(), self.hub):
+            await process.stop()
+        for client in self.clients.values():
+            await client.__aexit__(None, None, None)
+        await self.server.stop()
+
+    async def start(self, *names: str) -> None:
+        for name in names:
+            await (self.hub if name == "hub" else self.agents[name]).start()
+
+    async def apply(self, cluster: str, kind: Kind[Any], body: dict[str, Any]) -> RawObject:
+        return await self.clients[cluster].apply(raw(kind), body, manager="test")
+
+    async def get(
+        self, cluster: str, kind: Kind[Any], name: str, namespace: str = "shop"
+    ) -> RawObject | None:
+        try:
+            return await self.clients[cluster].get(raw(kind), ObjectKey(namespace, name))
+        except NotFound:
+            return None
+
+    async def everything(self, cluster: str, kind: Kind[Any]) -> list[RawObject]:
+        page = await self.clients[cluster].list_page(kind)
+        return [json.loads(bytes(item)) for item in page.items]
+
+    async def serve(self, cluster: str, name: str, *, headless: bool = False) -> None:
+        """A Service with two ready pods, exported."""
+        spec: dict[str, Any] = {
+            "selector": {"app": name},
+            "ports": [{"name": "http", "port": 80, "targetPort": 8080}],
+        }
+        if headless:
+            spec["clusterIP"] = "None"
+        await self.apply(cluster, kinds.SERVICE, thing(kinds.SERVICE, "shop", name, spec=spec))
+        await self.apply(cluster, kinds.ENDPOINT_SLICE, endpoints(cluster, name))
+        await self.apply(cluster, kinds.SERVICE_EXPORT, thing(kinds.SERVICE_EXPORT, "shop", name))
+
+    async def condition(self, cluster: str, kind: Kind[Any], name: str, wanted: str) -> RawObject | None:
+        found = await self.get(cluster, kind, name)
+        conditions = (found or {}).get("status", {}).get("conditions", [])
+        return next((one for one in conditions if one["type"] == wanted), None)
+
+
+def thing(kind: Kind[Any], namespace: str, name: str, **parts: Any) -> dict[str, Any]:
+    metadata = {"name": name, **({"namespace": namespace} if namespace else {}), **parts.pop("metadata", {})}
+    return {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": metadata, **parts}
+
+
+def pods(cluster: str) -> list[str]:
+    """Addresses of the two pods that `serve` gives a service."""
+    return [f"10.{63 + NUMBERS[cluster]}.0.{number}" for number in (1, 2)]
+
+
+def endpoints(cluster: str, name: str, addresses: list[str] | None = None) -> dict[str, Any]:
+    chosen = pods(cluster) if addresses is None else addresses
+    return thing(
+        kinds.ENDPOINT_SLICE,
+        "shop",
+        f"{name}-abcde",
+        metadata={"labels": {"kubernetes.io/service-name": name}},
+        addressType="IPv4",
+        ports=[{"name": "http", "port": 8080, "protocol": "TCP"}],
+        endpoints=[
+            {
+                "addresses": [address],
+                "conditions": {"ready": True},
+                "targetRef": {
+                    "kind": "Pod",
+                    "namespace": "shop",
+                    "name": f"{name}-{address}",
+                    "uid": address,
+                },
+            }
+            for address in chosen
+        ],
+    )
+
+
+def kill(pid: int) -> None:
+    os.kill(pid, signal.SIGKILL)
