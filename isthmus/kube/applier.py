@@ -92,7 +92,10 @@ class Applier:
         self._manager = manager
         self._wall = wall
         self._raw = {kind: raw(kind) for kind in observed}
+        self._answer = {kind: raw(kind, managed_fields=True) for kind in observed}
         self._doubted: set[ObjectRef] = set()
+        self._theirs: dict[ObjectRef, str] = {}
+        """uids of objects that carried our label for a moment and are not ours (see `_withdraw`)."""
         self._status_applied: dict[ObjectRef, str] = {}
         self._refusals = self.refused.partition(name)
         self._refusals.replace({})
@@ -192,11 +195,11 @@ class Applier:
         if desired is None:
             await self._remove(ref, found)
             return None
-        if found is not None and not self._ours(found):
-            return Refused(reason="Foreign", message=f"{ref} exists and is not ours; rename or remove it")
+        if found is not None and not self._is_ours(ref, found):
+            return _foreign(ref)
         body = with_fingerprint(desired)
         if found is None or (differs(body, found) and not found["metadata"].get("deletionTimestamp")):
-            await self._apply(ref, body, found)
+            return await self._apply(ref, body, found)
         return None
 
     async def _apply_status(self, ref: ObjectRef, found: RawObject) -> None:
@@ -209,15 +212,16 @@ class Applier:
             await self._apply(ref, stamped(desired, found, self._wall()), found)
         self._status_applied[ref] = print_
 
-    async def _apply(self, ref: ObjectRef, body: dict[str, Any], found: RawObject | None) -> None:
+    async def _apply(self, ref: ObjectRef, body: dict[str, Any], found: RawObject | None) -> Refused | None:
+        """Applies `body` over `found` (None: creates it)."""
         if not self._gate():
-            return
+            return None
         uid = found["metadata"].get("uid") if found is not None else None
         if uid:
             body = {**body, "metadata": {**body["metadata"], "uid": uid}}
         try:
             answer = await self._client.apply(
-                self._raw[ref.kind],
+                self._answer[ref.kind],
                 body,
                 manager=self._manager,
                 # Without force a foreign object that appeared since we looked is a conflict, not a capture.
@@ -228,9 +232,21 @@ class Applier:
             # Another's entry in a list of ours can make the sum of both invalid.
             if found is None or not await self._repair(ref, body, found):
                 raise
-            return
+            return None
         self.writes += 1
+        if found is None and _managers(answer) - {self._manager}:
+            await self._withdraw(ref, answer)
+            return _foreign(ref)
         await self._repair(ref, body, answer)
+        return None
+
+    async def _withdraw(self, ref: ObjectRef, met: RawObject) -> None:
+        """Takes back what we applied to somebody's object that appeared between our look and our write."""
+        self._theirs[ref] = met["metadata"].get("uid", "")
+        metadata = {"name": ref.name, "namespace": ref.namespace, "uid": self._theirs[ref]}
+        body = {"apiVersion": ref.kind.api_version, "kind": ref.kind.kind, "metadata": metadata}
+        await self._client.apply(self._raw[ref.kind], body, manager=self._manager)
+        self.writes += 1
 
     async def _repair(self, ref: ObjectRef, body: Mapping[str, Any], found: RawObject) -> bool:
         """Takes entries of other writers out of lists that are ours; whether there were any."""
@@ -245,7 +261,7 @@ class Applier:
 
     async def _remove(self, ref: ObjectRef, found: RawObject | None) -> None:
         self._status_applied.pop(ref, None)
-        if ref.subresource or found is None or not self._ours(found):
+        if ref.subresource or found is None or not self._is_ours(ref, found):
             return
         metadata = found["metadata"]
         if metadata.get("deletionTimestamp") or not self._gate():
@@ -257,6 +273,13 @@ class Applier:
         self.writes += 1
         self._log.info("object deleted", object=str(ref))
 
+    def _is_ours(self, ref: ObjectRef, found: RawObject) -> bool:
+        if ref in self._theirs:
+            if self._theirs[ref] == found["metadata"].get("uid", ""):
+                return False
+            del self._theirs[ref]
+        return self._ours(found)
+
     async def _fetch(self, ref: ObjectRef) -> RawObject | None:
         try:
             return await self._client.get(self._raw[ref.kind], ref.key)
@@ -265,3 +288,13 @@ class Applier:
         except KubeError:
             self._doubted.add(ref)
             raise
+
+
+def _foreign(ref: ObjectRef) -> Refused:
+    return Refused(reason="Foreign", message=f"{ref} exists and is not ours; rename or remove it")
+
+
+def _managers(answer: RawObject) -> set[str]:
+    """Who owns fields of the object."""
+    entries = answer["metadata"].get("managedFields") or []
+    return {str(entry.get("manager")) for entry in entries if isinstance(entry, Mapping)}

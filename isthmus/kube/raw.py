@@ -1,7 +1,7 @@
 """Objects as plain dicts, for those who compare and apply them.
 
-Invariant: `metadata.managedFields` is never kept (it is often half of an object), and `apiVersion` and `kind`
-are always there, although a list leaves them out of its items.
+Invariant: `metadata.managedFields` is not kept unless asked for (it is often half of an object), and
+`apiVersion` and `kind` are always there, although a list leaves them out of its items.
 """
 
 from __future__ import annotations
@@ -28,7 +28,12 @@ head_of = msgspec.json.Decoder(Head).decode
 _OBJECT = msgspec.json.Decoder(dict[str, Any])
 
 
-def raw(kind: Kind[Any], keep: Callable[[RawObject], RawObject] | None = None) -> Kind[RawObject]:
+def raw(
+    kind: Kind[Any],
+    keep: Callable[[RawObject], RawObject] | None = None,
+    *,
+    managed_fields: bool = False,
+) -> Kind[RawObject]:
     """The same kind with objects as dicts; `keep` reduces an object to what its reader needs."""
     made: Kind[RawObject] = Kind(
         kind.group, kind.version, kind.kind, kind.plural, kind.namespaced, dict[str, Any]
@@ -40,7 +45,8 @@ def raw(kind: Kind[Any], keep: Callable[[RawObject], RawObject] | None = None) -
         metadata = found.get("metadata")
         if not isinstance(metadata, dict):
             raise msgspec.ValidationError("Expected `object` - at `$.metadata`")
-        metadata.pop("managedFields", None)
+        if not managed_fields:
+            metadata.pop("managedFields", None)
         found.setdefault("apiVersion", api_version)
         found.setdefault("kind", name)
         return keep(found) if keep is not None else found

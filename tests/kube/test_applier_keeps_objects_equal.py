@@ -191,6 +191,33 @@ async def test_a_users_object_of_the_same_name_is_never_touched(site: Site) -> N
     assert applier.writes == 0
 
 
+@pytest.mark.parametrize("theirs", [80, 8080])
+async def test_an_object_that_appears_between_look_and_write_is_left_as_it_was(
+    site: Site, theirs: int
+) -> None:
+    class Racer(Client):
+        """Somebody creates the object just after we saw that there is none."""
+
+        async def get(self, kind: Any, key: ObjectKey, *, subresource: str = "") -> Any:
+            try:
+                return await super().get(kind, key, subresource=subresource)
+            except NotFound:
+                await site.client.create(kinds.SERVICE, web(theirs, labels={"app": "theirs"}), manager="them")
+                raise
+
+    site.wanted.replace({REF: web(80)})
+    async with Racer(site.client.access) as racer:
+        applier = Applier(racer, "applier", site.desired, {kinds.SERVICE: site.observed}, gate=lambda: True)
+        async with site.running(applier.run()):
+            await site.settled(applier, lambda: applier.refused.get(REF) is not None)
+            refused = applier.refused.get(REF)
+            assert refused is not None
+            assert refused.reason == "Foreign"
+    found = await site.found()
+    assert found["metadata"]["labels"] == {"app": "theirs"}
+    assert [port["port"] for port in found["spec"]["ports"]] == [theirs]
+
+
 async def test_ours_goes_when_nobody_desires_it_although_we_were_away(site: Site) -> None:
     await site.client.apply(kinds.SERVICE, web(80), manager=MANAGER)
     site.wanted.replace({})
