@@ -36,8 +36,8 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """One accident.
 
     delay: every answer and every watch event comes `seconds` late. cut: matching connections are reset now
-    and as long as the fault holds. error: requests are answered with `code`, `count` times or for ever; 410 also
-    ends running watches with an ERROR event. silence: requests are never answered, watches go quiet.
+    and as long as the fault holds. error: requests are answered with `code`, `count` times or for ever; 410
+    also ends running watches with an ERROR event. silence: requests are never answered, watches go quiet.
     """
 
     kind: Kind

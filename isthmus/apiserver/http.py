@@ -7,6 +7,8 @@ answer, whatever a client accepts; bodies may be JSON or YAML.
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from collections.abc import Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -35,6 +37,7 @@ _PATCHES = (
     "application/strategic-merge-patch+json",
     _APPLY,
 )
+_LINGER_NOT = struct.pack("ii", 1, 0)
 BODY_LIMIT = 3 << 20
 """Bytes; the real server's limit."""
 
@@ -211,13 +214,17 @@ class Shell:
             response.headers["Date"] = formatdate(self._options.clock(), usegmt=True)
 
 
-def _abort(request: web.BaseRequest) -> Callable[[], None]:
-    def abort() -> None:
-        transport = request.transport
-        if isinstance(transport, asyncio.WriteTransport):
-            transport.abort()
+def reset(transport: asyncio.BaseTransport | None) -> None:
+    """Close a connection with RST: unsent data is lost, and the peer sees an error, not an end."""
+    if not isinstance(transport, asyncio.WriteTransport):
+        return
+    if (sock := transport.get_extra_info("socket")) is not None:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT)
+    transport.abort()
 
-    return abort
+
+def _abort(request: web.BaseRequest) -> Callable[[], None]:
+    return lambda: reset(request.transport)
 
 
 async def _body(request: web.BaseRequest, *, yaml: bool = False, empty: bool = False) -> Any:

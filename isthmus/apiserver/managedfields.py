@@ -17,14 +17,14 @@ from isthmus.apiserver.topology import Schema, child, element, granular, items
 
 Path = tuple[str, ...]
 
-_IDENTITY = frozenset(
+_NOBODYS: frozenset[Path] = frozenset(
     ("f:metadata", f"f:{name}")
     for name in (
         "name", "namespace", "generateName", "creationTimestamp", "deletionTimestamp",
         "deletionGracePeriodSeconds", "uid", "generation", "managedFields", "resourceVersion", "selfLink",
     )
-)  # fmt: skip
-_HEAD = frozenset({"f:apiVersion", "f:kind"})
+) | {(), ("f:apiVersion",), ("f:kind",), ("f:metadata",)}  # fmt: skip
+"""Type, name and bookkeeping belong to the server or to nobody."""
 
 
 class Manager(NamedTuple):
@@ -136,9 +136,7 @@ def field_set(value: Any, schema: Schema, path: Path = ()) -> set[Path]:
 
 def ownable(paths: set[Path]) -> set[Path]:
     """Without identity fields, which nobody owns."""
-    return {
-        path for path in paths if path and path[0] not in _HEAD and path[:2] not in _IDENTITY and path[1:]
-    }
+    return {path for path in paths if path not in _NOBODYS and path[:2] not in _NOBODYS}
 
 
 class Change(NamedTuple):
@@ -158,10 +156,11 @@ def diff(old: Any, new: Any, schema: Schema) -> Change:
 def _compare(old: Any, new: Any, schema: Schema, path: Path, change: Change) -> None:
     if type(old) is type(new) and old == new:
         return
-    if not (granular(old, schema) and granular(new, schema) and type(old) is type(new)):
-        if granular(old, schema):
-            change.removed.update(field_set(old, schema, path) - {path})
-        change.changed.update(field_set(new, schema, path))
+    divisible = granular(old, schema) and granular(new, schema) and type(old) is type(new)
+    if not divisible or not old or not new:
+        after_all = field_set(new, schema, path)
+        change.changed.update(after_all)
+        change.removed.update(field_set(old, schema, path) - after_all)
         return
     if isinstance(old, dict):
         before = {f"f:{name}": (member, child(schema, name)) for name, member in old.items()}

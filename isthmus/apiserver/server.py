@@ -20,7 +20,7 @@ from isthmus.apiserver.admin import Admin
 from isthmus.apiserver.cluster import Cluster
 from isthmus.apiserver.deletion import Reaper
 from isthmus.apiserver.faults import Faults
-from isthmus.apiserver.http import BODY_LIMIT, Shell, WireOptions
+from isthmus.apiserver.http import BODY_LIMIT, Shell, WireOptions, reset
 from isthmus.apiserver.kubeconfig import kubeconfig
 
 
@@ -146,8 +146,7 @@ class Listener:
     def cut(self) -> None:
         """Reset every open connection."""
         for connection in self._server.connections:
-            if connection.transport is not None:
-                connection.transport.abort()
+            reset(connection.transport)
 
 
 class ApiServer:

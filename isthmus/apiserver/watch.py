@@ -48,7 +48,7 @@ async def stream(
         if query.send_initial and query.bookmarks:
             yield bookmark(resource, cursor, initial_end=True)
     marked = clock() + bookmark_seconds if query.bookmarks else ends
-    while not bucket.history.closed:
+    while True:
         try:
             check()
             events = bucket.history.since(cursor)
@@ -63,6 +63,8 @@ async def stream(
             for chunk in chunks(_lines(events, resource, query)):
                 yield chunk
             continue
+        if bucket.history.closed:
+            return
         if clock() >= ends:
             if query.bookmarks:
                 yield bookmark(resource, cluster.store.revision)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -41,6 +42,11 @@ class Watch:
         event: Object = json.loads(line)
         return event
 
+    async def rest(self) -> list[Object]:
+        """All events until the watch ends."""
+        async with asyncio.timeout(DEADLINE):
+            return [json.loads(line) async for line in self.response.content]
+
     async def names(self, count: int) -> list[tuple[str, str]]:
         """Type and object name of the next events."""
         events = [await self.next() for _ in range(count)]
@@ -57,7 +63,8 @@ class Api:
     async def call(
         self, method: str, path: str, body: Any = None, *, kind: str = "application/json", **params: str
     ) -> Answer:
-        data = None if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
+        raw = b"" if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
+        data = io.BytesIO(raw) if body is not None else None
         headers = {"Content-Type": kind} if data is not None else {}
         async with (
             asyncio.timeout(DEADLINE),
