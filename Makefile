@@ -32,6 +32,10 @@ demo: $(VENV)/run.done ## Three clusters on this machine; one of them dies under
 test: $(VENV)/dev.done ## Run the tests (ARGS="…" goes to pytest)
 	@ISTHMUS_ENVOY="$$(tools/envoy.sh)" $(BIN)/python -m pytest $(ARGS)
 
+.PHONY: tools
+tools: ## Build the Kubernetes and Helm programs that some tests run (needs Go; once, 10-20 minutes)
+	@tools/go_tools.sh
+
 .PHONY: lint
 lint: $(VENV)/dev.done ## ruff, mypy strict, import-linter, codespell, file sizes
 	@$(BIN)/ruff check .
