@@ -239,6 +239,8 @@ class Stream:
     def _send(self, subscription: Subscription, proxy_class: ProxyClass, now: float) -> bool:
         """Sends what is due of one type; says whether the transport can take more."""
         kept = self._keep() if subscription.kind is ResourceType.CDS else []
+        if subscription.kind is ResourceType.CDS:
+            self.kept = frozenset(resource.name for resource in kept)
         changed = None if subscription.first or subscription.grown else set(subscription.due)
         body = subscription.body(self._ads.collection(subscription.kind, proxy_class), kept)
         if body is None:
@@ -250,7 +252,6 @@ class Stream:
         self._ads.counts.pushes[subscription.kind] += 1
         self._blocked = not self._write(body.with_nonce(nonce))
         if subscription.kind is ResourceType.CDS:
-            self.kept = frozenset(resource.name for resource in kept)
             self._repeat_assignments(changed, now)
         return not self._blocked
 

