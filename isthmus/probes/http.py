@@ -69,12 +69,12 @@ async def _answer(http: h11.Connection, connection: socket.socket) -> Outcome:
             return PASSED if 200 <= status < 400 else Outcome(False, f"HTTP {status}")
         if event is h11.NEED_DATA:
             data = await loop.sock_recv(connection, _CHUNK)
+            if not data and not received:
+                return Outcome(False, "closed without an answer")
             received += len(data)
             if received > HEAD_BYTES + _CHUNK:  # interim answers without end
                 return Outcome(False, "not HTTP")
             http.receive_data(data)
-        elif isinstance(event, h11.ConnectionClosed):
-            return Outcome(False, "closed without an answer")
 
 
 async def _drain(http: h11.Connection, connection: socket.socket) -> None:

@@ -33,6 +33,7 @@ from isthmus.probes.tcp import check_tcp
 log = structlog.get_logger()
 
 MAX_TARGETS = 20_000
+SAME_TROUBLE_SECONDS = 60.0
 WITNESSES = 3
 """Other targets asked at once whether the prober still hears anybody."""
 _CANDIDATES = 50
@@ -95,7 +96,8 @@ class Prober:
         self._proof = anchors.NEVER
         """When the latest check that passed began."""
         self._asked = anchors.NEVER
-        self._trouble = ""
+        self._troubles: dict[str, float] = {}
+        """When each kind of this prober's own trouble was last seen."""
 
     async def run(self) -> None:
         """Probes until cancelled, or until the table of targets is closed."""
@@ -178,8 +180,9 @@ class Prober:
         try:
             outcome = await self._checker(target.check)(target)
         except Exception:  # a bug in one check must not end the others
-            log.exception("check raised", **_names(runner.key))
-            outcome = Outcome(None, "bug")
+            outcome = Outcome(None, "the check raised")
+            if self._news(outcome.reason):
+                log.exception("check raised", **_names(runner.key))
         ended = loop.time()
         runner.task = None
         check = runner.target.check
@@ -199,9 +202,14 @@ class Prober:
 
     def _void(self, reason: str) -> None:
         self._metrics.void.inc()
-        if reason != self._trouble:
-            self._trouble = reason
+        if self._news(reason):
             log.warning("checks say nothing", reason=reason)
+
+    def _news(self, trouble: str) -> bool:
+        """Whether this trouble was not seen in the last minute."""
+        now = asyncio.get_running_loop().time()
+        known, self._troubles[trouble] = self._troubles.get(trouble, anchors.NEVER), now
+        return now - known > SAME_TROUBLE_SECONDS
 
     def _checker(self, check: HealthCheck) -> Check:
         protocol = check.protocol or (CheckProtocol.HTTP if check.path else CheckProtocol.TCP)
@@ -217,7 +225,6 @@ class Prober:
 
     def _passed(self, runner: _Runner, began: float, ended: float) -> None:
         self._metrics.passed.inc()
-        self._trouble = ""
         self._proof = max(self._proof, began)
         self._passing.pop(runner.key, None)
         self._passing[runner.key] = runner
@@ -265,7 +272,8 @@ class Prober:
             return
         self._asked = now
         witnesses = [other for key in self._api_servers if (other := self._runners.get(key)) is not None]
-        far, near = [], []
+        far: list[_Runner] = []
+        near: list[_Runner] = []
         for other in islice(self._passing.values(), _CANDIDATES):
             (near if other.key.cluster == runner.key.cluster else far).append(other)
         for witness in (*witnesses, *far[:WITNESSES], *near[:1]):
