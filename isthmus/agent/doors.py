@@ -24,7 +24,9 @@ PortKey = tuple[ServiceKey, str]
 class Doors:
     """The tables `xds` and `dns`, and `wants`: the classes of proxies that have asked for something."""
 
-    def __init__(self, chain: Chain, vips: Table[ServiceKey, tuple[str, ...]]) -> None:
+    def __init__(
+        self, chain: Chain, vips: Table[ServiceKey, tuple[str, ...]], callers: Writer[Vantage, int]
+    ) -> None:
         self.chain = chain
         self.vips = vips
         self.wants: Table[str, bytes] = Table("wants")
@@ -51,21 +53,19 @@ class Doors:
             self.listeners, self.xds, lambda key, row: {str(Row(ResourceType.LDS, key, rows.EXPLICIT)): row}
         )
         spread(self.names, self.dns, lambda key, row: {f"{chain.place.vantage}|{key}": row})
-        self._follow_vantages()
+        self._follow_vantages(callers)
 
-    def _follow_vantages(self) -> None:
+    def _follow_vantages(self, callers: Writer[Vantage, int]) -> None:
         """Plans are made for this cluster's own vantage and for those of the proxies that are connected."""
         own = self.chain.place.vantage
-        writer: Writer[Vantage, int] = self.chain.vantages.partition("callers")
 
         def count() -> None:
             found = {own: 1}
-            for proxies in self.classes.items():
-                found[proxies[1].vantage] = found.get(proxies[1].vantage, 0) + 1
-            writer.replace(found)
+            for proxies in self.classes.values():
+                found[proxies.vantage] = found.get(proxies.vantage, 0) + 1
+            callers.replace(found)
 
         self.classes.observe(lambda _key, _old, _new: count())
-        count()
 
     def _classes(self) -> Derived[str, ProxyClass]:
         """Wanted classes by their text; several workers may want the same."""

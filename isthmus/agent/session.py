@@ -47,7 +47,7 @@ class Session:
         self._clock = clock
         self._wall = wall
         self._registered = False
-        self._writer.replace({HUB: False})
+        self._writer.put(HUB, False)
 
     async def run(self) -> None:
         """Beats and looks until cancelled."""

@@ -10,78 +10,57 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+import msgspec
+from msgspec import Meta
 
 from isthmus.errors import ConfigError
+from isthmus.model.names import is_cluster_id
 
 LONGEST_STATE_DIR = 80
 """A Unix socket's path holds 107 bytes, and ours end in `/link.sock`."""
 
-
-def _host_port(text: str) -> str:
-    host, separator, port = text.rpartition(":")
-    if not separator or not host or not port.isdigit() or int(port) > 65_535:
-        raise ValueError("is HOST:PORT, e.g. 127.0.0.1:5353 or [::1]:5353")
-    return text
-
-
-def _cluster_id(text: str) -> str:
-    labels = text.split(".")
-    if len(labels) > 2 or any(not _is_label(label) for label in labels):
-        raise ValueError("is one RFC 1123 label, or two joined by a dot (KEP-2149)")
-    return text
-
-
-def _is_label(text: str) -> bool:
-    plain = text.replace("-", "")
-    return (
-        0 < len(text) <= 63
-        and plain.isascii()
-        and plain.isalnum()
-        and text == text.lower()
-        and text[0] != "-"
-        and text[-1] != "-"
-    )
-
-
-HostPort = Annotated[str, AfterValidator(_host_port)]
-ClusterName = Annotated[str, AfterValidator(_cluster_id)]
-
+HostPort = Annotated[str, Meta(description="HOST:PORT")]
+Workers = Annotated[int, Meta(ge=0, le=64)]
 
 S = TypeVar("S", bound="_Settings")
 
 
-class _Settings(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+class _Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A Struct and not a pydantic model: the command that only starts the agent is 0.2 s faster without."""
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["auto", "json", "text"] = "auto"
 
 
-class AgentSettings(_Settings):
-    """`isthmus run agent`."""
+class AgentSettings(_Settings, frozen=True, kw_only=True):
+    """`isthmus run agent`.
 
-    cluster: ClusterName = Field(description="this cluster's id in the clusterset")
-    region: str = Field("", description="region of this cluster, where its nodes carry no region label")
-    network: str = Field("", description="network its pod addresses belong to")
-    kubeconfig: Path | None = Field(None, description="of this cluster; none: in-cluster credentials")
+    Without `kubeconfig` the credentials are those of the pod; without `hub_kubeconfig` there is no hub.
+    `region` is for nodes without a region label, `network` is what pod addresses belong to, `namespace` is
+    where the agents of this cluster agree who writes, `state_dir` holds last-good inputs, sockets, pid files.
+    """
+
+    cluster: str
+    region: str = ""
+    network: str = ""
+    kubeconfig: Path | None = None
     context: str | None = None
-    hub_kubeconfig: Path | None = Field(None, description="of the hub; none: there is no hub")
+    hub_kubeconfig: Path | None = None
     hub_context: str | None = None
-    namespace: str = Field("isthmus-system", description="where the agents of this cluster agree who writes")
-    state_dir: Path = Field(Path("/var/lib/isthmus"), description="last-good inputs, sockets, pid files")
-    zone: str = Field("clusterset.local", description="DNS zone of the clusterset")
+    namespace: str = "isthmus-system"
+    state_dir: Path = Path("/var/lib/isthmus")
+    zone: str = "clusterset.local"
     dns_listen: HostPort = "127.0.0.1:5353"
-    dns_workers: int = Field(1, ge=0, le=64)
+    dns_workers: Workers = 1
     xds_listen: HostPort = "127.0.0.1:18000"
-    xds_workers: int = Field(1, ge=0, le=64)
+    xds_workers: Workers = 1
     console_listen: HostPort = "127.0.0.1:9470"
 
 
-class HubSettings(_Settings):
-    """`isthmus run hub`."""
+class HubSettings(_Settings, frozen=True, kw_only=True):
+    """`isthmus run hub`; without `hub_kubeconfig` the credentials are those of the pod."""
 
-    hub_kubeconfig: Path | None = Field(None, description="of the hub; none: in-cluster credentials")
+    hub_kubeconfig: Path | None = None
     hub_context: str | None = None
     console_listen: HostPort = "127.0.0.1:9471"
 
@@ -106,21 +85,60 @@ def load_hub(
     return _load(HubSettings, flags, environment, config)
 
 
+def decode_agent(settings_file: Path) -> AgentSettings:
+    """The settings that `load_agent` found and the supervisor wrote."""
+    return msgspec.json.decode(settings_file.read_bytes(), type=AgentSettings, dec_hook=_path)
+
+
+def encode(settings: _Settings) -> str:
+    """Settings as JSON, for the processes of one agent."""
+    return msgspec.json.format(msgspec.json.encode(settings, enc_hook=str)).decode()
+
+
 def _load(kind: type[S], flags: Mapping[str, Any], environment: Mapping[str, str], config: Path | None) -> S:
     values: dict[str, Any] = {}
     origin: dict[str, str] = {}
     for name, value in _file(config).items():
         values[name], origin[name] = value, str(config)
-    for name in kind.model_fields:
+    for name in kind.__struct_fields__:
         variable = f"ISTHMUS_{name.upper()}"
         if variable in environment:
             values[name], origin[name] = environment[variable], variable
         if flags.get(name) is not None:
             values[name], origin[name] = flags[name], f"--{name.replace('_', '-')}"
+    found = {name: _one(kind, name, value, origin[name]) for name, value in values.items()}
+    if issubclass(kind, AgentSettings) and "cluster" not in found:
+        raise ConfigError("--cluster (or ISTHMUS_CLUSTER) is needed")
+    return kind(**found)
+
+
+def _one(kind: type[_Settings], name: str, value: Any, origin: str) -> Any:
+    """One setting in its type. Raises ConfigError that names where the value came from."""
+    fields = {field.name: field.type for field in msgspec.structs.fields(kind)}
+    if name not in fields:
+        raise ConfigError(f"{origin}: unknown setting {name!r}")
     try:
-        return kind.model_validate(values)
-    except ValidationError as error:
-        raise ConfigError("; ".join(_complaint(detail, origin) for detail in error.errors())) from None
+        found = msgspec.convert(value, fields[name], strict=False, dec_hook=_path)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{origin} {value!r}: {error}") from None
+    if name.endswith("_listen") and not _is_host_port(found):
+        raise ConfigError(f"{origin} {value!r}: is not HOST:PORT, e.g. 127.0.0.1:5353 or [::1]:5353")
+    if name == "cluster" and not is_cluster_id(found):
+        raise ConfigError(
+            f"{origin} {value!r}: is not a cluster id: one RFC 1123 label, or two joined by a dot (KEP-2149)"
+        )
+    return found
+
+
+def _path(kind: type, value: Any) -> Any:
+    if kind is Path and isinstance(value, str | Path):
+        return Path(value)
+    raise NotImplementedError(kind)
+
+
+def _is_host_port(text: str) -> bool:
+    host, _, port = text.rpartition(":")
+    return bool(host) and port.isascii() and port.isdigit() and int(port) <= 65_535
 
 
 def _file(config: Path | None) -> dict[str, Any]:
@@ -134,14 +152,4 @@ def _file(config: Path | None) -> dict[str, Any]:
         raise ConfigError(f"--config {config}: {error}") from error
     if not isinstance(content, dict):
         raise ConfigError(f"--config {config}: is not a mapping of settings")
-    return content
-
-
-def _complaint(detail: Any, origin: Mapping[str, str]) -> str:
-    name = ".".join(str(part) for part in detail["loc"])
-    if detail["type"] == "missing":
-        return f"--{name.replace('_', '-')} (or ISTHMUS_{name.upper()}) is needed"
-    if detail["type"] == "extra_forbidden":
-        return f"{origin.get(name, name)}: unknown setting {name!r}"
-    message = detail["msg"].removeprefix("Value error, ")
-    return f"{origin.get(name, name)} {detail.get('input')!r}: {message}"
+    return {str(name): value for name, value in content.items()}

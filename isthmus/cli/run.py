@@ -57,7 +57,7 @@ def agent(
 
     chosen = settings.load_agent(flags, os.environ, config)
     try:
-        supervisor.start(chosen.model_dump_json(indent=1), chosen.state_dir)
+        supervisor.start(settings.encode(chosen), chosen.state_dir)
     except OSError as error:
         raise PlatformError(f"--state-dir {chosen.state_dir}: {error.strerror}") from error
 

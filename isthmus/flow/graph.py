@@ -23,11 +23,18 @@ class Graph:
     def __init__(
         self, tables: Iterable[Table[Any, Any]], *, clock: Callable[[], float] = time.perf_counter
     ) -> None:
-        self.tables = _in_order(tables)
+        self.tables: tuple[Derived[Any, Any], ...] = ()
         self._clock = clock
         self._wake = asyncio.Event()
+        self.add(tables)
+
+    def add(self, tables: Iterable[Table[Any, Any]]) -> None:
+        """Runs these tables (and their inputs) too; also while the graph runs."""
+        known = frozenset(self.tables)
+        self.tables = _in_order((*self.tables, *tables))
         for table in self.tables:
-            table.attach(self._wake.set)
+            if table not in known:
+                table.attach(self._wake.set)
         self._wake.set()
 
     async def run(self) -> None:

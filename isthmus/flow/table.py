@@ -62,6 +62,9 @@ class Table(Generic[K, V]):
     def keys(self) -> KeysView[K]:
         return self._rows.keys()
 
+    def values(self) -> ValuesView[V]:
+        return self._rows.values()
+
     def owner(self, key: K) -> str | None:
         """Which partition's writer holds that row."""
         return self._owner_of.get(key)

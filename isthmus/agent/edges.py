@@ -1,0 +1,78 @@
+"""Control's edges: health comes in; rows go to the door workers, objects to the API servers.
+
+Loaded by `control` while the first lists are on their way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+from prometheus_client import CollectorRegistry
+
+from isthmus.agent import inputs
+from isthmus.agent.control import Control
+from isthmus.agent.doors import Doors
+from isthmus.agent.identity import identity
+from isthmus.agent.outputs import Outputs
+from isthmus.agent.session import Session
+from isthmus.agent.worker import LINK
+from isthmus.agent.writing import HUB_KINDS, MEMBER_KINDS, Writing
+from isthmus.api import kinds
+from isthmus.api.meta import ObjectKey
+from isthmus.errors import KubeError
+from isthmus.flow.replica import Publisher
+from isthmus.kube.client import Client
+from isthmus.kube.lease import LeaseHolder
+from isthmus.mcs.hubobjects import hub_namespace
+from isthmus.probes.prober import Prober, anchor
+
+WRITER_LEASE = "isthmus-agent"
+
+log = structlog.get_logger()
+
+
+def start(core: Control, group: asyncio.TaskGroup) -> None:
+    """Starts everything that probes, serves and writes."""
+    chain, settings = core.chain, core.settings
+    registry = CollectorRegistry()
+    outputs = Outputs(chain)
+    doors = Doors(chain, outputs.vips, core.callers)
+    core.graph.add([*outputs.tables, *doors.tables])
+    publisher = Publisher(
+        settings.state_dir / LINK, {"xds": doors.xds, "dns": doors.dns}, {"wants": doors.wants}
+    )
+    prober = Prober(
+        chain.checks,
+        core.health,
+        api_servers=[anchor(*core.member_at)] if core.member_at else [],
+        registry=registry,
+    )
+    lease = LeaseHolder(
+        core.member_client, ObjectKey(settings.namespace, WRITER_LEASE), identity(settings.state_dir)
+    )
+    member = Writing(core.member_client, "member", outputs.member, lambda: lease.holds, MEMBER_KINDS)
+    group.create_task(publisher.run(), name="publisher")
+    group.create_task(prober.run(), name="prober")
+    group.create_task(_compete(core.member_client, settings.namespace, lease), name="writer-lease")
+    group.create_task(member.run(), name="write-member")
+    if core.hub_client is not None:
+        place, hub_client = chain.place, core.hub_client
+        own = hub_namespace(place.cluster)
+        session = Session(
+            hub_client, place.cluster, place.region, lambda: inputs.last_heard(core.hub_sources), core.session
+        )
+        hub = Writing(hub_client, "hub", outputs.hub, lambda: lease.holds, HUB_KINDS, namespace=own)
+        group.create_task(session.run(), name="session")
+        group.create_task(hub.run(), name="write-hub")
+
+
+async def _compete(client: Client, namespace: str, lease: LeaseHolder) -> None:
+    """Makes the namespace of the writer's lease where that is allowed, and competes."""
+    space = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}
+    try:
+        await client.create(kinds.NAMESPACE, space)
+    except KubeError as error:
+        # It exists, as a rule, or an administrator makes it; the lease tells when neither is so.
+        log.debug("namespace not created", namespace=namespace, reason=str(error))
+    await lease.run()
