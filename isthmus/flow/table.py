@@ -17,6 +17,7 @@ from collections.abc import (
     Iterator,
     KeysView,
     Mapping,
+    ValuesView,
 )
 from typing import Generic, TypeVar
 
