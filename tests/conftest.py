@@ -3,25 +3,89 @@
 A test that takes `worked_case` runs once for every worked case of tests/traffic/split-vectors.yaml
 (`worked_case.name`, `worked_case.plan()`); one that takes `worked_cases` gets them all. The module itself can
 be imported as `worked_cases`. Hypothesis judges what a test finds, never how long it takes.
+
+A test that is marked `realapi` runs only where the programs of a real control plane are; `control_planes`
+starts clusters of it, once per session. With ISTHMUS_NO_SKIPS=1 every skip is a failure.
 """
 
 from __future__ import annotations
 
+import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+if TYPE_CHECKING:
+    from control_plane import ControlPlanes
 
 settings.register_profile("isthmus", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("isthmus")
 
 sys.path.append(str(Path(__file__).parent / "traffic"))  # test folders are not packages
+sys.path.append(str(Path(__file__).parent / "realapi"))
+
+ALLOWED_SKIPS: tuple[str, ...] = ()
+"""Parts of node ids that may be skipped although ISTHMUS_NO_SKIPS is set."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-golden", action="store_true", help="rewrite what golden tests expect")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line(
+        "markers", "realapi(*programs): needs a real control plane, or just these programs of it"
+    )
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if marker := item.get_closest_marker("realapi"):
+        from control_plane_binaries import SERVERS, binaries  # only for those who ask
+
+        try:
+            binaries(*(marker.args or SERVERS))
+        except LookupError as missing:
+            pytest.skip(f"realapi: {missing}")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Any:
+    return _unskipped((yield))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector: pytest.Collector) -> Any:
+    return _unskipped((yield))
+
+
+def _unskipped(report: Any) -> Any:
+    """The report, with a skip turned into a failure where skips are not allowed."""
+    if (
+        not report.skipped
+        or hasattr(report, "wasxfail")
+        or os.environ.get("ISTHMUS_NO_SKIPS", "0") in ("", "0")
+    ):
+        return report
+    if any(part in report.nodeid for part in ALLOWED_SKIPS):
+        return report
+    reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
+    report.outcome = "failed"
+    report.longrepr = f"{report.nodeid}: may not be skipped here (ISTHMUS_NO_SKIPS): {reason}"
+    return report
+
+
+@pytest.fixture(scope="session")
+def control_planes() -> Iterator[ControlPlanes]:
+    """Real clusters for tests marked `realapi`: `control_planes.clusters("a", "b")` starts and keeps them."""
+    from control_plane import ControlPlanes
+
+    running = ControlPlanes()
+    yield running
+    running.close()
 
 
 @pytest.fixture(scope="session")

@@ -1,17 +1,18 @@
 """Fixtures of the API server's contract.
 
-The contract tests talk raw HTTP to `api`. By default that is an embedded server; with ISTHMUS_CONTRACT_URL
-they run against any Kubernetes API server that asks for no credentials (`kubectl proxy` makes one of a real
-cluster).
+The contract tests (test_apiserver_contract_*.py) talk raw HTTP to `api` and run twice: against an embedded
+server and against a real kube-apiserver, where this machine has one. Tests that take `server` are about the
+embedded one alone.
 """
 
 from __future__ import annotations
 
-import os
+import ssl
 import sys
 import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import NamedTuple
 
 import aiohttp
 import pytest
@@ -34,17 +35,47 @@ async def server() -> AsyncIterator[ApiServer]:
         yield running
 
 
+class Door(NamedTuple):
+    """How to reach the server under contract."""
+
+    url: str
+    headers: dict[str, str]
+    tls: ssl.SSLContext | bool
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "server" in metafunc.fixturenames or "api" not in metafunc.fixturenames:
+        return
+    if metafunc.module.__name__.rpartition(".")[2].startswith("test_apiserver_contract"):
+        real = pytest.param("real", marks=pytest.mark.realapi)
+        metafunc.parametrize("server_kind", ["embedded", real])
+
+
 @pytest.fixture
-async def session() -> AsyncIterator[aiohttp.ClientSession]:
-    async with aiohttp.ClientSession() as client:
+def server_kind() -> str:
+    """Which server is under contract: `embedded`, or `real` where a contract test is run a second time."""
+    return "embedded"
+
+
+@pytest.fixture
+def door(server_kind: str, request: pytest.FixtureRequest) -> Door:
+    if server_kind == "real":
+        (cluster,) = request.getfixturevalue("control_planes").clusters("contract")
+        return Door(cluster.url, {"Authorization": f"Bearer {cluster.token}"}, cluster.tls())
+    return Door(request.getfixturevalue("server").url("eu-1"), {}, True)
+
+
+@pytest.fixture
+async def session(door: Door) -> AsyncIterator[aiohttp.ClientSession]:
+    connector = aiohttp.TCPConnector(ssl=door.tls)
+    async with aiohttp.ClientSession(connector=connector, headers=door.headers) as client:
         yield client
 
 
 @pytest.fixture
-async def api(server: ApiServer, session: aiohttp.ClientSession) -> Api:
+async def api(door: Door, session: aiohttp.ClientSession) -> Api:
     """The server under contract."""
-    url = os.environ.get("ISTHMUS_CONTRACT_URL") or server.url("eu-1")
-    return Api(session, url.rstrip("/"))
+    return Api(session, door.url)
 
 
 @pytest.fixture

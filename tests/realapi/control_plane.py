@@ -1,0 +1,246 @@
+"""Real control planes for tests: one etcd, and a kube-apiserver and a kube-controller-manager per cluster.
+
+All listen on 127.0.0.1 only, keep their state in memory where the machine has a tmpfs, and die with the
+process that started them. The controller manager runs only what ends namespaces and collects garbage: nothing
+here has nodes.
+"""
+
+from __future__ import annotations
+
+import http.client
+import itertools
+import json
+import os
+import random
+import shutil
+import socket
+import ssl
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from control_plane_binaries import SERVERS, binaries
+from control_plane_credentials import Credentials, make_credentials
+
+DEADLINE = 120.0
+"""Seconds for a control plane to come up on a busy machine."""
+_PORTS = range(20000, 32000)  # below the kernel's ephemeral ports: nobody is given one by chance
+SERVICE_CIDR = "10.96.0.0/16"
+
+
+class NotReady(Exception):
+    """A program ended or stayed silent; the message has the end of its log."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RealCluster:
+    """A running cluster and the way in."""
+
+    name: str
+    url: str
+    token: str
+    authority: Path
+
+    def tls(self) -> ssl.SSLContext:
+        """A client context that trusts this cluster."""
+        return ssl.create_default_context(cafile=str(self.authority))
+
+
+class ControlPlanes:
+    """Clusters of one test session; `close` ends them all."""
+
+    def __init__(self) -> None:
+        self._binaries = binaries(*SERVERS)
+        memory = Path("/dev/shm")
+        home = memory if os.access(memory, os.W_OK) else None
+        self._home = Path(tempfile.mkdtemp(prefix="isthmus-realapi-", dir=home))
+        self._programs: list[Program] = []
+        self._clusters: dict[str, RealCluster] = {}
+        self._credentials: Credentials | None = None
+        self._etcd = ""
+
+    def clusters(self, *names: str) -> tuple[RealCluster, ...]:
+        """Running clusters of these names; those that are missing are started together."""
+        missing = [name for name in names if name not in self._clusters]
+        if missing:
+            credentials = self._credentials or make_credentials(self._home)
+            self._credentials = credentials
+            if not self._etcd:
+                self._etcd = self._start_etcd()
+            started = [self._start_apiserver(name, credentials) for name in missing]
+            for program, cluster in started:
+                program.wait(lambda cluster=cluster: _ready(cluster))
+            managers = [self._start_manager(cluster) for _, cluster in started]
+            for program, log in managers:
+                program.wait(lambda log=log: "Garbage collector: all resource monitors" in log.read_text())
+            self._clusters.update({cluster.name: cluster for _, cluster in started})
+        return tuple(self._clusters[name] for name in names)
+
+    def kubeconfig(self, *names: str) -> str:
+        """A kubeconfig, as JSON (which is YAML), with one context per cluster; the first is current."""
+        return _kubeconfig(self.clusters(*names))
+
+    def close(self) -> None:
+        """End all programs, the last started first, and remove their state."""
+        for program in reversed(self._programs):
+            program.kill()
+        shutil.rmtree(self._home, ignore_errors=True)
+
+    def _start_etcd(self) -> str:
+        client, peer = _free_ports(2)
+        url = f"http://127.0.0.1:{client}"
+        program = self._start(
+            "etcd",
+            "etcd",
+            f"--data-dir={self._home}/etcd",
+            "--unsafe-no-fsync",
+            f"--listen-client-urls={url}",
+            f"--advertise-client-urls={url}",
+            f"--listen-peer-urls=http://127.0.0.1:{peer}",
+            f"--initial-advertise-peer-urls=http://127.0.0.1:{peer}",
+            f"--initial-cluster=default=http://127.0.0.1:{peer}",
+            "--log-level=warn",
+        )
+        program.wait(lambda: _get("127.0.0.1", client, "/health") == 200)
+        return url
+
+    def _start_apiserver(self, name: str, credentials: Credentials) -> tuple[Program, RealCluster]:
+        (port,) = _free_ports(1)
+        program = self._start(
+            f"{name}-apiserver",
+            "kube-apiserver",
+            f"--etcd-servers={self._etcd}",
+            f"--etcd-prefix=/{name}",
+            "--bind-address=127.0.0.1",
+            "--advertise-address=127.0.0.1",
+            "--endpoint-reconciler-type=none",
+            f"--secure-port={port}",
+            f"--tls-cert-file={credentials.certificate}",
+            f"--tls-private-key-file={credentials.key}",
+            f"--token-auth-file={credentials.tokens}",
+            "--authorization-mode=RBAC",
+            f"--service-cluster-ip-range={SERVICE_CIDR}",
+            "--service-account-issuer=https://kubernetes.default.svc",
+            f"--service-account-key-file={credentials.signing_key}",
+            f"--service-account-signing-key-file={credentials.signing_key}",
+            "--disable-admission-plugins=ServiceAccount",
+            "--profiling=false",
+        )
+        cluster = RealCluster(
+            name=name,
+            url=f"https://127.0.0.1:{port}",
+            token=credentials.token,
+            authority=credentials.authority,
+        )
+        return program, cluster
+
+    def _start_manager(self, cluster: RealCluster) -> tuple[Program, Path]:
+        path = self._home / f"{cluster.name}-manager.kubeconfig"
+        path.touch(mode=0o600)
+        path.write_text(_kubeconfig((cluster,)))
+        program = self._start(
+            f"{cluster.name}-manager",
+            "kube-controller-manager",
+            f"--kubeconfig={path}",
+            "--controllers=namespace-controller,garbage-collector-controller",
+            "--leader-elect=false",
+            "--bind-address=127.0.0.1",
+            "--secure-port=0",
+            "--profiling=false",
+            "--v=2",
+        )
+        return program, program.log
+
+    def _start(self, label: str, binary: str, *arguments: str) -> Program:
+        program = Program(self._home / f"{label}.log", [self._binaries[binary], *arguments])
+        self._programs.append(program)
+        return program
+
+
+class Program:
+    """One running program with its log."""
+
+    def __init__(self, log: Path, command: Sequence[str]) -> None:
+        self.log = log
+        guard = ["setpriv", "--pdeathsig", "KILL", "--"] if shutil.which("setpriv") else []
+        with log.open("wb") as sink:
+            self._process = subprocess.Popen(
+                [*guard, *command], stdin=subprocess.DEVNULL, stdout=sink, stderr=subprocess.STDOUT
+            )
+
+    def wait(self, ready: Callable[[], bool]) -> None:
+        """Until the program is ready; NotReady with the end of its log when it will not be."""
+        until = time.monotonic() + DEADLINE
+        while not ready():
+            if self._process.poll() is not None:
+                raise NotReady(f"{self.log.stem} ended with {self._process.returncode}:\n{self._end()}")
+            if time.monotonic() > until:
+                raise NotReady(f"{self.log.stem} is not ready after {DEADLINE:.0f} s:\n{self._end()}")
+            time.sleep(0.05)
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+    def _end(self) -> str:
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-20:])
+
+
+def _kubeconfig(clusters: Sequence[RealCluster]) -> str:
+    document = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": clusters[0].name,
+        "clusters": [
+            {
+                "name": each.name,
+                "cluster": {"server": each.url, "certificate-authority": str(each.authority)},
+            }
+            for each in clusters
+        ],
+        "users": [{"name": each.name, "user": {"token": each.token}} for each in clusters],
+        "contexts": [
+            {"name": each.name, "context": {"cluster": each.name, "user": each.name}} for each in clusters
+        ],
+    }
+    return json.dumps(document, indent=2) + "\n"
+
+
+def _ready(cluster: RealCluster) -> bool:
+    port = int(cluster.url.rpartition(":")[2])
+    return _get("127.0.0.1", port, "/readyz", cluster) == 200
+
+
+def _get(host: str, port: int, path: str, cluster: RealCluster | None = None) -> int:
+    """Status code of a GET; 0 where nobody answers."""
+    headers = {"Authorization": f"Bearer {cluster.token}"} if cluster else {}
+    connection = (
+        http.client.HTTPSConnection(host, port, timeout=5, context=cluster.tls())
+        if cluster
+        else http.client.HTTPConnection(host, port, timeout=5)
+    )
+    try:
+        connection.request("GET", path, headers=headers)
+        return connection.getresponse().status
+    except (OSError, http.client.HTTPException):
+        return 0
+    finally:
+        connection.close()
+
+
+def _free_ports(count: int) -> list[int]:
+    """Ports nobody listens on at this moment."""
+    ports: list[int] = []
+    for port in itertools.islice(random.SystemRandom().sample(_PORTS, len(_PORTS)), 1000):
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        ports.append(port)
+        if len(ports) == count:
+            return ports
+    raise NotReady("there is no free port on 127.0.0.1")
