@@ -27,6 +27,4 @@ async def check_tcp(address: str, port: int, timeout: float) -> Outcome:
 def dialled(address: str) -> socket.socket:
     """A non-blocking TCP socket of the address's family. Raises OSError."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    connection = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return connection
+    return socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)

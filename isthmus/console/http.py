@@ -1,0 +1,163 @@
+"""The console's HTTP server: `/healthz`, `/readyz`, `/metrics` and the views under `/v1/`.
+
+Invariants: read-only, JSON only (metrics excepted), and every wrong request gets a JSON body that says what
+was wrong. It answers whoever reaches it, so it listens on the loopback unless told otherwise.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import msgspec
+import structlog
+from aiohttp import web
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder
+
+from isthmus.console import views
+from isthmus.console.views import Page, Sources, View
+from isthmus.model.names import ServiceKey
+
+log = structlog.get_logger()
+
+LOOPBACK = "127.0.0.1"
+MOST_ITEMS = 5_000
+_HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+_encode = msgspec.json.Encoder().encode
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+async def serve(
+    sources: Sources, registry: CollectorRegistry, *, host: str = LOOPBACK, port: int = 0
+) -> None:
+    """Serves until cancelled. Raises OSError when the address cannot be listened on."""
+    app = application(sources, registry)
+    runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1.0)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, host, port).start()
+        log.info("console listens", addresses=[str(address) for address in runner.addresses])
+        await asyncio.Event().wait()
+    finally:
+        await runner.cleanup()
+
+
+def application(sources: Sources, registry: CollectorRegistry) -> web.Application:
+    """The aiohttp application, not yet listening."""
+    console = _Console(sources, registry)
+    app = web.Application(middlewares=[_json_errors], client_max_size=1024)
+    app.add_routes(
+        [
+            web.get("/healthz", console.healthz),
+            web.get("/readyz", console.readyz),
+            web.get("/metrics", console.metrics),
+            web.get("/v1/status", console.status),
+            web.get("/v1/services", console.services),
+            web.get("/v1/services/{namespace}/{name}", console.service),
+            web.get("/v1/plans", console.plans),
+            web.get("/v1/clusters", console.clusters),
+            web.get("/v1/health", console.health),
+        ]
+    )
+    return app
+
+
+class _Console:
+    """One method for each path."""
+
+    def __init__(self, sources: Sources, registry: CollectorRegistry) -> None:
+        self._sources = sources
+        self._registry = registry
+
+    async def healthz(self, _request: web.Request) -> web.Response:
+        return _json({"status": "ok"})
+
+    async def readyz(self, _request: web.Request) -> web.Response:
+        reasons = views.not_ready(self._sources)
+        return _json({"ready": not reasons, "notReady": reasons}, status=503 if reasons else 200)
+
+    async def metrics(self, request: web.Request) -> web.Response:
+        encoder, content_type = choose_encoder(request.headers.get("Accept", ""))
+        body = encoder(self._registry)
+        return web.Response(body=body, headers={**_HEADERS, "Content-Type": content_type})
+
+    async def status(self, _request: web.Request) -> web.Response:
+        return _json(views.status(self._sources))
+
+    async def services(self, request: web.Request) -> web.Response:
+        return _json(views.services(self._sources, _page(request)))
+
+    async def service(self, request: web.Request) -> web.Response:
+        key = ServiceKey(request.match_info["namespace"], request.match_info["name"])
+        found = views.service(self._sources, key)
+        if found is None:
+            return _error(404, f"no service {key} in the clusterset")
+        return _json(found)
+
+    async def plans(self, request: web.Request) -> web.Response:
+        key = _service_key(request)
+        if key is None:
+            return _error(400, "say which service: ?service=NAMESPACE/NAME")
+        return _json(views.plans(self._sources, key, _page(request)))
+
+    async def clusters(self, request: web.Request) -> web.Response:
+        return _json(views.clusters(self._sources, _page(request)))
+
+    async def health(self, request: web.Request) -> web.Response:
+        return _json(views.health(self._sources, _page(request), _service_key(request)))
+
+
+class _WrongRequest(Exception):
+    """A parameter that cannot be used; the text is for the caller."""
+
+
+@web.middleware
+async def _json_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except _WrongRequest as error:
+        return _error(400, str(error))
+    except web.HTTPMethodNotAllowed as error:
+        return _error(405, "the console is read-only", {"Allow": ", ".join(sorted(error.allowed_methods))})
+    except web.HTTPException as error:
+        return _error(error.status, error.reason)
+
+
+def _service_key(request: web.Request) -> ServiceKey | None:
+    """The service that `?service=` names. Raises _WrongRequest when it is not NAMESPACE/NAME."""
+    text = request.query.get("service")
+    if text is None:
+        return None
+    namespace, _, name = text.partition("/")
+    if not namespace or not name or "/" in name:
+        raise _WrongRequest("service must be NAMESPACE/NAME")
+    return ServiceKey(namespace, name)
+
+
+def _page(request: web.Request) -> Page:
+    return Page(
+        limit=_number(request, "limit", Page().limit, MOST_ITEMS), offset=_number(request, "offset", 0, 10**9)
+    )
+
+
+def _number(request: web.Request, name: str, default: int, most: int) -> int:
+    text = request.query.get(name)
+    if text is None:
+        return default
+    if not (text.isascii() and text.isdigit() and len(text) < 11 and int(text) <= most):
+        raise _WrongRequest(f"{name} must be a number from 0 to {most}")
+    return int(text)
+
+
+def _json(view: View, *, status: int = 200) -> web.Response:
+    return web.Response(
+        body=_encode(view), status=status, content_type="application/json", charset="utf-8", headers=_HEADERS
+    )
+
+
+def _error(status: int, message: str, headers: dict[str, str] | None = None) -> web.Response:
+    response = _json({"error": message}, status=status)
+    response.headers.update(headers or {})
+    return response
