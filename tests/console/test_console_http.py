@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import AsyncIterator
+from typing import Any
 
 import aiohttp
 import pytest
@@ -13,15 +14,19 @@ from console_tables import sources, table
 from prometheus_client import CollectorRegistry, Counter
 
 from isthmus.console.http import MOST_ITEMS, application, serve
-
-LATE = table("late", None)
+from isthmus.flow import Table
 
 
 @pytest.fixture
-async def client() -> AsyncIterator[TestClient]:
+def late() -> Table[Any, Any]:
+    return table("late", None)
+
+
+@pytest.fixture
+async def client(late: Table[Any, Any]) -> AsyncIterator[TestClient]:
     registry = CollectorRegistry()
     Counter("isthmus_console_test", "For this test.", registry=registry).inc(3)
-    server = TestServer(application(sources(required=(table("services", {}), LATE)), registry))
+    server = TestServer(application(sources(required=(table("services", {}), late)), registry))
     async with TestClient(server) as client:
         yield client
 
@@ -48,11 +53,11 @@ async def test_each_path_answers_json(client: TestClient, path: str) -> None:
         assert isinstance(await answer.json(), dict)
 
 
-async def test_ready_only_when_complete(client: TestClient) -> None:
+async def test_ready_only_when_complete(client: TestClient, late: Table[Any, Any]) -> None:
     async with client.get("/readyz") as answer:
         assert answer.status == 503
         assert await answer.json() == {"ready": False, "notReady": ["late is not complete"]}
-    LATE._writers["test"].replace({})
+    late._writers["test"].replace({})
     async with client.get("/readyz") as answer:
         assert answer.status == 200
         assert await answer.json() == {"ready": True, "notReady": []}
