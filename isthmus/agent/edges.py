@@ -15,6 +15,7 @@ from isthmus.agent.control import Control
 from isthmus.agent.doors import Doors
 from isthmus.agent.identity import identity
 from isthmus.agent.outputs import Outputs
+from isthmus.agent.records import Records
 from isthmus.agent.session import Session
 from isthmus.agent.worker import LINK
 from isthmus.agent.writing import HUB_KINDS, MEMBER_KINDS, Writing
@@ -63,7 +64,9 @@ def start(core: Control, group: asyncio.TaskGroup) -> None:
             hub_client, place.cluster, place.region, lambda: inputs.last_heard(core.hub_sources), core.session
         )
         hub = Writing(hub_client, "hub", outputs.hub, lambda: lease.holds, HUB_KINDS, namespace=own)
+        records = Records(core.member_client, chain, lambda: lease.holds)
         group.create_task(session.run(), name="session")
+        group.create_task(records.run(), name="exported-at")
         group.create_task(hub.run(), name="write-hub")
 
 

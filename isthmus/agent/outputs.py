@@ -17,7 +17,7 @@ from isthmus.kubeproxy import slices
 from isthmus.mcs import endpointslice, hubobjects, serviceexport, serviceimport
 from isthmus.model.names import ServiceKey
 from isthmus.model.plan import PlanKey, port_id
-from isthmus.model.service import Export, Service
+from isthmus.model.service import AddressFamily, Export, Service
 from isthmus.traffic import accept, policystatus
 
 Objects = Mapping[ObjectRef, dict[str, Any]]
@@ -30,6 +30,7 @@ class Outputs:
         self.chain = chain
         self.member: Table[ObjectRef, dict[str, Any]] = Table("member/desired")
         self.hub: Table[ObjectRef, dict[str, Any]] = Table("hub/desired")
+        self.families = self._families()
         self.vips = self._vips()
         wanted: list[Table[Any, Objects]] = [
             self._imports(),
@@ -45,6 +46,29 @@ class Outputs:
         for table in exported:
             spread(table, self.hub, _each)
         self.tables: list[Table[Any, Any]] = [self.vips, *wanted, *exported]
+
+    def _families(self) -> Derived[str, tuple[AddressFamily, ...]]:
+        """The address families of this cluster, as its Services and its nodes' pod ranges show them."""
+        member = self.chain.member
+
+        def compute(_key: str) -> tuple[AddressFamily, ...]:
+            found = {family for one in member.services.values() for family in one.spec.ip_families}
+            found |= {_family(cidr) for node in member.nodes.values() for cidr in node.spec.pod_cidrs}
+            return tuple(family for family in AddressFamily if family.value in found)
+
+        def on_service(_key: object, old: core.Service | None, new: core.Service | None) -> Iterable[str]:
+            return () if old and new and old.spec.ip_families == new.spec.ip_families else ("",)
+
+        return derive(
+            "address families",
+            on(member.services, on_service),
+            on(member.nodes, lambda _key, old, new: () if old and new else ("",)),
+            compute=compute,
+        )
+
+    @property
+    def _supported(self) -> tuple[AddressFamily, ...]:
+        return self.families.get("") or tuple(AddressFamily)
 
     def _vips(self) -> Derived[ServiceKey, tuple[str, ...]]:
         services = self.chain.member.services
@@ -68,11 +92,19 @@ class Outputs:
             if service is None or not self._namespace_stands(key.namespace):
                 return None
             ips = self.vips.get(key) or ()
-            wanted = {_ref(kinds.SERVICE_IMPORT, key): serviceimport.service_import(service, ips)}
+            wanted = {
+                _ref(kinds.SERVICE_IMPORT, key): serviceimport.service_import(
+                    service, ips, supported=self._supported
+                )
+            }
             existing = member.imports.get(ObjectKey(*key))
             if existing is not None:
                 wanted[_ref(kinds.SERVICE_IMPORT, key, "status")] = serviceimport.service_import_status(
-                    service, ips, slices_present=True, generation=existing.metadata.generation
+                    service,
+                    ips,
+                    supported=self._supported,
+                    slices_present=True,
+                    generation=existing.metadata.generation,
                 )
             return wanted
 
@@ -81,6 +113,7 @@ class Outputs:
             on(chain.services, _itself),
             on(self.vips, _itself),
             on(member.imports, _by_key),
+            on(self.families, lambda _key, _o, _n: list(chain.services)),
             on(member.namespaces, lambda key, _o, _n: list(by_namespace.of(key.name))),
             compute=compute,
         )
@@ -101,12 +134,15 @@ class Outputs:
 
         def compute(key: ServiceKey) -> Objects | None:
             service, uid = chain.services.get(key), self._import_uid(key)
-            wanted = serviceimport.derived_service(service, uid) if service is not None and uid else None
+            if service is None or not uid:
+                return None
+            wanted = serviceimport.derived_service(service, uid, supported=self._supported)
             return {_object_ref(kinds.SERVICE, wanted): wanted} if wanted is not None else None
 
         return derive(
             "derived services",
             on(chain.services, _itself),
+            on(self.families, lambda _key, _o, _n: list(chain.services)),
             on(chain.member.imports, _by_key),
             compute=compute,
         )
@@ -268,6 +304,10 @@ class Outputs:
             return {_object_ref(kinds.EXPORTED_ENDPOINTS, wanted): wanted for wanted in rendered.values()}
 
         return derive("exported endpoints", on(own, _itself), compute=compute)
+
+
+def _family(cidr: str) -> str:
+    return (AddressFamily.IPV6 if ":" in cidr else AddressFamily.IPV4).value
 
 
 def _each(_key: object, row: Objects) -> Objects:

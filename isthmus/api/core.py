@@ -59,14 +59,19 @@ class NodeAddress(Struct, frozen=True):
     address: str = ""
 
 
+class NodeSpec(Struct, frozen=True):
+    pod_cidrs: list[str] = msgspec.field(default_factory=list, name="podCIDRs")
+
+
 class NodeStatus(Struct, frozen=True):
     addresses: list[NodeAddress] = []
 
 
 class Node(Struct, frozen=True):
-    """Its labels matter (topology.kubernetes.io/region and zone) and its addresses."""
+    """Its labels matter (topology.kubernetes.io/region and zone), its addresses and those of its pods."""
 
     metadata: ObjectMeta = ObjectMeta()
+    spec: NodeSpec = NodeSpec()
     status: NodeStatus = NodeStatus()
 
 
