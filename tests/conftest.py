@@ -43,11 +43,12 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    if marker := item.get_closest_marker("realapi"):
+    markers = list(item.iter_markers("realapi"))
+    if markers:
         from control_plane_binaries import SERVERS, binaries  # only for those who ask
 
         try:
-            binaries(*(marker.args or SERVERS))
+            binaries(*dict.fromkeys(name for marker in markers for name in marker.args or SERVERS))
         except LookupError as missing:
             pytest.skip(f"realapi: {missing}")
 

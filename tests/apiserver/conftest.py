@@ -66,6 +66,16 @@ def door(server_kind: str, request: pytest.FixtureRequest) -> Door:
 
 
 @pytest.fixture
+def kubeconfig(server_kind: str, request: pytest.FixtureRequest) -> str:
+    """A kubeconfig whose current context is the server under contract."""
+    if server_kind == "real":
+        found: str = request.getfixturevalue("control_planes").kubeconfig("contract")
+        return found
+    embedded: ApiServer = request.getfixturevalue("server")
+    return embedded.kubeconfig()
+
+
+@pytest.fixture
 async def session(door: Door) -> AsyncIterator[aiohttp.ClientSession]:
     connector = aiohttp.TCPConnector(ssl=door.tls)
     async with aiohttp.ClientSession(connector=connector, headers=door.headers) as client:
