@@ -21,7 +21,9 @@ from isthmus.agent.worker import LINK
 from isthmus.agent.writing import HUB_KINDS, MEMBER_KINDS, Writing
 from isthmus.api import kinds
 from isthmus.api.meta import ObjectKey
-from isthmus.errors import KubeError
+from isthmus.console import http
+from isthmus.console.views import Sources
+from isthmus.errors import KubeError, PlatformError
 from isthmus.flow.replica import Publisher
 from isthmus.kube.client import Client
 from isthmus.kube.lease import LeaseHolder
@@ -53,6 +55,18 @@ def start(core: Control, group: asyncio.TaskGroup) -> None:
         core.member_client, ObjectKey(settings.namespace, WRITER_LEASE), identity(settings.state_dir)
     )
     member = Writing(core.member_client, "member", outputs.member, lambda: lease.holds, MEMBER_KINDS)
+    sources = Sources(
+        cluster=chain.place.cluster,
+        services=chain.services,
+        endpoints=chain.endpoints,
+        plans=chain.plans,
+        clusters=chain.views,
+        health=chain.health,
+        exports=chain.own_exports,
+        required=(chain.plans, doors.dns, doors.xds),
+        tables=tuple(source.table for source in (*core.member_sources, *core.hub_sources)),
+    )
+    group.create_task(_console(sources, registry, settings.console_listen), name="console")
     group.create_task(publisher.run(), name="publisher")
     group.create_task(prober.run(), name="prober")
     group.create_task(_compete(core.member_client, settings.namespace, lease), name="writer-lease")
@@ -68,6 +82,14 @@ def start(core: Control, group: asyncio.TaskGroup) -> None:
         group.create_task(session.run(), name="session")
         group.create_task(records.run(), name="exported-at")
         group.create_task(hub.run(), name="write-hub")
+
+
+async def _console(sources: Sources, registry: CollectorRegistry, listen: str) -> None:
+    host, _, port = listen.rpartition(":")
+    try:
+        await http.serve(sources, registry, host=host.strip("[]"), port=int(port))
+    except OSError as error:
+        raise PlatformError(f"--console-listen {listen}: {error.strerror}") from error
 
 
 async def _compete(client: Client, namespace: str, lease: LeaseHolder) -> None:

@@ -213,6 +213,11 @@ async def test_a_restart_writes_nothing_when_nothing_changed(spine: Spine) -> No
                 found[f"{kind.kind} {metadata['namespace']}/{metadata['name']}"] = metadata["resourceVersion"]
         return found
 
+    async def recorded() -> bool:
+        export = await spine.get("eu-1", kinds.SERVICE_EXPORT, "web")
+        return export is not None and "isthmus.dev/exported-at" in export["metadata"].get("annotations", {})
+
+    await settles(recorded, "the export's age in the hub's clock")
     seen: list[dict[str, str]] = []
 
     async def quiet() -> bool:
@@ -230,5 +235,5 @@ async def test_a_restart_writes_nothing_when_nothing_changed(spine: Spine) -> No
 
     await settles(writes_again, "the restarted agent writes")
     after = await versions()
-    after.pop("ServiceExport shop/probe")
+    assert after.pop("ServiceExport shop/probe")
     assert after == seen[-1]
