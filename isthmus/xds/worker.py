@@ -68,13 +68,17 @@ async def serve(
 
     `listening` is told the address once it is served, and the state behind it.
     """
-    ads = Ads(options.cluster, Wants(wants.partition(options.name)), clock)
-    async with serving(ads, options.listen, options.limits) as address:
-        log.info("xds listening", listen=address)
-        listening(address, ads)
-        async with asyncio.TaskGroup() as group:
-            group.create_task(_follow(ads, rows), name="xds-rows")
-            group.create_task(_tick(ads), name="xds-tick")
+    wanted = wants.partition(options.name)
+    ads = Ads(options.cluster, Wants(wanted), clock)
+    try:
+        async with serving(ads, options.listen, options.limits) as address:
+            log.info("xds listening", listen=address)
+            listening(address, ads)
+            async with asyncio.TaskGroup() as group:
+                group.create_task(_follow(ads, rows), name="xds-rows")
+                group.create_task(_tick(ads), name="xds-tick")
+    finally:
+        wanted.retire()
 
 
 async def _follow(ads: Ads, rows: Table[str, bytes]) -> None:

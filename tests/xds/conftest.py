@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
 import sys
 from collections.abc import Iterator, MutableMapping
 from pathlib import Path
@@ -33,3 +36,16 @@ def logs() -> Iterator[list[MutableMapping[str, Any]]]:
     """What is logged during a test."""
     with capture_logs() as found:
         yield found
+
+
+@pytest.fixture(scope="session")
+def own_network() -> list[str]:
+    """A command prefix that runs what follows in a network namespace of its own."""
+    prefix = ["unshare", "--net"] if os.geteuid() == 0 else ["unshare", "--user", "--map-root-user", "--net"]
+    for tool in ("unshare", "ip", "nft"):
+        if shutil.which(tool) is None:
+            pytest.skip(f"no {tool}: install util-linux, iproute2 and nftables")
+    probe = subprocess.run([*prefix, "nft", "add table inet probe"], capture_output=True, check=False)
+    if probe.returncode:
+        pytest.skip(f"no network namespace of our own: {probe.stderr.decode().strip()}")
+    return [*prefix, "sh", "-c", 'ip link set lo up && exec "$0" "$@"']

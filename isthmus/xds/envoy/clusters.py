@@ -33,7 +33,10 @@ MAX_RETRIES = 1024
 """Envoy's own default of 3 at a time would turn the death of one cluster into failed requests."""
 LOCAL_FAILURES = 5
 """Failed connections in a row that eject a host. Envoy counts a hedged request like one, and any new stream
-ends the row: lower numbers would eject hosts that are merely slow, in the end all of them."""
+ends the row: with lower numbers hosts that are merely slow would be ejected often."""
+PANIC_PERCENT = 1
+"""With every host of every priority ejected, ejections are ignored. Only they can bring that about: an
+assignment calls everything healthy. At 0 Envoy would answer 503, to requests in flight that it hedges too."""
 _HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
 
@@ -43,7 +46,7 @@ def cluster(service: ServiceKey, port: Port, doors: DoorSettings) -> bytes:
     found = cluster_pb2.Cluster(name=name, type=cluster_pb2.Cluster.EDS, ignore_health_on_host_removal=True)
     found.eds_cluster_config.eds_config.CopyFrom(over_ads(FIRST_ASSIGNMENT_SECONDS))
     found.connect_timeout.FromNanoseconds(round(CONNECT_SECONDS * 1e9))
-    found.common_lb_config.healthy_panic_threshold.value = 0
+    found.common_lb_config.healthy_panic_threshold.value = PANIC_PERCENT
     found.load_balancing_policy.policies.add().typed_extension_config.CopyFrom(_balancing(doors))
     if doors.affinity is not None:
         found.common_lb_config.override_host_status.statuses.extend(

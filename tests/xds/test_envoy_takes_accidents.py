@@ -1,0 +1,231 @@
+"""What callers of a real Envoy notice when endpoints, clusters or the control plane die: nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from xds_harness import (
+    Door,
+    HttpBackend,
+    Load,
+    Rows,
+    Shares,
+    Sidecar,
+    free_port,
+    loaded,
+    plan_of,
+    served,
+    sidecar,
+    until,
+)
+
+pytestmark = pytest.mark.envoy
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass
+class Stage:
+    rows: Rows
+    door: Door
+    proxy: Sidecar
+    eu: list[HttpBackend]
+    us: list[HttpBackend]
+    worker: AsyncExitStack
+
+    def share(self, eu: int, us: int) -> None:
+        """Gives these basis points; a cluster without any is the last resort."""
+        groups = {"eu-1/eu/a": (eu, self.eu), "us-1/us/a": (us, self.us)}
+        self.rows.plan(
+            plan_of(
+                Shares(
+                    shares={place: found for place, found in groups.items() if found[0]},
+                    unhealthy={place: found[1] for place, found in groups.items() if not found[0]},
+                )
+            )
+        )
+
+
+@asynccontextmanager
+async def stage(binary: str, folder: Path) -> AsyncIterator[Stage]:
+    """Two clusters of two endpoints behind one proxy that serves half from each."""
+    eu, us = ([HttpBackend(name) for _ in range(2)] for name in ("eu-1", "us-1"))
+    for backend in (*eu, *us):
+        await backend.start()
+    rows = Rows()
+    listen = f"127.0.0.1:{free_port()}"
+    rows.listen(listen)
+    rows.service()
+    try:
+        async with AsyncExitStack() as worker:
+            door = await worker.enter_async_context(served(rows, f"127.0.0.1:{free_port()}"))
+            async with sidecar(binary, folder, door.address, listen) as proxy:
+                found = Stage(rows, door, proxy, eu, us, worker)
+                found.share(5000, 5000)
+                await proxy.serving()
+                yield found
+    finally:
+        for backend in (*eu, *us):
+            await backend.stop()
+
+
+async def answers(load: Load, more: int) -> None:
+    """Waits for so many more answers."""
+    goal = len(load.answers) + more
+
+    async def reached() -> bool:
+        return len(load.answers) >= goal
+
+    await until(reached, f"{more} more answers")
+
+
+async def only(load: Load, cluster: str) -> None:
+    """Waits until the newest hundred requests were all answered by that cluster."""
+
+    async def reached() -> bool:
+        newest = sorted(load.answers)[-100:]
+        return len(newest) == 100 and {body for *_, body in newest} == {cluster}
+
+    await until(reached, f"all requests served by {cluster}")
+
+
+async def test_a_plan_moves_traffic_and_nobody_sees_an_error(envoy_binary: str, tmp_path: Path) -> None:
+    async with stage(envoy_binary, tmp_path) as found, loaded(Load(found.proxy.listen)) as load:
+        await answers(load, 100)
+        found.share(10000, 0)
+        await only(load, "eu-1")
+        found.share(0, 10000)
+        await only(load, "us-1")
+    assert load.failed == []
+
+
+async def test_refusing_endpoints_fail_no_request(envoy_binary: str, tmp_path: Path) -> None:
+    async with stage(envoy_binary, tmp_path) as found, loaded(Load(found.proxy.listen)) as load:
+        await answers(load, 100)
+        for backend in found.eu:
+            await backend.stop()
+        await only(load, "us-1")
+        for backend in found.eu:
+            await backend.start()
+        found.share(10000, 0)
+        await only(load, "eu-1")
+    assert load.failed == []
+
+
+async def test_endpoints_that_accept_and_never_answer_fail_no_request(
+    envoy_binary: str, tmp_path: Path
+) -> None:
+    async with stage(envoy_binary, tmp_path) as found, loaded(Load(found.proxy.listen)) as load:
+        await answers(load, 100)
+        for backend in found.eu:
+            backend.hanging = True
+        await answers(load, 100)
+        found.share(0, 10000)
+        await only(load, "us-1")
+    assert load.failed == []
+    assert load.by()["eu-1"] > 0
+
+
+async def test_a_burst_of_slow_requests_never_turns_into_an_outage(envoy_binary: str, tmp_path: Path) -> None:
+    """All endpoints of all steps are slow at once: hedging ejects them, and is not to fail anything by it."""
+    async with stage(envoy_binary, tmp_path) as found:
+        groups = {"eu-1/eu/a": found.eu, "us-1/us/a": found.us}
+        (own, near), (other, far) = groups.items()
+        found.rows.plan(plan_of(Shares(shares={own: (10000, near)}, standby=[{other: far}])))
+        for backend in (*near, *far):
+            backend.delay = 3.0
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(found.proxy.get()) for _ in range(100)]
+            for _ in range(10):
+                await asyncio.sleep(0.25)
+                tasks.append(group.create_task(found.proxy.get()))
+        ejected = await found.proxy.stats("outlier_detection.ejections_enforced_total")
+    assert {task.result()[0] for task in tasks} == {200}
+    assert sum(ejected.values()) > 0
+
+
+async def test_a_silent_cluster_fails_no_request(
+    envoy_binary: str, own_network: list[str], tmp_path: Path
+) -> None:
+    script = str(Path(__file__).with_name("silence.py"))
+    process = await asyncio.create_subprocess_exec(
+        *(*own_network, sys.executable, script, envoy_binary, str(tmp_path)),
+        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
+        stdout=asyncio.subprocess.PIPE,
+    )
+    output, _ = await process.communicate()
+    assert process.returncode == 0
+    report = json.loads(output.splitlines()[-1])
+    assert report["failed"] == []
+    assert min(report["before"].values()) > 20
+    assert "eu-2" not in report["after"]
+    assert report["settled_p99"] < 0.5
+
+
+async def test_a_changed_cluster_warms_without_an_error(envoy_binary: str, tmp_path: Path) -> None:
+    from isthmus.model.policy import CircuitBreaker, DoorSettings
+
+    async with stage(envoy_binary, tmp_path) as found, loaded(Load(found.proxy.listen)) as load:
+        await answers(load, 50)
+        for number in range(1, 6):
+            found.rows.service(
+                doors=DoorSettings(circuit_breaker=CircuitBreaker(max_connections=10_000 + number))
+            )
+            await answers(load, 20)
+
+        async def warm() -> bool:
+            stats = await found.proxy.stats("cluster_manager.(warming_clusters|cluster_modified)")
+            return stats["cluster_manager.warming_clusters"] == 0 and (
+                stats["cluster_manager.cluster_modified"] >= 1
+            )
+
+        await until(warm, "changed clusters warm")
+        fetches = await found.proxy.stats("init_fetch_timeout")
+        assert sum(fetches.values()) == 0
+    assert load.failed == []
+
+
+async def test_the_control_planes_death_changes_nothing_and_a_new_one_is_found(
+    envoy_binary: str, tmp_path: Path
+) -> None:
+    async with stage(envoy_binary, tmp_path) as found, loaded(Load(found.proxy.listen)) as load:
+        await answers(load, 50)
+        await found.worker.aclose()
+        await answers(load, 200)
+        found.share(0, 10000)
+        async with served(found.rows, found.door.address, name="xds-1"):
+            await only(load, "us-1")
+        assert await found.proxy.rejected() == 0
+    assert load.failed == []
+
+
+async def test_a_rejected_cluster_is_named_and_the_others_go_on(envoy_binary: str, tmp_path: Path) -> None:
+    from envoy.config.cluster.v3 import cluster_pb2
+
+    from isthmus.xds.rows import EVERYBODY, ResourceType, Row
+
+    bad = cluster_pb2.Cluster(name="bad.shop.svc.clusterset.local:80")
+    bad.connect_timeout.FromSeconds(-1)
+    async with stage(envoy_binary, tmp_path) as found, loaded(Load(found.proxy.listen)) as load:
+        row = str(Row(ResourceType.CDS, EVERYBODY, bad.name))
+        found.rows.writer.put(row, bad.SerializeToString())
+
+        async def told() -> bool:
+            return bool(found.door.ads.streams()[0]["types"]["cds"]["rejected"])
+
+        await until(told, "the rejection")
+        found.share(0, 10000)
+        await only(load, "us-1")
+        found.rows.writer.drop(row)
+
+        async def accepted() -> bool:
+            return not found.door.ads.streams()[0]["types"]["cds"]["rejected"]
+
+        await until(accepted, "clusters are accepted again")
+    assert load.failed == []
