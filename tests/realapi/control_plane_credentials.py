@@ -71,7 +71,7 @@ def make_credentials(folder: Path) -> Credentials:
         path.write_bytes(
             private.private_bytes(
                 serialization.Encoding.PEM,
-                serialization.PrivateFormat.PKCS8,
+                serialization.PrivateFormat.TraditionalOpenSSL,
                 serialization.NoEncryption(),
             )
         )
