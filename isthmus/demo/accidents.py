@@ -22,20 +22,22 @@ from isthmus.demo.world import Member
 SETTLE_SECONDS = 25.0
 CALLER_GRACE = 1.0
 """Seconds that callers of a returned cluster have to find their feet before they count."""
-CALM_SECONDS = 3.0
+USUAL_DURATION = 45.0
+"""What the seconds below add up to; another duration stretches or shortens them all."""
+CALM_SECONDS = 2.5
 SILENT_SECONDS = 8.0
 REFUSED_SECONDS = 6.0
-DRAINED_SECONDS = 6.0
+DRAINED_SECONDS = 5.5
 HUB_CUT_SECONDS = 8.0
 KILLED_SECONDS = 5.0
 
 
 class Accidents:
-    """Plays them on a stage whose load runs. `seconds` None: each as long as it needs to be seen."""
+    """Plays them on a stage whose load runs, all in about `duration` seconds and the waits for returns."""
 
-    def __init__(self, stage: Stage, seconds: float | None) -> None:
+    def __init__(self, stage: Stage, duration: float) -> None:
         self._stage = stage
-        self._seconds = seconds
+        self._pace = duration / USUAL_DURATION
         members = stage.world.members
         self._victim = members[1]
         self._other = members[-1] if len(members) > 2 else members[0]
@@ -45,7 +47,7 @@ class Accidents:
     async def play(self) -> None:
         """All accidents; results are in `told`."""
         for act in (self._silent, self._refused, self._drained, self._hub_cut, self._control_killed):
-            await asyncio.sleep(CALM_SECONDS)
+            await self._last(CALM_SECONDS)
             await act()
 
     async def _silent(self) -> None:
@@ -124,7 +126,7 @@ class Accidents:
         )
 
     async def _last(self, seconds: float) -> None:
-        await asyncio.sleep(seconds if self._seconds is None else self._seconds)
+        await asyncio.sleep(seconds * self._pace)
 
     def _tell(self, name: str, victim: Member, began: float, evidence: bool, what: str) -> None:
         ended = time.monotonic()

@@ -38,7 +38,7 @@ class Order(msgspec.Struct, frozen=True):
     policy: str
     clusters: int
     rate: float
-    duration: float | None
+    duration: float
     keep: bool
     json: bool
     envoy: str
@@ -49,9 +49,12 @@ class Order(msgspec.Struct, frozen=True):
     doors: list[Door]
 
 
+_STARTED = time.monotonic()
+
+
 def say(text: str) -> None:
-    """A line of progress."""
-    sys.stderr.write(f"isthmus demo: {text}\n")
+    """A line of progress, with the seconds since the start."""
+    sys.stderr.write(f"isthmus demo: {time.monotonic() - _STARTED:5.1f} s  {text}\n")
     sys.stderr.flush()
 
 

@@ -97,9 +97,10 @@ class Stage:
         return self
 
     async def __aexit__(self, *error: object) -> None:
+        # The load's end is known only once all that it said is read, so listening stops last.
+        await self._stack.aclose()
         if self._listening is not None:
             self._listening.cancel()
-        await self._stack.aclose()
 
     @property
     def routed(self) -> list[DemoService]:
