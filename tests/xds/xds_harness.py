@@ -279,7 +279,16 @@ async def sidecar(
             stdout=log,
             stderr=log,
         )
+
+    async def up() -> bool:
+        assert process.returncode is None, (folder / "envoy.log").read_text()
+        try:
+            return bool(await fetch(proxy.admin, "/server_info"))
+        except (OSError, asyncio.IncompleteReadError):
+            return False
+
     try:
+        await until(up, "the proxy's admin page")
         yield proxy
     finally:
         with suppress(ProcessLookupError):

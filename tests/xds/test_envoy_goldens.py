@@ -1,0 +1,138 @@
+"""Golden pairs: `in.yaml` is a worked case or a service with settings, `envoy.yaml` what Envoy gets for it.
+
+`pytest --update-golden` rewrites them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from envoy.config.cluster.v3 import cluster_pb2
+from envoy.config.core.v3 import health_check_pb2
+from envoy.config.endpoint.v3 import endpoint_pb2
+from envoy.config.listener.v3 import listener_pb2
+from envoy.config.route.v3 import route_pb2
+from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
+from google.protobuf import json_format
+
+from isthmus.model.names import ClusterId, ServiceKey, Vantage
+from isthmus.model.policy import CircuitBreaker, DoorSettings, OutlierDetection, Retry, SessionAffinity
+from isthmus.model.service import Port, Protocol
+from isthmus.xds import envoy
+from isthmus.xds.bootstrap import envoy_bootstrap
+
+GOLDEN = Path(__file__).parent / "golden"
+VECTORS = Path(__file__).parents[1] / "traffic" / "split-vectors.yaml"
+SERVICES = ("defaults", "every-setting", "cookie-affinity", "header-affinity")
+assert http_connection_manager_pb2.DESCRIPTOR, "known to json_format from here on"
+
+
+def slug(name: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+
+
+def readable(message: Any) -> Any:
+    return json.loads(json_format.MessageToJson(message, preserving_proto_field_name=True))
+
+
+def outline(assignment: endpoint_pb2.ClusterLoadAssignment) -> list[dict[str, Any]]:
+    """An assignment, a line per host."""
+    return [
+        {
+            "priority": group.priority,
+            "locality": f"{group.locality.sub_zone}/{group.locality.region}/{group.locality.zone}",
+            "weight": group.load_balancing_weight.value,
+            "hosts": [
+                f"{host.endpoint.address.socket_address.address}:"
+                f"{host.endpoint.address.socket_address.port_value} "
+                f"{health_check_pb2.HealthStatus.Name(host.health_status)}"
+                for host in group.lb_endpoints
+            ],
+        }
+        for group in assignment.endpoints
+    ]
+
+
+def compare(folder: Path, name: str, found: Any, update: bool) -> None:
+    path = folder / name
+    text = yaml.safe_dump(found, sort_keys=False, width=110)
+    if update:
+        folder.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    assert path.read_text() == text, f"{path} differs: look at it, then pytest --update-golden"
+
+
+def test_worked_cases_are_rendered_as_before(worked_case: Any, update_golden: bool) -> None:
+    folder = GOLDEN / slug(worked_case.name)
+    raw = next(c for c in yaml.safe_load(VECTORS.read_text()) if c["name"] == worked_case.name)
+    assignment = endpoint_pb2.ClusterLoadAssignment.FromString(envoy.load_assignment(worked_case.plan()))
+    compare(folder, "in.yaml", raw, update_golden)
+    compare(folder, "envoy.yaml", {assignment.cluster_name: outline(assignment)}, update_golden)
+
+
+def settings(given: dict[str, Any]) -> DoorSettings:
+    kinds = {
+        "outlier": OutlierDetection,
+        "retry": Retry,
+        "circuit_breaker": CircuitBreaker,
+        "affinity": SessionAffinity,
+    }
+    return DoorSettings(**{k: kinds[k](**v) if k in kinds and v else v for k, v in given.items()})
+
+
+def service(name: str) -> dict[str, Any]:
+    """Everything but assignments, as messages, for the service that `in.yaml` describes."""
+    given = yaml.safe_load((GOLDEN / name / "in.yaml").read_text())
+    key = ServiceKey(given["namespace"], given["name"])
+    ports = [Port(**{**port, "protocol": Protocol(port["protocol"])}) for port in given["ports"]]
+    doors = settings(given["settings"])
+    return {
+        "listener": listener_pb2.Listener.FromString(envoy.listener("127.0.0.1", 15001)),
+        "routes": route_pb2.RouteConfiguration.FromString(
+            envoy.route_configuration([envoy.virtual_host(key, ports, doors)])
+        ),
+        "clusters": [cluster_pb2.Cluster.FromString(envoy.cluster(key, port, doors)) for port in ports],
+    }
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_services_are_rendered_as_before(name: str, update_golden: bool) -> None:
+    found = service(name)
+    plain = {
+        kind: [readable(m) for m in value] if isinstance(value, list) else readable(value)
+        for kind, value in found.items()
+    }
+    compare(GOLDEN / name, "envoy.yaml", plain, update_golden)
+
+
+def test_no_golden_is_left_of_a_case_that_is_gone(worked_cases: list[Any]) -> None:
+    wanted = {slug(case.name) for case in worked_cases} | set(SERVICES)
+    assert {path.name for path in GOLDEN.iterdir()} == wanted
+
+
+@pytest.mark.envoy
+@pytest.mark.parametrize("name", SERVICES)
+async def test_an_envoy_loads_the_goldens(name: str, envoy_binary: str, tmp_path: Path) -> None:
+    plain = yaml.safe_load((GOLDEN / name / "envoy.yaml").read_text())
+    config = envoy_bootstrap("n", Vantage("", "", ClusterId("eu-1")), "127.0.0.1:1", "127.0.0.1:9901")
+    listener = plain["listener"]
+    manager = listener["filter_chains"][0]["filters"][0]["typed_config"]
+    del manager["rds"]
+    manager["route_config"] = plain["routes"]
+    config["static_resources"]["listeners"] = [listener]
+    config["static_resources"]["clusters"] += plain["clusters"]
+    path = tmp_path / "envoy.json"
+    path.write_text(json.dumps(config))
+    process = await asyncio.create_subprocess_exec(
+        *(envoy_binary, "--mode", "validate", "-c", str(path), "-l", "warning"),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    output, _ = await process.communicate()
+    assert process.returncode == 0, output.decode()
