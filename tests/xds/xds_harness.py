@@ -27,8 +27,10 @@ from isthmus.xds import envoy, worker
 from isthmus.xds.ads import Ads
 from isthmus.xds.bootstrap import envoy_bootstrap
 from isthmus.xds.rows import EVERYBODY, EXPLICIT, ProxyClass, ResourceType, Row, resource_name, split_listen
+from isthmus.xds.server import Limits
 
 DEADLINE = 20.0
+DEFAULT_LIMITS = Limits()
 CLUSTER = ClusterId("eu-1")
 VANTAGE = Vantage("eu", "eu-1a", CLUSTER)
 WEB = ServiceKey("shop", "web")
@@ -213,10 +215,12 @@ class Door:
 
 
 @asynccontextmanager
-async def served(rows: Rows, listen: str = "127.0.0.1:0", name: str = "xds-0") -> AsyncIterator[Door]:
+async def served(
+    rows: Rows, listen: str = "127.0.0.1:0", name: str = "xds-0", limits: Limits = DEFAULT_LIMITS
+) -> AsyncIterator[Door]:
     """A worker in this process, serving these rows."""
     started: asyncio.Future[tuple[str, Ads]] = asyncio.get_running_loop().create_future()
-    options = worker.Options(name=name, cluster=CLUSTER, listen=listen)
+    options = worker.Options(name=name, cluster=CLUSTER, listen=listen, limits=limits)
     task = asyncio.create_task(
         worker.serve(
             options, rows.table, rows.wants, listening=lambda address, ads: started.set_result((address, ads))
