@@ -12,7 +12,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from xds_harness import HttpBackend, Load, Rows, Shares, free_port, loaded, plan_of, served, sidecar, until
+from http_load import HttpBackend, Load, free_port, loaded, until
+from xds_harness import Rows, Shares, plan_of, served, sidecar
 
 CLUSTERS = ("eu-1", "eu-2", "us-1")
 VICTIM = "127.0.2.0/24"

@@ -12,21 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from xds_harness import (
-    HttpBackend,
-    Load,
-    Rows,
-    Shares,
-    Sidecar,
-    exchange,
-    free_port,
-    loaded,
-    plan_of,
-    request,
-    served,
-    sidecar,
-    until,
-)
+from http_load import HttpBackend, Load, exchange, free_port, loaded, request, until
+from xds_harness import Rows, Shares, Sidecar, plan_of, served, sidecar
 
 from isthmus.model.names import ServiceKey
 from isthmus.model.policy import DoorSettings, SessionAffinity

@@ -11,20 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from xds_harness import (
-    Door,
-    HttpBackend,
-    Load,
-    Rows,
-    Shares,
-    Sidecar,
-    free_port,
-    loaded,
-    plan_of,
-    served,
-    sidecar,
-    until,
-)
+from http_load import HttpBackend, Load, free_port, loaded, until
+from xds_harness import Door, Rows, Shares, Sidecar, plan_of, served, sidecar
 
 pytestmark = pytest.mark.envoy
 ROOT = Path(__file__).parents[2]

@@ -14,7 +14,8 @@ import grpc
 import pytest
 from ads_client import CDS, CLASS, TYPE_URLS, node
 from envoy.service.discovery.v3 import discovery_pb2
-from xds_harness import CLUSTER, Rows, free_port, served, until
+from http_load import free_port, until
+from xds_harness import CLUSTER, Rows, served
 
 from isthmus.errors import PlatformError
 from isthmus.flow.replica import Publisher
