@@ -23,11 +23,7 @@ def fill(resource: Resource, obj: Object) -> list[str]:
         pruned = schema.prune(obj, resource.schema)
         schema.default(obj, resource.schema)
         return pruned
-    for name in ("spec", "status"):
-        if obj.get(name, {}) is None:
-            del obj[name]
-        elif not isinstance(obj.get(name, {}), dict):
-            raise status.bad_request(f"{name} must be an object")
+    _check_types(resource, obj)
     match resource.plural:
         case SERVICES.plural:
             service.fill(obj)
@@ -40,6 +36,15 @@ def fill(resource: Resource, obj: Object) -> list[str]:
         case "pods":
             obj.setdefault("status", {}).setdefault("phase", "Pending")
     return []
+
+
+def _check_types(resource: Resource, obj: Object) -> None:
+    """400 where a field has a type that cannot be decoded; other keywords are no matter of decoding."""
+    for cause in schema.validate(obj, resource.schema):
+        if cause.reason == "FieldValueTypeInvalid":
+            kind = resource.kind
+            text = f'{kind} in version "{resource.version}" cannot be handled as a {kind}: {cause}'
+            raise status.bad_request(text)
 
 
 def _fill_namespace(obj: Object) -> None:

@@ -72,7 +72,8 @@ def _settle(owners: Owners, manager: Manager, changed: set[Path], *, force: bool
 
 def _conflict_text(other: Manager, owned: Ownership) -> str:
     where = f' with subresource "{other.subresource}"' if other.subresource else ""
-    return f'conflict with "{other.name}"{where} using {owned.api_version}'
+    using = f" using {owned.api_version}" if other.operation == "Update" else ""
+    return f'conflict with "{other.name}"{where}{using}'
 
 
 def display(path: Path) -> str:

@@ -17,22 +17,28 @@ from isthmus.apiserver.values import valid_pattern
 
 Object = dict[str, Any]
 CLEANUP = "customresourcecleanup.apiextensions.k8s.io"
+_KEYWORDS: dict[str, type | tuple[type, ...]] = {
+    **dict.fromkeys(("type", "pattern", "format", "x-kubernetes-list-type", "x-kubernetes-map-type"), str),
+    **dict.fromkeys(("required", "enum", "allOf", "anyOf", "oneOf", "x-kubernetes-list-map-keys"), list),
+    **dict.fromkeys(("properties", "items"), dict),
+    **dict.fromkeys(
+        ("maxLength", "minLength", "maxItems", "minItems", "maxProperties", "minProperties"), int
+    ),
+    **dict.fromkeys(("minimum", "maximum", "multipleOf"), (int, float)),
+    "additionalProperties": (dict, bool),
+}
+_STRING_LISTS = ("required", "x-kubernetes-list-map-keys")
 _TYPES = ("array", "boolean", "integer", "number", "object", "string")
 
 
 def fill(crd: Object) -> None:
     """Defaults of the names and of conversion."""
-    spec = crd.get("spec")
-    if not isinstance(spec, dict) or not isinstance(spec.get("names"), dict):
-        raise status.invalid("apiextensions.k8s.io", crd["kind"], crd["metadata"].get("name", ""), [
-            status.required("spec.names")
-        ])  # fmt: skip
-    if not isinstance(spec.get("versions"), list) or not all(
-        isinstance(each, dict) for each in spec["versions"]
-    ):
-        raise status.bad_request("spec.versions must be a list of objects")
+    spec = crd.get("spec") or {}
+    missing = [status.required(f"spec.{name}") for name in ("names", "versions") if not spec.get(name)]
+    if missing:
+        raise status.invalid("apiextensions.k8s.io", crd["kind"], crd["metadata"].get("name", ""), missing)
     names = spec["names"]
-    if isinstance(names.get("kind"), str):
+    if "kind" in names:
         names.setdefault("singular", names["kind"].lower())
         names.setdefault("listKind", names["kind"] + "List")
     spec.setdefault("conversion", {"strategy": "None"})
@@ -97,14 +103,15 @@ def _version(version: Object, path: str) -> list[Cause]:
     if not isinstance(schema, dict):
         return [status.required(f"{path}.schema.openAPIV3Schema", "schemas are required")]
     here = f"{path}.schema.openAPIV3Schema"
-    causes = list(_structural(schema, here))
+    causes = list(structural(schema, here))
     if schema.get("type") != "object":
         causes.append(status.invalid_value(f"{here}.type", schema.get("type"), "must be object at the root"))
     return causes
 
 
-def _structural(schema: Object, path: str, *, typed: bool = True) -> Iterator[Cause]:
+def structural(schema: Any, path: str, *, typed: bool = True) -> Iterator[Cause]:
     """Violations of the structural schema rules; inside logical junctors no type may be given."""
+    _check_keywords(schema, path)
     kind = schema.get("type")
     loose = schema.get("x-kubernetes-int-or-string") or schema.get("x-kubernetes-preserve-unknown-fields")
     if typed and not kind and not loose:
@@ -121,16 +128,31 @@ def _structural(schema: Object, path: str, *, typed: bool = True) -> Iterator[Ca
         yield status.required(f"{path}.items", "must be specified")
     yield from _list_map(schema, path)
     for name, child in (schema.get("properties") or {}).items():
-        yield from _structural(child, f"{path}.properties[{name}]", typed=typed)
+        yield from structural(child, f"{path}.properties[{name}]", typed=typed)
     for name in ("items", "additionalProperties", "not"):
         if isinstance(schema.get(name), dict):
-            yield from _structural(schema[name], f"{path}.{name}", typed=typed and name != "not")
+            yield from structural(schema[name], f"{path}.{name}", typed=typed and name != "not")
     for name in ("allOf", "anyOf", "oneOf"):
         for index, part in enumerate(schema.get(name) or ()):
             here = f"{path}.{name}[{index}]"
-            if part.get("type") and not schema.get("x-kubernetes-int-or-string"):
+            if isinstance(part, dict) and part.get("type") and not schema.get("x-kubernetes-int-or-string"):
                 yield status.forbidden_field(f"{here}.type", "must be empty to be structural")
-            yield from _structural(part, here, typed=False)
+            yield from structural(part, here, typed=False)
+
+
+def _check_keywords(schema: Any, path: str) -> None:
+    """400 where a schema or one of its keywords has the wrong type."""
+    if not isinstance(schema, dict):
+        raise status.bad_request(f"{path} must be a schema")
+    for name, wanted in _KEYWORDS.items():
+        given = schema.get(name)
+        if given is None:
+            continue
+        wrong = not isinstance(given, wanted)
+        if not wrong and name in _STRING_LISTS:
+            wrong = any(not isinstance(each, str) for each in schema[name])
+        if wrong:
+            raise status.bad_request(f"{path}.{name} has the wrong type")
 
 
 def _list_map(schema: Object, path: str) -> Iterator[Cause]:
@@ -159,7 +181,7 @@ def settle(crd: Object, old: Object | None, now: str) -> None:
     """The status the server gives: accepted names, conditions, stored versions."""
     spec = crd["spec"]
     before = (old or {}).get("status") or {}
-    times = {each["type"]: each["lastTransitionTime"] for each in before.get("conditions") or ()}
+    times = {each.get("type"): each.get("lastTransitionTime", now) for each in before.get("conditions") or ()}
     conditions = [
         ("NamesAccepted", "NoConflicts", "no conflicts found"),
         ("Established", "InitialNamesAccepted", "the initial names have been accepted"),

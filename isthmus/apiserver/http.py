@@ -281,20 +281,36 @@ def _dry_run(value: Any) -> bool:
     return bool(value)
 
 
+class _Preconditions(msgspec.Struct, rename="camel"):
+    uid: str | None = None
+    resource_version: str | None = None
+
+
+class _DeleteBody(msgspec.Struct, rename="camel"):
+    """metav1.DeleteOptions."""
+
+    preconditions: _Preconditions | None = None
+    propagation_policy: str | None = None
+    orphan_dependents: bool | None = None
+    dry_run: list[str] | None = None
+
+
 def _delete_options(body: Any, params: Mapping[str, str]) -> DeleteOptions:
     """DeleteOptions of the body, else of the query."""
-    if not isinstance(body, dict):
-        raise status.bad_request("DeleteOptions must be an object")
-    wanted = body.get("preconditions") or {}
-    policy = body.get("propagationPolicy") or params.get("propagationPolicy") or "Background"
-    if body.get("orphanDependents") or listing.flag(params.get("orphanDependents")):
+    try:
+        given = msgspec.convert(body, _DeleteBody)
+    except msgspec.ValidationError as wrong:
+        raise status.bad_request(f"DeleteOptions: {wrong}") from None
+    wanted = given.preconditions or _Preconditions()
+    policy = given.propagation_policy or params.get("propagationPolicy") or "Background"
+    if given.orphan_dependents or listing.flag(params.get("orphanDependents")):
         policy = "Orphan"
     if policy not in ("Background", "Foreground", "Orphan"):
         cause = status.unsupported("propagationPolicy", policy, ("Background", "Foreground", "Orphan"))
         raise status.invalid("meta.k8s.io", "DeleteOptions", "", [cause])
     return DeleteOptions(
-        uid=wanted.get("uid") or "",
-        revision=wanted.get("resourceVersion") or "",
+        uid=wanted.uid or "",
+        revision=wanted.resource_version or "",
         propagation=policy,
-        dry_run=_dry_run(body.get("dryRun") or params.get("dryRun")),
+        dry_run=_dry_run(given.dry_run or params.get("dryRun")),
     )

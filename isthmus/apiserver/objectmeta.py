@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from isthmus.apiserver import status
+from isthmus.apiserver.apply import without_nulls
 from isthmus.apiserver.resources import NameRule, Resource
 from isthmus.apiserver.status import Cause, bad_request
 
@@ -47,17 +48,18 @@ _RULES: dict[NameRule, tuple[re.Pattern[str], int, str]] = {
 }
 
 
-def check_envelope(body: Any, resource: Resource) -> Object:
+def check_envelope(given: Any, resource: Resource) -> Object:
     """The body as an object of this resource, type and metadata filled in; 400 where it cannot be one."""
-    if not isinstance(body, dict):
+    if not isinstance(given, dict):
         raise bad_request("the object provided is not a JSON object")
+    body: Object = given if resource.custom else without_nulls(given)
     for name, wanted in (("kind", resource.kind), ("apiVersion", resource.api_version)):
-        given = body.get(name)
-        if not given and resource.custom:
+        said = body.get(name)
+        if not said and resource.custom:
             raise bad_request(f"Object '{name[0].upper() + name[1:]}' is missing in the body of the request")
-        if given and given != wanted:
+        if said and said != wanted:
             raise bad_request(
-                f"the {name} in the data ({given}) does not match the expected {name} ({wanted})"
+                f"the {name} in the data ({said}) does not match the expected {name} ({wanted})"
             )
         body[name] = wanted
     meta = body.get("metadata")

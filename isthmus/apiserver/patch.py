@@ -133,16 +133,22 @@ def strategic_merge(value: Any, patch: Any, schema: Schema) -> Any:
     for name, member in patch.items():
         if name.startswith("$deleteFromPrimitiveList/"):
             target = name.partition("/")[2]
-            result[target] = [item for item in result.get(target) or [] if item not in member]
+            if not isinstance(member, list):
+                raise bad_request(f"{name} must be a list")
+            result[target] = [item for item in _list(result.get(target)) if item not in member]
         elif name.startswith("$"):
             continue
         elif member is None or (isinstance(member, dict) and member.get("$patch") == "delete"):
             result.pop(name, None)
         elif isinstance(member, list):
-            result[name] = _strategic_list(result.get(name) or [], member, child(schema, name))
+            result[name] = _strategic_list(_list(result.get(name)), member, child(schema, name))
         else:
             result[name] = strategic_merge(result.get(name), member, child(schema, name))
     return result
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def _strategic_list(live: list[Any], patch: list[Any], schema: Schema) -> list[Any]:
@@ -158,7 +164,7 @@ def _strategic_list(live: list[Any], patch: list[Any], schema: Schema) -> list[A
             continue
         if key not in item:
             raise bad_request(f"map: {item} does not contain declared merge key: {key}")
-        place = next((index for index, each in enumerate(result) if each.get(key) == item[key]), None)
+        place = _place(result, key, item[key])
         if item.get("$patch") == "delete":
             if place is not None:
                 del result[place]
@@ -167,3 +173,9 @@ def _strategic_list(live: list[Any], patch: list[Any], schema: Schema) -> list[A
         else:
             result[place] = strategic_merge(result[place], item, items(schema))
     return result
+
+
+def _place(rows: list[Any], key: str, value: Any) -> int | None:
+    """Where the item with this merge key is."""
+    found = (index for index, each in enumerate(rows) if isinstance(each, dict) and each.get(key) == value)
+    return next(found, None)

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from isthmus.apiserver import topology
+from isthmus.apiserver import shapes, topology
 from isthmus.apiserver.store import BucketId
 from isthmus.apiserver.topology import Schema
 
@@ -72,7 +72,7 @@ def _builtin(
         namespaced=namespaced,
         singular=kind.lower(),
         list_kind=kind + "List",
-        schema=topology.with_metadata(schema or {}),
+        schema=topology.with_metadata(schema or shapes.PLAIN),
         **rest,
     )
 
@@ -82,19 +82,21 @@ NAMESPACES = _builtin(
     "Namespace",
     "namespaces",
     False,
-    topology.NAMESPACE,
+    shapes.NAMESPACE,
     short_names=("ns",),
     status=True,
     name_rule="label",
 )
 SERVICES = _builtin(
-    "", "Service", "services", True, topology.SERVICE,
+    "", "Service", "services", True, shapes.SERVICE,
     short_names=("svc",), categories=("all",), status=True, returns_deleted=True, name_rule="label1035",
 )  # fmt: skip
-ENDPOINT_SLICES = _builtin("discovery.k8s.io", "EndpointSlice", "endpointslices", True, generation=True)
-LEASES = _builtin("coordination.k8s.io", "Lease", "leases", True, unconditional=False)
+ENDPOINT_SLICES = _builtin(
+    "discovery.k8s.io", "EndpointSlice", "endpointslices", True, shapes.ENDPOINT_SLICE, generation=True
+)
+LEASES = _builtin("coordination.k8s.io", "Lease", "leases", True, shapes.LEASE, unconditional=False)
 CRDS = _builtin(
-    "apiextensions.k8s.io", "CustomResourceDefinition", "customresourcedefinitions", False, topology.CRD,
+    "apiextensions.k8s.io", "CustomResourceDefinition", "customresourcedefinitions", False, shapes.CRD,
     short_names=("crd", "crds"), status=True, generation=True, unconditional=False,
 )  # fmt: skip
 BUILTINS: tuple[Resource, ...] = (
@@ -103,20 +105,20 @@ BUILTINS: tuple[Resource, ...] = (
     ENDPOINT_SLICES,
     LEASES,
     CRDS,
-    _builtin("", "Node", "nodes", False, topology.NODE, short_names=("no",), status=True, keeps_status=True),
+    _builtin("", "Node", "nodes", False, shapes.NODE, short_names=("no",), status=True, keeps_status=True),
     _builtin(
-        "", "Pod", "pods", True, topology.POD,
+        "", "Pod", "pods", True, shapes.POD,
         short_names=("po",), categories=("all",), status=True, generation=True, returns_deleted=True,
     ),
     _builtin("", "Event", "events", True, short_names=("ev",)),
-    _builtin("", "ConfigMap", "configmaps", True, short_names=("cm",)),
+    _builtin("", "ConfigMap", "configmaps", True, shapes.CONFIG_MAP, short_names=("cm",)),
     _builtin("", "Secret", "secrets", True),
     _builtin(
-        "", "ServiceAccount", "serviceaccounts", True, topology.SERVICE_ACCOUNT,
+        "", "ServiceAccount", "serviceaccounts", True, shapes.SERVICE_ACCOUNT,
         short_names=("sa",), returns_deleted=True,
     ),
     _builtin(
-        "apps", "Deployment", "deployments", True, topology.DEPLOYMENT,
+        "apps", "Deployment", "deployments", True, shapes.DEPLOYMENT,
         short_names=("deploy",), categories=("all",), status=True, generation=True,
     ),
 )  # fmt: skip
@@ -132,6 +134,10 @@ class Registry:
 
     def find(self, group: str, version: str, plural: str) -> Resource | None:
         return self._served.get((group, version, plural))
+
+    def served(self, group: str, version: str) -> list[Resource]:
+        """Everything of one group and version, by plural name."""
+        return [each for key, each in sorted(self._served.items()) if key[:2] == (group, version)]
 
     def versions(self, bucket: BucketId) -> list[Resource]:
         """The served versions of one bucket, in order of priority."""
@@ -178,7 +184,7 @@ class Registry:
 
     def resource_list(self, group: str, version: str) -> dict[str, Any] | None:
         """The document of /api/v1 or /apis/<group>/<version>; None where nothing is served."""
-        served = [each for key, each in sorted(self._served.items()) if key[:2] == (group, version)]
+        served = self.served(group, version)
         if not served:
             return None
         rows: list[dict[str, Any]] = []

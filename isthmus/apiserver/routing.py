@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from isthmus.apiserver import listing, status
+from isthmus.apiserver import listing, openapi, status
 from isthmus.apiserver.resources import NAMESPACES, Registry, Resource
 
 _VERSION = {
@@ -48,7 +48,11 @@ def document(registry: Registry, path: str) -> dict[str, Any] | str | None:
         case ["version"]:
             return _VERSION
         case ["openapi", "v3"]:
-            return {"paths": {}}
+            return openapi.index(registry)
+        case ["openapi", "v3", "api", version]:
+            return openapi.document(registry, "", version)
+        case ["openapi", "v3", "apis", group, version]:
+            return openapi.document(registry, group, version)
         case ["api"]:
             return {"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": []}
         case ["api", version]:

@@ -23,18 +23,13 @@ _POLICIES = ("SingleStack", "PreferDualStack", "RequireDualStack")
 def fill(service: Object) -> None:
     """Defaults that need no state."""
     spec = service.setdefault("spec", {})
-    if not isinstance(spec, dict):
-        raise status.bad_request("spec must be an object")
     spec.setdefault("type", "ClusterIP")
     spec.setdefault("sessionAffinity", "None")
     if spec["sessionAffinity"] == "ClientIP":
         spec.setdefault("sessionAffinityConfig", {"clientIP": {"timeoutSeconds": 10800}})
     if spec["type"] != "ExternalName":
         spec.setdefault("internalTrafficPolicy", "Cluster")
-    ports = spec.get("ports") or []
-    if not isinstance(ports, list) or not all(isinstance(port, dict) for port in ports):
-        raise status.bad_request("spec.ports must be a list of objects")
-    for port in ports:
+    for port in spec.get("ports") or ():
         port.setdefault("protocol", "TCP")
         if port.get("targetPort") in (None, 0, "") and "port" in port:
             port["targetPort"] = port["port"]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 import msgspec
@@ -184,13 +185,16 @@ def unsupported_media(accepted: Iterable[str]) -> StatusError:
 
 
 def apply_conflict(causes: Sequence[Cause]) -> StatusError:
-    """409 of server-side apply: fields that another manager owns with another value."""
+    """409 of server-side apply: fields that another manager owns with another value, by manager."""
     if len(causes) == 1:
         text = f"Apply failed with 1 conflict: {causes[0].message}: {causes[0].field}"
     else:
-        lines = [f"Apply failed with {len(causes)} conflicts:"]
-        lines += [f"{each.message}: {each.field}" for each in causes]
-        text = "\n- ".join(lines)
+        lines = [f"Apply failed with {len(causes)} conflicts: "]
+        for message, group in groupby(causes, key=lambda each: each.message):
+            fields = [each.field for each in group]
+            many = message.replace("conflict with", "conflicts with", 1)
+            lines.append(f"{many}:\n- " + "\n- ".join(fields) if len(fields) > 1 else f"{message}: {fields[0]}")
+        text = lines[0] + "\n".join(lines[1:])
     return StatusError(409, "Conflict", text, details={"causes": _causes(causes)})
 
 

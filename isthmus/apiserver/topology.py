@@ -2,8 +2,7 @@
 
 One vocabulary serves built-in kinds and custom resources: the `x-kubernetes-list-type`, `-list-map-keys` and
 `-map-type` keywords of structural schemas, plus `x-kubernetes-patch-merge-key` for strategic merge patches.
-Built-in kinds have only these hints, no full schema. A list without hints is atomic, a map without hints is
-granular.
+A list without hints is atomic, a map without hints is granular.
 """
 
 from __future__ import annotations
@@ -16,53 +15,28 @@ Schema = dict[str, Any]
 ANYTHING: Schema = {}
 
 
+STRINGS: Schema = {"type": "object", "additionalProperties": {"type": "string"}}
+STRING_SET: Schema = {"type": "array", "x-kubernetes-list-type": "set", "items": {"type": "string"}}
+
+
 def obj(**properties: Schema) -> Schema:
-    return {"properties": properties}
+    return {"type": "object", "properties": properties}
 
 
 def listmap(*keys: str, merge_key: str = "", **properties: Schema) -> Schema:
     """A list whose items are told apart by the fields `keys`."""
     return {
+        "type": "array",
         "x-kubernetes-list-type": "map",
         "x-kubernetes-list-map-keys": list(keys),
         "x-kubernetes-patch-merge-key": merge_key or keys[0],
-        "items": {"properties": properties},
+        "items": {"type": "object", "properties": properties},
     }
 
 
-SET: Schema = {"x-kubernetes-list-type": "set"}
-ATOMIC: Schema = {"x-kubernetes-map-type": "atomic"}
-STRINGS: Schema = {"additionalProperties": {"type": "string"}}
-CONDITIONS: Schema = listmap("type")
-_PROTOCOL: Schema = {"default": "TCP"}
-
-METADATA: Schema = obj(labels=STRINGS, annotations=STRINGS, finalizers=SET, ownerReferences=listmap("uid"))
-
-_CONTAINER: dict[str, Any] = {
-    "ports": listmap("containerPort", "protocol", merge_key="containerPort", protocol=_PROTOCOL),
-    "env": listmap("name"),
-    "volumeMounts": listmap("mountPath"),
-}
-POD_SPEC: Schema = obj(
-    containers=listmap("name", **_CONTAINER),
-    initContainers=listmap("name", **_CONTAINER),
-    volumes=listmap("name"),
-    hostAliases=listmap("ip"),
-    nodeSelector=ATOMIC,
+METADATA: Schema = obj(
+    labels=STRINGS, annotations=STRINGS, finalizers=STRING_SET, ownerReferences=listmap("uid")
 )
-NAMESPACE: Schema = obj(status=obj(conditions=CONDITIONS))
-NODE: Schema = obj(spec=obj(podCIDRs=SET), status=obj(conditions=CONDITIONS, addresses=listmap("type")))
-SERVICE: Schema = obj(
-    spec=obj(ports=listmap("port", "protocol", merge_key="port", protocol=_PROTOCOL), selector=ATOMIC),
-    status=obj(conditions=CONDITIONS),
-)
-POD: Schema = obj(spec=POD_SPEC, status=obj(conditions=CONDITIONS, podIPs=listmap("ip")))
-DEPLOYMENT: Schema = obj(
-    spec=obj(selector=ATOMIC, template=obj(metadata=METADATA, spec=POD_SPEC)),
-    status=obj(conditions=CONDITIONS),
-)
-SERVICE_ACCOUNT: Schema = obj(secrets=listmap("name"))
-CRD: Schema = obj(status=obj(conditions=CONDITIONS))
 
 
 def with_metadata(schema: Schema) -> Schema:

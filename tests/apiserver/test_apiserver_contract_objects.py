@@ -189,6 +189,18 @@ async def test_discovery_names_groups_resources_and_subresources(api: Api, route
         assert (await api.get(path)).body == "ok"
 
 
+async def test_openapi_says_where_fields_are_validated(api: Api, routes: Routes) -> None:
+    group, _, version = routes.api_version.partition("/")
+    wanted = f"apis/{group}/{version}"
+    index = await api.until("/openapi/v3", lambda answer: wanted in answer.body["paths"])
+    document = (await api.get(index.body["paths"][wanted]["serverRelativeURL"].partition("?")[0])).body
+    operation = document["paths"][f"/{wanted}/namespaces/{{namespace}}/routes/{{name}}"]["patch"]
+    assert "fieldValidation" in {parameter["name"] for parameter in operation["parameters"]}
+    assert operation["x-kubernetes-group-version-kind"]["kind"] == "Route"
+    assert "api/v1" in index.body["paths"]
+    assert (await api.get("/openapi/v3/apis/nowhere.test/v1")).code == 404
+
+
 async def test_methods_that_do_not_fit_are_refused(api: Api, maps: str) -> None:
     assert (await api.put(maps, config("a"))).code == 405
     assert (await api.post(f"{maps}/a", config("a"))).code == 405

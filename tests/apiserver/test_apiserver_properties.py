@@ -11,10 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isthmus.apiserver import managedfields, patch, selector
+from isthmus.apiserver import crd, managedfields, patch, selector
 from isthmus.apiserver.apply import apply
+from isthmus.apiserver.cluster import Cluster, Write
 from isthmus.apiserver.history import Event, History
 from isthmus.apiserver.managedfields import Manager, Owners, decode, diff, encode, field_set
+from isthmus.apiserver.resources import BUILTINS
+from isthmus.apiserver.schema import default, prune, validate
 from isthmus.apiserver.serviceip import ServiceRange
 from isthmus.apiserver.status import StatusError
 from isthmus.apiserver.store import Bucket, BucketId, Entry, Store
@@ -231,3 +234,80 @@ def test_a_bucket_finds_a_namespace_among_its_neighbours() -> None:
         store.put(bucket, obj)
     assert [key.namespace for key in bucket.keys("ns")] == ["ns"]
     assert bucket.keys("none") == []
+
+
+SHAPES: dict[str, list[str]] = {
+    "services": [
+        "spec",
+        "ports",
+        "port",
+        "name",
+        "clusterIP",
+        "clusterIPs",
+        "selector",
+        "type",
+        "ipFamilies",
+    ],
+    "endpointslices": ["addressType", "endpoints", "addresses", "conditions", "ports", "port", "name"],
+    "leases": ["spec", "renewTime", "leaseDurationSeconds", "holderIdentity"],
+    "customresourcedefinitions": [
+        *(
+            "spec",
+            "names",
+            "plural",
+            "kind",
+            "group",
+            "scope",
+            "versions",
+            "name",
+            "storage",
+            "served",
+            "schema",
+        ),
+        *("openAPIV3Schema", "type", "properties", "items", "required", "anyOf", "x-kubernetes-list-type"),
+    ],
+    "namespaces": ["spec", "finalizers", "status", "phase"],
+}
+WORDS = st.sampled_from(["", "a", "None", "IPv4", "object", "array", "map", "10.96.0.9", "Cluster", "x.test"])
+
+
+def _shaped(names: list[str]) -> st.SearchStrategy[Any]:
+    return st.recursive(
+        st.none() | st.booleans() | st.integers(-1, 70_000) | WORDS,
+        lambda inner: (
+            st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(names), inner, max_size=5)
+        ),
+        max_leaves=12,
+    )
+
+
+METADATA = st.fixed_dictionaries(
+    {"name": st.just("a")},
+    optional={
+        name: _shaped(["a", "uid", "kind", "name"])
+        for name in ("labels", "finalizers", "ownerReferences", "uid")
+    },
+)
+
+
+@pytest.mark.parametrize("plural", SHAPES)
+@given(data=st.data())
+async def test_any_body_is_stored_or_refused(plural: str, data: st.DataObject) -> None:
+    cluster = Cluster(clock=lambda: 1e9)
+    resource = next(each for each in BUILTINS if each.plural == plural)
+    namespace = "default" if resource.namespaced else ""
+    for write in (cluster.create, cluster.update, cluster.apply):
+        body = data.draw(
+            st.dictionaries(st.sampled_from(SHAPES[plural]), _shaped(SHAPES[plural]), max_size=5)
+        )
+        body |= {"apiVersion": resource.api_version, "kind": resource.kind, "metadata": data.draw(METADATA)}
+        name = () if write == cluster.create else ("a",)
+        assert _code(lambda: write(resource, namespace, *name, body, Write(force=True))) < 500  # noqa: B023
+
+
+@given(_shaped(SHAPES["customresourcedefinitions"]), _shaped(["a", "b", "type", "name"]))
+def test_any_accepted_schema_judges_any_value(schema: Any, value: Any) -> None:
+    if _code(lambda: [None for _ in crd.structural(schema, "")]) == 200 and isinstance(schema, dict):
+        validate(value, schema)
+        default(value, schema)
+        prune(value, schema)
