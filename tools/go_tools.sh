@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # Builds the Go programs that tests run beside Isthmus, from the Go module proxy, into the cache folder:
-#   kubernetes  kubectl, kube-apiserver and kube-controller-manager of one release, for tests marked `realapi`
+#   kubernetes  kubectl, etcd, kube-apiserver and kube-controller-manager, for tests marked `realapi`
 #   helm        for the chart's tests
 # `go_tools.sh [kubernetes|helm]...` (default: both) builds what is missing and prints one folder per line;
 # `--where` only prints. One binary is finished before the next begins, so an interrupted run resumes.
-# KUBEBUILDER_ASSETS (a folder with such binaries) is used instead of building Kubernetes. etcd is not built:
-# it comes from that folder or from PATH (Debian: etcd-server).
+# KUBEBUILDER_ASSETS (a folder with such binaries) is used instead of building Kubernetes. etcd is built as well:
+# the one of Debian 12 (3.4) cannot report progress, and kube-apiserver then refuses watches with initial events.
 set -euo pipefail
 cd "$(dirname "$0")"
 cache=${XDG_CACHE_HOME:-${HOME:-/tmp}/.cache}/isthmus
@@ -21,7 +21,7 @@ helm_home=$cache/helm-$helm_version
 
 need_go() {
   command -v go >/dev/null || {
-    echo "go_tools: Go is missing: install Go 1.24 or newer (https://go.dev/dl), or set KUBEBUILDER_ASSETS to a folder with kube-apiserver, kube-controller-manager and kubectl" >&2
+    echo "go_tools: Go is missing: install Go 1.24 or newer (https://go.dev/dl), or set KUBEBUILDER_ASSETS to a folder with kubectl, etcd, kube-apiserver and kube-controller-manager" >&2
     exit 3
   }
 }
@@ -38,7 +38,7 @@ build() { # build MODULE_FOLDER PACKAGE TARGET LDFLAGS: the target appears whole
 
 kubernetes() {
   local missing=() name stamp=k8s.io/component-base/version minor
-  for name in kubectl kube-apiserver kube-controller-manager; do
+  for name in kubectl etcd kube-apiserver kube-controller-manager; do
     [ -x "$kubernetes_home/$name" ] || missing+=("$name")
   done
   [ ${#missing[@]} -eq 0 ] && return
@@ -48,9 +48,10 @@ kubernetes() {
   fi
   need_go
   echo "Building ${missing[*]} $kubernetes_version into $kubernetes_home" >&2
-  echo "(once; 10-20 minutes on two cores, 270 MB of binaries, about 3 GB of Go's own caches) …" >&2
+  echo "(once; 10-20 minutes on two cores, 280 MB of binaries, about 3 GB of Go's own caches) …" >&2
   minor=${kubernetes_version#v1.}
   for name in "${missing[@]}"; do
+    [ "$name" != etcd ] || { build etcd go.etcd.io/etcd/server/v3 "$kubernetes_home/etcd" ""; continue; }
     build kubernetes "k8s.io/kubernetes/cmd/$name" "$kubernetes_home/$name" \
       "-X $stamp.gitVersion=$kubernetes_version -X $stamp.gitMajor=1 -X $stamp.gitMinor=${minor%%.*}"
   done

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import os
-import shutil
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,22 +20,16 @@ def _homes(what: str) -> tuple[Path, ...]:
     return tuple(Path(line) for line in found.stdout.splitlines())
 
 
-def _find(name: str) -> str | None:
-    for home in _homes("helm" if name == "helm" else "kubernetes"):
-        if os.access(home / name, os.X_OK):
-            return str(home / name)
-    # The machine's kubectl and helm may be of any version: only etcd is taken from PATH.
-    return shutil.which("etcd") if name == "etcd" else None
-
-
 def binaries(*names: str) -> Mapping[str, str]:
-    """Paths of programs; LookupError says which are missing and how to get them."""
-    found = {name: _find(name) for name in names}
-    if missing := [name for name, path in found.items() if path is None]:
-        hints = []
-        if any(name != "etcd" for name in missing):
-            hints.append("`make tools` builds them")
-        if "etcd" in missing:
-            hints.append("etcd: `apt install etcd-server`")
-        raise LookupError(f"missing: {', '.join(missing)} ({'; '.join(hints)})")
-    return {name: path for name, path in found.items() if path is not None}
+    """Paths of programs; LookupError says which are missing and how to get them.
+
+    What the machine itself has on PATH may be of any version and is not taken.
+    """
+    found: dict[str, str] = {}
+    for name in names:
+        for home in _homes("helm" if name == "helm" else "kubernetes"):
+            if os.access(home / name, os.X_OK):
+                found[name] = str(home / name)
+    if missing := [name for name in names if name not in found]:
+        raise LookupError(f"missing: {', '.join(missing)} (`make tools` builds them)")
+    return found
