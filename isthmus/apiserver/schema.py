@@ -87,7 +87,7 @@ def validate(value: Any, schema: Schema, *, old: Any = None, rules: Rules | None
 def _violations(value: Any, schema: Schema, path: str, old: Any, rules: Rules | None) -> Iterator[Cause]:
     if value is None and schema.get("nullable"):
         return
-    wanted = "integer or string" if schema.get("x-kubernetes-int-or-string") else schema.get("type", "")
+    wanted = "integer,string" if schema.get("x-kubernetes-int-or-string") else schema.get("type", "")
     if wanted and not matches_type(value, wanted):
         yield status.wrong_type(path, value, wanted, type_name(value))
         return

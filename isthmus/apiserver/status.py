@@ -185,16 +185,15 @@ def unsupported_media(accepted: Iterable[str]) -> StatusError:
 
 
 def apply_conflict(causes: Sequence[Cause]) -> StatusError:
-    """409 of server-side apply: fields that another manager owns with another value, by manager."""
+    """409 of server-side apply: fields that another manager owns with another value, manager by manager."""
     if len(causes) == 1:
         text = f"Apply failed with 1 conflict: {causes[0].message}: {causes[0].field}"
     else:
-        lines = [f"Apply failed with {len(causes)} conflicts: "]
+        lines: list[str] = []
         for message, group in groupby(causes, key=lambda each: each.message):
-            fields = [each.field for each in group]
-            many = message.replace("conflict with", "conflicts with", 1)
-            lines.append(f"{many}:\n- " + "\n- ".join(fields) if len(fields) > 1 else f"{message}: {fields[0]}")
-        text = lines[0] + "\n".join(lines[1:])
+            lines.append(message.replace("conflict with", "conflicts with", 1) + ":")
+            lines += [f"- {each.field}" for each in group]
+        text = f"Apply failed with {len(causes)} conflicts: " + "\n".join(lines)
     return StatusError(409, "Conflict", text, details={"causes": _causes(causes)})
 
 

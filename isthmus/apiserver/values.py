@@ -53,7 +53,7 @@ def matches_type(value: object, wanted: str) -> bool:
         return given in ("integer", "number")
     if wanted == "integer":
         return given == "integer" or (isinstance(value, float) and value.is_integer())
-    if wanted == "integer or string":
+    if wanted == "integer,string":
         return given in ("integer", "string")
     return given == wanted
 

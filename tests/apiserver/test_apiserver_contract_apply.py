@@ -16,7 +16,7 @@ def owned(body: Object, manager: str, operation: str = "Apply") -> Any:
 
 
 def service(ports: list[Object], **labels: str) -> Object:
-    meta = {"name": "a", "labels": labels}
+    meta = {"name": "a", **({"labels": labels} if labels else {})}
     return {"apiVersion": "v1", "kind": "Service", "metadata": meta, "spec": {"ports": ports}}
 
 
@@ -87,7 +87,7 @@ async def test_another_managers_value_is_a_conflict_unless_forced(api: Api, name
     await api.apply(path, config(x="1", y="1"), "one")
     refused = await api.apply(path, config(x="2"), "two")
     assert (refused.code, refused.body["reason"]) == (409, "Conflict")
-    assert refused.body["message"] == 'Apply failed with 1 conflict: conflict with "one" using v1: .data.x'
+    assert refused.body["message"] == 'Apply failed with 1 conflict: conflict with "one": .data.x'
     assert [cause["reason"] for cause in refused.body["details"]["causes"]] == ["FieldManagerConflict"]
     assert (await api.get(path)).body["data"] == {"x": "1", "y": "1"}
     forced = await api.apply(path, config(x="2"), "two", force="true")
