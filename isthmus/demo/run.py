@@ -35,6 +35,7 @@ from isthmus.demo.world import (
 from isthmus.errors import ConfigError
 
 STOP_SECONDS = 15.0
+LONGEST_PARENT = 45
 
 
 def run_demo(options: DemoOptions) -> int:
@@ -49,7 +50,7 @@ def run_demo(options: DemoOptions) -> int:
     enter = namespace.enter_command()
     places = _places(world(options.clusters)) if options.keep else []
     doors, sockets = forward.open_doors(places)
-    folder = tempfile.mkdtemp(prefix="isthmus-demo-")
+    folder = _folder()
     order = Order(
         manifests=str(manifests),
         policy=str(options.policy.resolve()) if options.policy else "",
@@ -76,8 +77,18 @@ def run_demo(options: DemoOptions) -> int:
             shutil.rmtree(folder, ignore_errors=True)
 
 
+def _folder() -> str:
+    """A new folder for everything that the processes write; an agent's socket in it must fit a Unix path."""
+    parent = tempfile.gettempdir()
+    return tempfile.mkdtemp(prefix="isthmus-demo-", dir=parent if len(parent) <= LONGEST_PARENT else "/tmp")
+
+
 def _run_inside(enter: tuple[str, ...], order: Order, descriptors: list[int]) -> int:
-    previous = {number: signal.signal(number, _interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+    # Whoever had us ignore a hang-up (nohup) meant it; an interrupt is always one.
+    stopping = [signal.SIGTERM, signal.SIGINT]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        stopping.append(signal.SIGHUP)
+    previous = {number: signal.signal(number, _interrupt) for number in stopping}
     # A session of its own: Ctrl-C reaches this process alone, which then lets the other stop in order.
     inner = subprocess.Popen(
         [*enter, sys.executable, "-m", "isthmus.demo.inside"],
