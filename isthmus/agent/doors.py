@@ -14,7 +14,7 @@ from isthmus.dns import rrset
 from isthmus.flow import Derived, Priority, Table, Writer, derive, on, spread
 from isthmus.model.names import ServiceKey, Vantage
 from isthmus.model.plan import Plan, PlanKey, port_id
-from isthmus.model.service import Port, Service
+from isthmus.model.service import Port, Protocol, Service
 from isthmus.xds import envoy, rows
 from isthmus.xds.rows import ProxyClass, ResourceType, Row
 
@@ -84,7 +84,9 @@ class Doors:
 
         def compute(key: PlanKey) -> bytes | None:
             plan = plans.get(key)
-            return envoy.load_assignment(plan) if plan is not None and plan.port is not None else None
+            if plan is None or plan.port is None or plan.port.protocol is not Protocol.TCP:
+                return None
+            return envoy.load_assignment(plan)
 
         def affected(key: PlanKey, _old: Plan | None, _new: Plan | None) -> Iterable[PlanKey]:
             return (key,) if key.port else ()
@@ -97,8 +99,8 @@ class Doors:
         def compute(key: PortKey) -> tuple[str, bytes] | None:
             service = chain.services.get(key[0])
             port = _port(service, key[1])
-            if service is None or port is None:
-                return None
+            if service is None or port is None or port.protocol is not Protocol.TCP:
+                return None  # a number is a name to Envoy, and UDP has no clusters there
             name = rows.resource_name(key[0], port.port)
             doors = chain.policy_of(service, port).doors
             return str(Row(ResourceType.CDS, rows.EVERYBODY, name)), envoy.cluster(key[0], port, doors)

@@ -21,7 +21,7 @@ sys.path.append(str(Path(__file__).parents[2] / "tests" / "agent"))
 
 from rich.console import Console
 from rich.table import Table
-from spine import Spine
+from spine import Agent, Spine
 
 from isthmus.api import kinds
 
@@ -47,11 +47,20 @@ async def measure(rounds: int) -> dict[str, list[float]]:
                 agent.log.write_text("")
                 began = time.time()
                 await agent.start()
-                while not await agent.addresses("web-0.shop.svc.clusterset.local"):
+                while not await _answered(agent):
                     await asyncio.sleep(0.005)
                 found["first_answer_s"].append(time.time() - began)
                 found["first_plan_s"].append(_logged(agent.log) - began)
     return found
+
+
+async def _answered(agent: Agent) -> bool:
+    """Whether DNS answers; a query that was sent too early must not be waited for."""
+    try:
+        async with asyncio.timeout(0.05):
+            return bool(await agent.addresses("web-0.shop.svc.clusterset.local"))
+    except TimeoutError:
+        return False
 
 
 def _logged(log: Path) -> float:

@@ -92,7 +92,7 @@ class Agent(Process):
 
     async def resolve(self, name: str, kind: str = "A") -> dns.message.Message:
         question = dns.message.make_query(name, kind)
-        return await dns.asyncquery.udp(question, "127.0.0.1", port=self.dns_port, timeout=2.0)
+        return await dns.asyncquery.udp(question, "127.0.0.1", port=self.dns_port, timeout=1.0)
 
     async def addresses(self, name: str) -> list[str]:
         """Addresses of a name, [] while there are none or nobody answers."""

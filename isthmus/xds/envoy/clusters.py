@@ -29,8 +29,10 @@ UNACKNOWLEDGED_SECONDS = 1.0
 IDLE_SECONDS = 4.0
 """Common servers close idle connections after 5 s; a request that crosses such a close on its way is lost."""
 RAISED_LIMIT = 65_536
-MAX_RETRIES = 1024
-"""Envoy's own default of 3 at a time would turn the death of one cluster into failed requests."""
+RETRY_BUDGET_PERCENT = 100.0
+RETRIES_AT_LEAST = 64
+"""Retries at a time, of the requests at a time, but never fewer than so many. Envoy's own default of 3 would
+turn the death of one cluster into failed requests; without a bound, retries would multiply an overload."""
 LOCAL_FAILURES = 5
 """Failed connections in a row that eject a host. Envoy counts a hedged request like one, and any new stream
 ends the row: with lower numbers hosts that are merely slow would be ejected often."""
@@ -85,7 +87,8 @@ def _limit(breakers: circuit_breaker_pb2.CircuitBreakers, wanted: CircuitBreaker
         limits.max_connections.value = wanted.max_connections or RAISED_LIMIT
         limits.max_pending_requests.value = wanted.max_pending_requests or RAISED_LIMIT
         limits.max_requests.value = wanted.max_requests or RAISED_LIMIT
-        limits.max_retries.value = MAX_RETRIES
+        limits.retry_budget.budget_percent.value = RETRY_BUDGET_PERCENT
+        limits.retry_budget.min_retry_concurrency.value = RETRIES_AT_LEAST
 
 
 def _eject(found: cluster_pb2.Cluster, wanted: OutlierDetection) -> None:
