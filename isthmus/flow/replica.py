@@ -20,6 +20,7 @@ import socket
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import aclosing
+from functools import partial
 from pathlib import Path
 from typing import assert_never, cast
 
@@ -35,8 +36,10 @@ log = structlog.get_logger()
 HELLO_SECONDS = 5.0
 GRACE_SECONDS = 5.0
 BACK_OFF_FIRST, BACK_OFF_LAST = 0.05, 1.0
+ACCEPT_AGAIN_SECONDS = 1.0
 MAX_WORKERS = 64
 MAX_SOCKET_PATH = 107
+_LIMIT = 4 * frames.BATCH_BYTES
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _ENDS = (WireError, OSError, EOFError)
 """What ends one connection, and only that."""
@@ -78,13 +81,12 @@ class Publisher:
 
     async def run(self) -> None:
         """Listens and serves until cancelled. Raises OSError when the socket cannot be made."""
-        loop = asyncio.get_running_loop()
+        connections: set[asyncio.Task[None]] = set()
         try:
             with _listener(self._path) as listener:
                 async with asyncio.TaskGroup() as group:
-                    connections: set[asyncio.Task[None]] = set()
                     while True:
-                        connection, _ = await loop.sock_accept(listener)
+                        connection = await _accept(listener)
                         if len(connections) >= MAX_WORKERS:
                             log.warning("replica refused", reason="too many workers", limit=MAX_WORKERS)
                             connection.close()
@@ -92,6 +94,7 @@ class Publisher:
                         task = group.create_task(self._serve(connection), name="replica-worker")
                         connections.add(task)
                         task.add_done_callback(connections.discard)
+                        task.add_done_callback(partial(_hang_up, connection))
         finally:
             for worker in self._workers.values():
                 worker.keep()
@@ -100,7 +103,7 @@ class Publisher:
         stream: Stream | None = None
         worker: _Worker | None = None
         try:
-            stream = await asyncio.open_unix_connection(sock=connection, limit=4 * frames.BATCH_BYTES)
+            stream = await asyncio.open_unix_connection(sock=connection, limit=_LIMIT)
             hello = await _greet(stream, Hello(frames.PROTOCOL, "control", tuple(self._receive)))
             if unknown := sorted(set(hello.takes) - set(self._tables)):
                 raise WireError(f"replica link: {hello.name} asks for unknown tables {', '.join(unknown)}")
@@ -110,9 +113,7 @@ class Publisher:
         except _ENDS as error:
             log.info("replica lost", worker=worker.name if worker else "", reason=_reason(error))
         finally:
-            if stream is None:
-                connection.close()
-            else:
+            if stream is not None:
                 stream[1].transport.abort()
             if worker is not None:
                 worker.lost(self._clock(), self._grace, self._forget)
@@ -177,7 +178,7 @@ class Replica:
         """One connection, to its end."""
         stream: Stream | None = None
         try:
-            stream = await asyncio.open_unix_connection(self._path, limit=4 * frames.BATCH_BYTES)
+            stream = await asyncio.open_unix_connection(self._path, limit=_LIMIT)
             hello = await _greet(stream, Hello(frames.PROTOCOL, self._name, tuple(self._sinks)))
             self.connected = True
             log.info("replica connected", control=hello.name)
@@ -369,6 +370,38 @@ def _listener(path: Path) -> socket.socket:
         listener.close()
         raise
     return listener
+
+
+async def _accept(listener: socket.socket) -> socket.socket:
+    """The next connection. (The loop's own `sock_accept` loses one that comes as it is cancelled.)"""
+    loop = asyncio.get_running_loop()
+    while True:
+        ready: asyncio.Future[None] = loop.create_future()
+        loop.add_reader(listener, _wake, ready)
+        try:
+            await ready
+        finally:
+            loop.remove_reader(listener)
+        try:
+            connection, _ = listener.accept()
+        except (BlockingIOError, ConnectionAbortedError):
+            continue
+        except OSError as error:
+            log.error("replica cannot accept", reason=str(error))
+            await asyncio.sleep(ACCEPT_AGAIN_SECONDS)
+        else:
+            connection.setblocking(False)
+            return connection
+
+
+def _wake(ready: asyncio.Future[None]) -> None:
+    if not ready.done():
+        ready.set_result(None)
+
+
+def _hang_up(connection: socket.socket, _task: asyncio.Task[None]) -> None:
+    """Closes a connection whose task has ended, even one that was cancelled before it began."""
+    connection.close()
 
 
 def _reason(error: BaseException) -> str:
