@@ -84,7 +84,7 @@ class OutlierDetection:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retry:
     attempts: int = 8
-    """Further tries after the first. While a cluster dies, every other one may go to the last resort (endpoints
+    """Further tries after the first. While a cluster dies, every other one may go to the last resort (what is
     known to be down), and the rest may meet endpoints of it that are not yet known to be."""
     per_try_timeout: float | None = None
     """Seconds, None: bounded only by the connect timeout and the request's own timeout."""
