@@ -105,7 +105,8 @@ class Cluster:
         self._check_namespace(resource, namespace, obj["metadata"].get("name", ""))
         objectmeta.stamp(obj, resource, uid=str(uuid.uuid4()), now=self.now(), suffix=_suffix)
         warnings = self._fill(resource, obj, write)
-        self._own_update(resource, {}, obj, write)
+        spoken = {key: value for key, value in obj.items() if key != "status" or not resource.status}
+        self._own_update(resource, {}, spoken, write)
         return self._insert(resource, obj, write, warnings)
 
     def update(

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from isthmus.apiserver.topology import Schema, child, element, granular, items
+from isthmus.apiserver.topology import Schema, always_there, child, element, granular, items
 
 Path = tuple[str, ...]
 
@@ -134,6 +134,25 @@ def field_set(value: Any, schema: Schema, path: Path = ()) -> set[Path]:
     return found
 
 
+def grown_set(value: Any, schema: Schema, path: Path = ()) -> set[Path]:
+    """Leaf paths of a value that has come or gone, with the maps and lists that came or went with it."""
+    if not granular(value, schema) or not value:
+        return {path}
+    found = set() if always_there(schema) else {path}
+    if isinstance(value, dict):
+        for name, member in value.items():
+            if member is None:
+                continue
+            found |= grown_set(member, child(schema, name), (*path, f"f:{name}"))
+        return found
+    for item in value:
+        here = (*path, element(item, schema))
+        found.add(here)
+        if schema.get("x-kubernetes-list-type") == "map":
+            found |= grown_set(item, items(schema), here)
+    return found
+
+
 def ownable(paths: set[Path]) -> set[Path]:
     """Without identity fields, which nobody owns."""
     return {path for path in paths if path not in _NOBODYS and path[:2] not in _NOBODYS}
@@ -156,38 +175,31 @@ def diff(old: Any, new: Any, schema: Schema) -> Change:
 def _compare(old: Any, new: Any, schema: Schema, path: Path, change: Change) -> None:
     if type(old) is type(new) and old == new:
         return
-    divisible = granular(old, schema) and granular(new, schema) and type(old) is type(new)
-    if not divisible or not old or not new:
-        after_all = field_set(new, schema, path)
+    if not (granular(old, schema) and granular(new, schema) and type(old) is type(new)):
+        after_all = grown_set(new, schema, path)
         change.changed.update(after_all)
-        change.removed.update(field_set(old, schema, path) - after_all)
+        change.removed.update(grown_set(old, schema, path) - after_all)
         return
-    if isinstance(old, dict):
-        before = {f"f:{name}": (member, child(schema, name)) for name, member in old.items()}
-        after = {f"f:{name}": (member, child(schema, name)) for name, member in new.items()}
-    else:
-        before = {element(item, schema): (item, items(schema)) for item in old}
-        after = {element(item, schema): (item, items(schema)) for item in new}
+    before, after = _parts(old, schema), _parts(new, schema)
     for step, (member, below) in after.items():
         here = (*path, step)
         if step not in before:
-            change.changed.update(_with_itself(member, below, here, schema))
+            change.changed.update({here} if step.startswith("v:") else grown_set(member, below, here))
         elif not step.startswith("v:"):
             _compare(before[step][0], member, below, here, change)
     for step, (member, below) in before.items():
         if step not in after:
-            change.removed.update(_with_itself(member, below, (*path, step), schema))
+            here = (*path, step)
+            change.removed.update({here} if step.startswith("v:") else grown_set(member, below, here))
 
 
-def _with_itself(member: Any, below: Schema, here: Path, schema: Schema) -> set[Path]:
-    step = here[-1]
-    if step.startswith("v:"):
-        return {here}
-    found = field_set(member, below, here)
-    declared = schema.get("properties") or ()
-    if step.startswith("k:") or ("additionalProperties" in schema and step[2:] not in declared):
-        found.add(here)
-    return found
+def _parts(value: Any, schema: Schema) -> dict[str, tuple[Any, Schema]]:
+    """The members of a map or the items of a list by path element, with their schemas; null is absent."""
+    if isinstance(value, dict):
+        return {
+            f"f:{name}": (member, child(schema, name)) for name, member in value.items() if member is not None
+        }
+    return {element(item, schema): (item, items(schema)) for item in value}
 
 
 def after_update(owners: Owners, manager: Manager, change: Change, api_version: str, now: str) -> None:

@@ -19,8 +19,17 @@ STRINGS: Schema = {"type": "object", "additionalProperties": {"type": "string"}}
 STRING_SET: Schema = {"type": "array", "x-kubernetes-list-type": "set", "items": {"type": "string"}}
 
 
+_STRUCT = "x-isthmus-struct"
+
+
 def obj(**properties: Schema) -> Schema:
-    return {"type": "object", "properties": properties}
+    """A struct of a built-in kind: its parts come and go, it is always there itself."""
+    return {"type": "object", "properties": properties, _STRUCT: True}
+
+
+def always_there(schema: Schema) -> bool:
+    """Whether the value itself belongs to nobody, only its parts do."""
+    return _STRUCT in schema
 
 
 def listmap(*keys: str, merge_key: str = "", **properties: Schema) -> Schema:

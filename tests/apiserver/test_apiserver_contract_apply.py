@@ -105,6 +105,47 @@ async def test_a_plain_write_takes_ownership_and_then_conflicts_with_apply(api: 
     assert (await api.apply(path, config(x="1", y="1"), "one")).code == 409
 
 
+async def test_a_plain_write_owns_the_maps_and_lists_it_brings(
+    api: Api, namespace: str, routes: Routes
+) -> None:
+    path = path_of(namespace, "configmaps")
+    body = config(x="1")
+    body["metadata"]["labels"] = {"l": "1"}
+    made = await api.post(path.rpartition("/")[0], body, fieldManager="one")
+    assert owned(made.body, "one", "Update") == {
+        "f:data": {".": {}, "f:x": {}},
+        "f:metadata": {"f:labels": {".": {}, "f:l": {}}},
+    }
+    more = await api.merge(
+        path, {"data": {"y": "2"}, "metadata": {"labels": {"l": None}}}, fieldManager="two"
+    )
+    assert owned(more.body, "two", "Update") == {"f:data": {"f:y": {}}}
+    assert owned(more.body, "one", "Update") == {"f:data": {".": {}, "f:x": {}}}
+    route = await api.post(
+        routes.path, routes.route("a", aliases=["u"], selector={"s": "t"}), fieldManager="one"
+    )
+    assert owned(route.body, "one", "Update") == {
+        "f:spec": {
+            ".": {},
+            "f:aliases": {".": {}, 'v:"u"': {}},
+            "f:selector": {},
+            "f:strategy": {},
+            "f:targets": {
+                ".": {},
+                'k:{"cluster":"eu-1"}': {".": {}, "f:cluster": {}, "f:weight": {}},
+            },
+        }
+    }
+
+
+async def test_what_the_server_fills_into_status_belongs_to_nobody(api: Api, namespace: str) -> None:
+    made = await api.post(path_of(namespace, "services").rpartition("/")[0], service([{"port": 80}]))
+    assert made.body["status"] == {"loadBalancer": {}}
+    assert {name for entry in made.body["metadata"]["managedFields"] for name in entry["fieldsV1"]} == {
+        "f:spec"
+    }
+
+
 async def test_items_of_keyed_lists_have_their_own_owners(api: Api, namespace: str) -> None:
     path = path_of(namespace, "services")
     await api.apply(path, service([{"port": 80, "name": "http"}]), "one")

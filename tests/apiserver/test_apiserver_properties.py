@@ -68,7 +68,7 @@ def test_field_sets_survive_their_stored_form(paths: set[managedfields.Path]) ->
 
 @given(OBJECTS, OBJECTS)
 def test_a_diff_explains_the_change_of_the_field_sets(old: dict[str, Any], new: dict[str, Any]) -> None:
-    before, after = (managedfields.ownable(field_set(each, SCHEMA)) for each in (old, new))
+    before, after = (managedfields.ownable(managedfields.grown_set(each, SCHEMA)) for each in (old, new))
     change = diff(old, new, SCHEMA)
     assert after - before <= change.changed
     assert change.changed <= after
