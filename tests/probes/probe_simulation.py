@@ -64,6 +64,9 @@ class Network:
         if mode == "silent":
             await asyncio.sleep(target.check.timeout)
             return TIMEOUT
+        if mode == "late":
+            await asyncio.sleep(target.check.timeout + 0.3)
+            return TIMEOUT
         if mode == "broken here":
             return Outcome(None, "too many open files")
         if mode == "bug":

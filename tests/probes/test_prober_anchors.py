@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from probe_simulation import Network, World, simulate
 
+from isthmus.model.health import HealthCheck
 from isthmus.probes import anchors
 from isthmus.probes.prober import anchor
 
@@ -140,6 +141,69 @@ def test_the_probers_own_trouble_is_no_targets_fault(kind: str) -> None:
         assert world.up(key) is True
         assert len(world.history) == rows
         assert sum(at > begin and address == "far0" for at, address in world.network.checks) > 10
+        await world.stop()
+
+    simulate(play)
+
+
+def test_an_outage_of_everything_costs_hardly_more_checks_than_health() -> None:
+    async def play() -> None:
+        world = World(Network(), api_servers=(API,))
+        keys = [world.add(f"far{n}") for n in range(20)]
+        await world.until(lambda: all(world.up(key) for key in keys))
+        world.network.mode = dict.fromkeys([*(f"far{n}" for n in range(20)), "api"], "refusing")
+        await world.wait(5)
+        world.network.checks.clear()
+        await world.wait(60)
+        asked = [address for _, address in world.network.checks]
+        assert len(asked) - asked.count("api") < 20 * 140
+        assert asked.count("api") < 800  # the anchor is asked at most every 100 ms
+        assert all(world.up(key) for key in keys)
+        await world.stop()
+
+    simulate(play)
+
+
+def test_siblings_testify_where_there_is_nobody_else() -> None:
+    async def play() -> None:
+        slow = HealthCheck(interval=10.0)
+        world = World(Network())
+        keys = [world.add(f"own{n}", cluster="own", check=slow) for n in range(3)]
+        await world.until(lambda: all(world.up(key) for key in keys))
+        world.network.mode["own0"] = "refusing"
+        await world.until(lambda: bool((row := world.health.get(keys[0])) and row.wavering))
+        failed = world.now
+        assert await world.until(lambda: world.up(keys[0]) is False) - failed <= 0.2
+        await world.stop()
+
+    simulate(play)
+
+
+def test_a_single_failure_is_enough_where_that_is_asked_and_another_check_passed_meanwhile() -> None:
+    async def play() -> None:
+        world = World(Network(), api_servers=(API,))
+        hasty = HealthCheck(fall=1, interval=10.0, timeout=2.0)
+        key = world.add("far0", check=hasty)
+        await world.until(lambda: world.up(key) is True)
+        world.network.mode["far0"] = "silent"
+        world.network.checks.clear()
+        await world.until(lambda: world.up(key) is False)
+        assert [address for _, address in world.network.checks].count("far0") == 1
+        await world.stop()
+
+    simulate(play)
+
+
+def test_a_timeout_noticed_late_is_the_loops_fault() -> None:
+    async def play() -> None:
+        world = World(Network(), api_servers=(API,))
+        key = world.add("far0")
+        await world.until(lambda: world.up(key) is True)
+        world.network.mode["far0"] = "late"
+        await world.wait(PATIENCE)
+        assert world.up(key) is True
+        world.network.mode["far0"] = "silent"
+        await world.until(lambda: world.up(key) is False)
         await world.stop()
 
     simulate(play)
