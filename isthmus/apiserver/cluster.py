@@ -99,7 +99,8 @@ class Cluster:
         obj = objectmeta.check_envelope(body, resource)
         objectmeta.check_place(obj["metadata"], resource, namespace, "")
         if obj["metadata"].get("resourceVersion"):
-            raise status.bad_request("resourceVersion should not be set on objects to be created")
+            text = "resourceVersion should not be set on objects to be created"
+            raise status.StatusError(500, "InternalError", text)
         if resource.status and not resource.keeps_status:
             obj.pop("status", None)
         self._check_namespace(resource, namespace, obj["metadata"].get("name", ""))
@@ -113,9 +114,11 @@ class Cluster:
         self, resource: Resource, namespace: str, name: str, body: Any, write: Write, *, patch: bool = False
     ) -> Written:
         """PUT, or the result of a patch: replace an object, under its resourceVersion where one is given."""
-        entry = self.entry(resource, namespace, name)
         obj = objectmeta.check_envelope(body, resource)
         objectmeta.check_place(obj["metadata"], resource, namespace, name)
+        if resource.put_creates and Key(namespace, name) not in self.bucket(resource).entries:
+            return self._put_new(resource, namespace, obj, write)
+        entry = self.entry(resource, namespace, name)
         if not patch and not resource.unconditional and not obj["metadata"].get("resourceVersion"):
             cause = status.invalid_value("metadata.resourceVersion", 0, "must be specified for an update")
             raise admission.refused(resource, obj, [cause])
@@ -126,6 +129,14 @@ class Cluster:
         warnings = self._fill(resource, new, write)
         self._own_update(resource, old, new, write)
         return self._replace(resource, entry, old, new, write, warnings)
+
+    def _put_new(self, resource: Resource, namespace: str, obj: Object, write: Write) -> Written:
+        """A PUT of what is not there, where that creates; not of what was there under another uid."""
+        if obj["metadata"].get("uid"):
+            why = f"Precondition failed: UID in precondition: {obj['metadata']['uid']}, UID in object meta: "
+            raise status.conflict(resource.group, resource.plural, obj["metadata"]["name"], why)
+        obj["metadata"].pop("resourceVersion", None)
+        return self.create(resource, namespace, obj, write)
 
     def patch(
         self, resource: Resource, namespace: str, name: str, change: Callable[[Object], Any], write: Write
@@ -176,15 +187,14 @@ class Cluster:
     def delete(self, resource: Resource, namespace: str, name: str, options: DeleteOptions) -> Written:
         """DELETE of one object: gone, or marked and waiting for its finalizers."""
         entry = self.entry(resource, namespace, name)
-        for field, wanted, found in (
-            ("UID", options.uid, entry.uid),
-            ("ResourceVersion", options.revision, str(entry.revision)),
+        for field, wanted, found, fate in (
+            ("UID", options.uid, entry.uid, "deleted and then recreated"),
+            ("ResourceVersion", options.revision, str(entry.revision), "modified"),
         ):
             if wanted and wanted != found:
-                why = (
-                    f"Precondition failed: {field} in precondition: {wanted}, {field} in object meta: {found}"
-                )
-                raise status.conflict(resource.group, resource.plural, name, why)
+                why = f"the {field} in the precondition ({wanted}) does not match the {field} in record "
+                why += f"({found}). The object might have been {fate}"
+                raise status.conflict(resource.group, resource.kind, name, why)
         if resource.bucket == NAMESPACES.bucket and name in _KEPT_NAMESPACES:
             raise status.forbidden(resource.group, resource.plural, name, "this namespace may not be deleted")
         obj = entry.object()

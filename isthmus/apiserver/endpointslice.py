@@ -12,6 +12,7 @@ import re
 from typing import Any
 
 from isthmus.apiserver import status
+from isthmus.apiserver.serviceip import family_of
 from isthmus.apiserver.status import Cause
 
 Object = dict[str, Any]
@@ -24,6 +25,9 @@ _HOST = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9]
 def fill_slice(obj: Object) -> None:
     """Defaults."""
     obj.setdefault("endpoints", [])
+    obj.setdefault("ports", None)  # Go encodes these even when they are empty
+    for endpoint in obj["endpoints"]:
+        endpoint.setdefault("conditions", {})
     for port in obj.get("ports") or ():
         port.setdefault("name", "")
         port.setdefault("protocol", "TCP")
@@ -62,8 +66,9 @@ def _endpoint(endpoint: Object, kind: str, path: str) -> list[Cause]:
         return [status.too_many(f"{path}.addresses", len(addresses), _MAX_ADDRESSES)]
     causes = []
     for index, address in enumerate(addresses):
-        why = _refusal(address, kind)
-        if why:
+        if kind != "FQDN" and family_of(address) not in (None, kind):
+            causes.append(status.invalid_value(f"{path}.addresses", address, f"must be an {kind} address"))
+        elif why := _refusal(address, kind):
             causes.append(status.invalid_value(f"{path}.addresses[{index}]", address, why))
     return causes
 
@@ -75,9 +80,7 @@ def _refusal(address: str, kind: str) -> str:
     try:
         parsed = ipaddress.ip_address(address)
     except ValueError:
-        return "must be a valid IP address"
-    if parsed.version != (4 if kind == "IPv4" else 6):
-        return f"must be an {kind} address"
+        return "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"
     if parsed.is_unspecified:
         return f"may not be unspecified ({address})"
     if parsed.is_loopback:
@@ -94,8 +97,10 @@ def validate_lease(obj: Object) -> list[Cause]:
     spec = obj.get("spec") or {}
     for name in ("acquireTime", "renewTime"):
         if (given := spec.get(name)) is not None and _MICRO_TIME.fullmatch(given) is None:
-            text = f"Lease: spec.{name} is not a MicroTime (2006-01-02T15:04:05.000000Z): {given!r}"
-            raise status.bad_request(text)
+            text = (
+                f'parsing time "{given}" as "2006-01-02T15:04:05.000000Z07:00": spec.{name} is no MicroTime'
+            )
+            raise status.bad_request(f'Lease in version "v1" cannot be handled as a Lease: {text}')
     causes: list[Cause] = []
     if (seconds := spec.get("leaseDurationSeconds")) is not None and seconds <= 0:
         causes.append(status.invalid_value("spec.leaseDurationSeconds", seconds, "must be greater than 0"))

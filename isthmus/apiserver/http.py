@@ -170,7 +170,7 @@ class Shell:
         return before
 
     async def _watch(self, request: web.BaseRequest, call: Call, found: Target) -> web.StreamResponse:
-        query = listing.parse(request.query, found.namespace, found.name)
+        query = listing.parse(request.query, found.namespace)
         listing.number(query.revision, "resourceVersion")
         response = web.StreamResponse(headers={"Content-Type": _JSON})
         self._date(response)

@@ -44,11 +44,9 @@ class Query:
     """Seconds a watch lasts; None for the server's own choice."""
 
 
-def parse(params: Mapping[str, str], namespace: str, name: str = "") -> Query:
-    """Query of a list or watch URL; `name` selects one object. 400 for what cannot be parsed."""
+def parse(params: Mapping[str, str], namespace: str) -> Query:
+    """Query of a list or watch URL; 400 for what cannot be parsed."""
     chosen = selector.parse(params.get("labelSelector", ""), params.get("fieldSelector", ""))
-    if name:
-        chosen = Selector(chosen.labels, name, chosen.namespace, chosen.not_fields)
     timeout = params.get("timeoutSeconds", "")
     return Query(
         namespace=namespace,

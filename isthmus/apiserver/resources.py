@@ -38,6 +38,8 @@ class Resource:
     """metadata.generation counts changes outside metadata and status."""
     unconditional: bool = True
     """An update may omit resourceVersion."""
+    put_creates: bool = False
+    """An update of an object that does not exist creates it."""
     returns_deleted: bool = False
     """A delete answers with the object instead of a Status."""
     keeps_status: bool = False
@@ -94,7 +96,9 @@ SERVICES = _builtin(
 ENDPOINT_SLICES = _builtin(
     "discovery.k8s.io", "EndpointSlice", "endpointslices", True, shapes.ENDPOINT_SLICE, generation=True
 )
-LEASES = _builtin("coordination.k8s.io", "Lease", "leases", True, shapes.LEASE, unconditional=False)
+LEASES = _builtin(
+    "coordination.k8s.io", "Lease", "leases", True, shapes.LEASE, unconditional=False, put_creates=True
+)
 CRDS = _builtin(
     "apiextensions.k8s.io", "CustomResourceDefinition", "customresourcedefinitions", False, shapes.CRD,
     short_names=("crd", "crds"), status=True, generation=True, unconditional=False,
@@ -110,7 +114,7 @@ BUILTINS: tuple[Resource, ...] = (
         "", "Pod", "pods", True, shapes.POD,
         short_names=("po",), categories=("all",), status=True, generation=True, returns_deleted=True,
     ),
-    _builtin("", "Event", "events", True, short_names=("ev",)),
+    _builtin("", "Event", "events", True, short_names=("ev",), put_creates=True),
     _builtin("", "ConfigMap", "configmaps", True, shapes.CONFIG_MAP, short_names=("cm",)),
     _builtin("", "Secret", "secrets", True),
     _builtin(

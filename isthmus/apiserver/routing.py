@@ -111,6 +111,6 @@ def verb(method: str, found: Target, params: Mapping[str, str]) -> str:
         allowed = False
     if not allowed or name is None:
         raise status.method_not_allowed()
-    if method == "GET" and not found.subresource and listing.flag(params.get("watch")):
+    if method == "GET" and not found.name and listing.flag(params.get("watch")):
         return "watch"
     return name

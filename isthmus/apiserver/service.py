@@ -51,6 +51,10 @@ def validate(service: Object) -> list[Cause]:
     ports = spec.get("ports") or []
     if not ports and spec["type"] != "ExternalName" and spec.get("clusterIP") != "None":
         causes.append(status.required("spec.ports"))
+    ingress = (service.get("status") or {}).get("loadBalancer", {}).get("ingress")
+    if ingress and spec["type"] != "LoadBalancer":
+        why = "may only be used when `spec.type` is 'LoadBalancer'"
+        causes.append(status.forbidden_field("status.loadBalancer.ingress", why))
     causes += _ports(ports)
     return causes
 
@@ -173,7 +177,7 @@ class ServiceAddresses:
                 else:
                     taken.append(address)
             elif address not in had:
-                cause = self._claim(pool, index, address, taken)
+                cause = self._claim(pool, address, taken)
             if cause is not None or address is None:
                 self.give_back(taken)
                 return [cause] if cause else [], []
@@ -181,11 +185,11 @@ class ServiceAddresses:
         spec["clusterIP"], spec["clusterIPs"] = addresses[0], addresses
         return [], taken
 
-    def _claim(self, pool: ServiceRange, index: int, address: str, taken: list[str]) -> Cause | None:
-        field = f"spec.clusterIPs[{index}]"
+    def _claim(self, pool: ServiceRange, address: str, taken: list[str]) -> Cause | None:
+        field = "spec.clusterIPs"
         if not pool.contains(address):
-            why = f"failed to allocate IP {address}: the provided IP ({address}) is not in the valid range. "
-            return status.invalid_value(field, [address], why + f"The range of valid IPs is {pool.network}")
+            why = f"failed to allocate IP {address}: the provided network does not match the current range"
+            return status.invalid_value(field, [address], why)
         if pool.taken(address):
             why = f"failed to allocate IP {address}: provided IP is already allocated"
             return status.invalid_value(field, [address], why)

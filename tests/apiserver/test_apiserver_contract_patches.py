@@ -73,8 +73,9 @@ async def test_a_json_patch_that_does_not_apply_changes_nothing(api: Api, config
     assert (await api.get(config)).body["data"] == {"x": "1", "y": "2"}
 
 
-async def test_malformed_patches_are_bad_requests(api: Api, config: str) -> None:
-    assert (await json_patch(api, config, {"op": "conjure", "path": "/data/x"})).code == 400
+async def test_malformed_patches_are_refused(api: Api, config: str) -> None:
+    assert (await json_patch(api, config, {"op": "conjure", "path": "/data/x"})).code == 422
+    assert (await json_patch(api, config, {"op": "remove", "path": "data"})).code == 422
     assert (await api.call("PATCH", config, {"data": {}}, kind=JSON_PATCH)).code == 400
     assert (await api.call("PATCH", config, {"data": {}}, kind="application/json")).code == 415
 
