@@ -110,6 +110,13 @@ class Api:
                 await asyncio.sleep(0.01)
         return answer
 
+    async def until_answer(self, method: str, path: str, body: Any, *, code: int, **params: str) -> Answer:
+        """Repeat a request until it is answered with this code."""
+        async with asyncio.timeout(DEADLINE):
+            while (answer := await self.call(method, path, body, **params)).code != code:
+                await asyncio.sleep(0.01)
+        return answer
+
     async def until_gone(self, path: str) -> None:
         await self.until(path, lambda answer: answer.code == 404)
 
