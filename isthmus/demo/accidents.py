@@ -14,7 +14,7 @@ import time
 from isthmus.api import kinds
 from isthmus.api.meta import ObjectKey
 from isthmus.demo import silence
-from isthmus.demo.propagation import propagation
+from isthmus.demo.propagation import Propagation, propagation
 from isthmus.demo.report import Accident
 from isthmus.demo.stage import Stage
 from isthmus.demo.world import Member
@@ -25,6 +25,8 @@ CALLER_GRACE = 1.0
 USUAL_DURATION = 45.0
 """What the seconds below add up to; another duration stretches or shortens them all."""
 CALM_SECONDS = 2.5
+FIRST_ROUNDS, CALM_ROUNDS = 10, 3
+"""How often propagation is measured: before anything happens, and in the calm before each accident."""
 SILENT_SECONDS = 8.0
 REFUSED_SECONDS = 6.0
 DRAINED_SECONDS = 5.5
@@ -37,6 +39,7 @@ class Accidents:
 
     def __init__(self, stage: Stage, duration: float) -> None:
         self._stage = stage
+        self._propagation = Propagation(stage)
         self._pace = duration / USUAL_DURATION
         members = stage.world.members
         self._victim = members[1]
@@ -45,10 +48,17 @@ class Accidents:
         self.told: list[Accident] = []
 
     async def play(self) -> None:
-        """All accidents; results are in `told`."""
+        """All accidents; results are in `told` and `delays`."""
+        await self._propagation.sample(FIRST_ROUNDS)
         for act in (self._silent, self._refused, self._drained, self._hub_cut, self._control_killed):
+            await self._propagation.sample(CALM_ROUNDS)
             await self._last(CALM_SECONDS)
             await act()
+
+    @property
+    def delays(self) -> list[float]:
+        """Milliseconds that changes took from one cluster to another's Envoy, accidents aside."""
+        return self._propagation.took
 
     async def _silent(self) -> None:
         victim = self._victim

@@ -21,14 +21,12 @@ from isthmus.demo import manifests, memory, namespace, policies, population, sil
 from isthmus.demo.accidents import Accidents
 from isthmus.demo.forward import Door, serve_doors
 from isthmus.demo.kubeconfig import kubeconfig
-from isthmus.demo.propagation import propagation
 from isthmus.demo.report import judge, table
 from isthmus.demo.stage import Stage
 from isthmus.demo.world import World, world
 from isthmus.errors import ConfigError, IsthmusError
 
 EXIT_PASSED, EXIT_FAILED, EXIT_WRONG_USE, EXIT_CANNOT, EXIT_STOPPED = 0, 1, 2, 3, 130
-PROPAGATION_ROUNDS = 10
 
 
 class Order(msgspec.Struct, frozen=True):
@@ -118,12 +116,10 @@ async def play(order: Order, outcome: Outcome) -> None:
 
 
 async def _acts(order: Order, stage: Stage, populated: list[population.Population], outcome: Outcome) -> None:
-    members = stage.world.members
     await stage.raise_curtain()
     ready = time.monotonic() - order.began
     say(f"first request served after {ready:.1f} s; callers start, {order.rate:g} requests a second")
     await stage.start_load(order.rate)
-    delays = await propagation(stage, origin=members[-1], seen_by=members[0], rounds=PROPAGATION_ROUNDS)
     accidents = Accidents(stage, order.duration)
     await accidents.play()
     rss = memory.pss_mb()
@@ -135,7 +131,7 @@ async def _acts(order: Order, stage: Stage, populated: list[population.Populatio
         accidents=accidents.told,
         deaths=stage.deaths,
         owner=stage.world.owner,
-        propagation=delays,
+        propagation=accidents.delays,
         services=len(stage.services),
         endpoints=sum(len(p.pods) for p in populated),
         rss_mb=rss,

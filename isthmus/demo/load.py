@@ -25,6 +25,8 @@ REQUEST_TIMEOUT = 5.0
 QUERY_TIMEOUT = 2.0
 MAX_IN_FLIGHT = 512
 """Per caller and kind; what is due beyond is a failure of its own, never a queue."""
+MOST_WHY = 200
+"""Bytes of a failed answer that are kept to tell why."""
 MAX_LAG = 0.5
 """Seconds that a stalled process may make up for; what is older is not sent at all."""
 
@@ -98,7 +100,7 @@ class HttpCaller:
                 answer = await connection.get(authority, "/")
             status = answer.status
             cluster = answer.headers.get(b"x-cluster", b"").decode()
-            why = "" if status == 200 else answer.body[:80].decode(errors="replace")
+            why = "" if status == 200 else answer.body[:MOST_WHY].decode(errors="replace")
         except TimeoutError:
             why = "timeout"
         except Broken as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -16,6 +17,28 @@ from isthmus.demo.world import Member
 
 POLL_SECONDS = 0.004
 PATIENCE_SECONDS = 15.0
+PAUSE_SECONDS = 0.05
+
+
+class Propagation:
+    """Samples of it, taken whenever there is calm, from one pair of clusters after the other.
+
+    `took` are milliseconds: a changed endpoint is seen by the Envoy of the cluster after its own.
+    """
+
+    def __init__(self, stage: Stage) -> None:
+        self._stage = stage
+        members = stage.world.members
+        able = [m for m in members if _slice(stage, stage.populations[m.name])]
+        pairs = [(origin, members[(origin.index + 1) % len(members)]) for origin in able]
+        self._pairs = itertools.cycle(pairs)
+        self.took: list[float] = []
+
+    async def sample(self, rounds: int) -> None:
+        """Twice `rounds` samples more, each round from another pair."""
+        for _ in range(rounds):
+            origin, seen_by = next(self._pairs)
+            self.took += await propagation(self._stage, origin=origin, seen_by=seen_by, rounds=1)
 
 
 async def propagation(stage: Stage, *, origin: Member, seen_by: Member, rounds: int) -> list[float]:
@@ -25,6 +48,8 @@ async def propagation(stage: Stage, *, origin: Member, seen_by: Member, rounds: 
     """
     population = stage.populations[origin.name]
     body = _slice(stage, population)
+    if body is None:
+        raise NotReady(f"no exported HTTP service has an endpoint in {origin.name}")
     key = ObjectKey(body["metadata"]["namespace"], body["metadata"]["name"])
     first = body["endpoints"][0]
     spare = Pod(
@@ -48,11 +73,11 @@ async def propagation(stage: Stage, *, origin: Member, seen_by: Member, rounds: 
                 raise NotReady(f"{seen_by.name}'s Envoy did not hear of a {change} endpoint of {origin.name}")
             await asyncio.sleep(POLL_SECONDS)
         took.append((time.monotonic() - began) * 1000)
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(PAUSE_SECONDS)
     return took
 
 
-def _slice(stage: Stage, population: Population) -> Mapping[str, Any]:
+def _slice(stage: Stage, population: Population) -> Mapping[str, Any] | None:
     """The slice that the spare pod can join: of the first service that callers reach through Envoy."""
     for service in stage.routed:
         for kind, body in population.objects:
@@ -63,4 +88,4 @@ def _slice(stage: Stage, population: Population) -> Mapping[str, Any]:
                 and metadata["namespace"] == service.namespace
             ):
                 return body
-    raise NotReady("no exported HTTP service has an endpoint")
+    return None

@@ -13,11 +13,10 @@ from dataclasses import dataclass
 
 import msgspec
 
+from isthmus.demo.disturbance import moved_ms, settled_ms
 from isthmus.demo.load import Query, Request
 
 BEFORE_SECONDS = 3.0
-SLOW_MS = 200.0
-"""A request that took longer while something was dying was disturbed by it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,12 +56,16 @@ class Failover(msgspec.Struct, frozen=True):
 
 
 class AccidentReport(msgspec.Struct, frozen=True):
-    """`moved_ms`: from its beginning until the last request that it reached or slowed down."""
+    """`moved_ms`: until the last request that it reached; `settled_ms`: until latency was back (None: never).
+
+    Both count from its beginning; disturbance.py says exactly what they mean.
+    """
 
     name: str
     requests: int
     failed: int
     moved_ms: float | None
+    settled_ms: float | None
     dns_ms: float | None
     bit: bool
     what: str
@@ -147,8 +150,6 @@ def _accident(
     accident: Accident, requests: Sequence[Request], queries: Sequence[Query], owner: Callable[[str], str]
 ) -> AccidentReport:
     during = [r for r in requests if accident.began <= r.at < accident.ended]
-    felt = [r.at + r.ms / 1000 for r in during if r.cluster == accident.victim and r.status == 200]
-    slow = [r.at for r in during if r.ms > SLOW_MS]
     named = [
         q.at + q.ms / 1000
         for q in queries
@@ -164,7 +165,8 @@ def _accident(
         name=accident.name,
         requests=len(during),
         failed=sum(r.status != 200 for r in during),
-        moved_ms=_since(accident.began, felt + slow),
+        moved_ms=moved_ms(during, accident.victim, accident.began),
+        settled_ms=settled_ms(requests, accident.began, accident.ended),
         dns_ms=_since(accident.began, named) if accident.victim else None,
         bit=bit,
         what=accident.what,
@@ -208,10 +210,10 @@ def table(report: Report) -> str:
     ]
     if report.rss_mb is not None:
         lines.append(f"memory of Isthmus and the API servers: {report.rss_mb:.0f} MB")
-    lines.append(f"{'accident':<12} {'requests':>8} {'failed':>6} {'moved':>10} {'DNS':>10}  seen to bite")
+    lines.append(_row("accident", "requests", "failed", "moved", "DNS", "p99 back") + "seen to bite")
     lines += [
-        f"{a.name:<12} {a.requests:>8} {a.failed:>6} {_ms(a.moved_ms):>10} {_ms(a.dns_ms):>10}  "
-        f"{'yes' if a.bit else 'NO'}: {a.what}"
+        _row(a.name, a.requests, a.failed, _ms(a.moved_ms), _ms(a.dns_ms), _ms(a.settled_ms, "NEVER"))
+        + f"{'yes' if a.bit else 'NO'}: {a.what}"
         for a in report.accidents
     ]
     lines += [f"failure: {failure}" for failure in report.failures]
@@ -219,5 +221,9 @@ def table(report: Report) -> str:
     return "\n".join([*lines, verdict])
 
 
-def _ms(value: float | None) -> str:
-    return "-" if value is None else f"{value:.0f} ms"
+def _row(name: str, requests: object, failed: object, *times: str) -> str:
+    return f"{name:<9} {requests:>8} {failed:>6} " + " ".join(f"{time:>8}" for time in times) + "  "
+
+
+def _ms(value: float | None, none: str = "-") -> str:
+    return none if value is None else f"{value:.0f} ms"
