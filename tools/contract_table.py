@@ -2,8 +2,8 @@
 """Writes the contract of the embedded API server into docs/apiserver.md, from the results of its tests.
 
 `pytest tests/apiserver --junit-xml=results.xml && tools/contract_table.py results.xml`: a row for every test
-of tests/apiserver/test_apiserver_contract_*.py, a column for each server it ran against. A behaviour holds when
-all cases of its test passed. With --check nothing is written; the exit code is 1 where the page is out of date.
+of tests/apiserver/test_apiserver_contract_*.py, a column for each server it ran against. A behaviour holds
+when all cases of its test passed. With --check nothing is written; exit code 1 says the page is out of date.
 """
 
 from __future__ import annotations

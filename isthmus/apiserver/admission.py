@@ -86,7 +86,7 @@ class Admission:
         self._addresses = addresses
 
     def allocate(self, resource: Resource, new: Object, old: Object | None, *, dry_run: bool) -> None:
-        """Take what the object needs; a dry run gives it back at once. Raises 422 where nothing is free."""
+        """Take what the object needs; a dry run gives it back at once. Raises 422 or 500 where it cannot."""
         if resource.bucket != SERVICES.bucket:
             return
         causes, taken = self._addresses.assign(new, old)

@@ -91,7 +91,10 @@ class ServiceAddresses:
         self.ranges = [ServiceRange(cidr) for cidr in cidrs]
 
     def assign(self, new: Object, old: Object | None) -> tuple[list[Cause], list[str]]:
-        """Fill clusterIP(s) and families in place; returns violations and the addresses newly taken."""
+        """Fill clusterIP(s) and families in place; returns violations and the addresses newly taken.
+
+        Raises a 500 StatusError, as the real server does, where a range has nothing left.
+        """
         spec = new["spec"]
         before: Object = old["spec"] if old else {}
         if spec["type"] == "ExternalName":
@@ -169,18 +172,15 @@ class ServiceAddresses:
         for index, family in enumerate(families):
             pool = ranges[family]
             address = wanted[index] if index < len(wanted) else None
-            cause: Cause | None = None
             if address is None:
                 address = pool.allocate()
                 if address is None:
-                    cause = status.forbidden_field("spec.clusterIP", f"the range {pool.network} is full")
-                else:
-                    taken.append(address)
-            elif address not in had:
-                cause = self._claim(pool, address, taken)
-            if cause is not None or address is None:
+                    self.give_back(taken)
+                    raise status.internal_error("failed to allocate a serviceIP: range is full")
+                taken.append(address)
+            elif address not in had and (cause := self._claim(pool, address, taken)):
                 self.give_back(taken)
-                return [cause] if cause else [], []
+                return [cause], []
             addresses.append(address)
         spec["clusterIP"], spec["clusterIPs"] = addresses[0], addresses
         return [], taken

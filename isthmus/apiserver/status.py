@@ -162,6 +162,12 @@ def invalid(group: str, kind: str, name: str, causes: Sequence[Cause]) -> Status
     return StatusError(422, "Invalid", message, details=details)
 
 
+def internal_error(message: str) -> StatusError:
+    """500: the server cannot do what it should."""
+    details = {"causes": [{"message": message}]}
+    return StatusError(500, "InternalError", f"Internal error occurred: {message}", details=details)
+
+
 def expired(message: str) -> StatusError:
     """410: the revision a list or watch asked for is no longer kept."""
     return StatusError(410, "Expired", message)

@@ -12,7 +12,7 @@ import sys
 import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import aiohttp
 import pytest
@@ -23,13 +23,19 @@ from apicontract import CRDS, ROUTE_SPEC, ROUTE_STATUS, Api, Routes, definition,
 
 from isthmus.apiserver import ApiServer, ClusterConfig
 
+if TYPE_CHECKING:
+    from control_plane import ControlPlanes
+
+
+SMALL_RANGES = "10.97.0.0/28,fd00:97::/112"
+
 
 @pytest.fixture
 async def server() -> AsyncIterator[ApiServer]:
     """An embedded server with two clusters and an admin port."""
     clusters = [
         ClusterConfig(name="eu-1", history_events=64),
-        ClusterConfig(name="eu-2", service_cidr="10.97.0.0/28,fd00:97::/112"),
+        ClusterConfig(name="eu-2", service_cidr=SMALL_RANGES),
     ]
     async with ApiServer(clusters, admin=("127.0.0.1", 0)) as running:
         yield running
@@ -44,7 +50,7 @@ class Door(NamedTuple):
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    if "server" in metafunc.fixturenames or "api" not in metafunc.fixturenames:
+    if "server" in metafunc.fixturenames or "door" not in metafunc.fixturenames:
         return
     if metafunc.module.__name__.rpartition(".")[2].startswith("test_apiserver_contract"):
         real = pytest.param("real", marks=pytest.mark.realapi)
@@ -63,6 +69,16 @@ def door(server_kind: str, request: pytest.FixtureRequest) -> Door:
         (cluster,) = request.getfixturevalue("control_planes").clusters("contract")
         return Door(cluster.url, {"Authorization": f"Bearer {cluster.token}"}, cluster.tls())
     return Door(request.getfixturevalue("server").url("eu-1"), {}, True)
+
+
+@pytest.fixture
+def small_door(door: Door, server_kind: str, request: pytest.FixtureRequest) -> Door:
+    """Another cluster of the same server, with two small ranges of service addresses."""
+    if server_kind == "real":
+        planes: ControlPlanes = request.getfixturevalue("control_planes")
+        (cluster,) = planes.clusters("small", service_cidr=SMALL_RANGES)
+        return door._replace(url=cluster.url)
+    return door._replace(url=request.getfixturevalue("server").url("eu-2"))
 
 
 @pytest.fixture
@@ -86,6 +102,12 @@ async def session(door: Door) -> AsyncIterator[aiohttp.ClientSession]:
 async def api(door: Door, session: aiohttp.ClientSession) -> Api:
     """The server under contract."""
     return Api(session, door.url)
+
+
+@pytest.fixture
+async def small(small_door: Door, session: aiohttp.ClientSession) -> Api:
+    """A cluster with the service ranges of SMALL_RANGES."""
+    return Api(session, small_door.url)
 
 
 @pytest.fixture

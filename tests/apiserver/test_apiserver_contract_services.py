@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 from apicontract import Api, Object
-
-from isthmus.apiserver import ApiServer
 
 RANGE = ipaddress.ip_network("10.96.0.0/16")
 
@@ -118,23 +117,31 @@ async def test_the_kubernetes_service_has_the_first_address(api: Api) -> None:
     assert found["spec"]["clusterIP"] == str(RANGE[1])
 
 
-async def test_dual_stack_services_have_an_address_of_each_family(api: Api, server: ApiServer) -> None:
-    dual = Api(api.session, server.url("eu-2"))
-    path = "/api/v1/namespaces/default/services"
-    single = (await dual.post(path, service("single"))).body["spec"]
+@pytest.fixture
+async def few(small: Api) -> AsyncIterator[str]:
+    """The path of services in a cluster with 14 addresses, all but one of them free."""
+    made = await small.post("/api/v1/namespaces", {"metadata": {"generateName": "contract-"}})
+    space = f"/api/v1/namespaces/{made.body['metadata']['name']}"
+    yield f"{space}/services"
+    await small.delete(space)
+    await small.until_gone(space)
+
+
+async def test_dual_stack_services_have_an_address_of_each_family(small: Api, few: str) -> None:
+    single = (await small.post(few, service("single"))).body["spec"]
     assert (single["ipFamilies"], len(single["clusterIPs"])) == (["IPv4"], 1)
-    both = (await dual.post(path, service("both", ipFamilyPolicy="PreferDualStack"))).body["spec"]
+    both = (await small.post(few, service("both", ipFamilyPolicy="PreferDualStack"))).body["spec"]
     assert both["ipFamilies"] == ["IPv4", "IPv6"]
     assert ipaddress.ip_address(both["clusterIPs"][1]) in ipaddress.ip_network("fd00:97::/112")
-    six = (await dual.post(path, service("six", ipFamilies=["IPv6"]))).body["spec"]
+    six = (await small.post(few, service("six", ipFamilies=["IPv6"]))).body["spec"]
     assert six["clusterIPs"] == [six["clusterIP"]]
     assert ":" in six["clusterIP"]
 
 
-async def test_a_full_range_refuses_and_serves_again_after_a_release(api: Api, server: ApiServer) -> None:
-    small = Api(api.session, server.url("eu-2"))
-    path = "/api/v1/namespaces/default/services"
-    codes = [(await small.post(path, service(f"s{index}"))).code for index in range(14)]
-    assert codes == [201] * 13 + [422]
-    await small.delete(f"{path}/s5")
-    assert (await small.post(path, service("again"))).code == 201
+async def test_a_full_range_refuses_and_serves_again_after_a_release(small: Api, few: str) -> None:
+    made = [await small.post(few, service(f"s{index}")) for index in range(14)]
+    assert [answer.code for answer in made] == [201] * 13 + [500]
+    text = "Internal error occurred: failed to allocate a serviceIP: range is full"
+    assert (made[-1].body["reason"], made[-1].body["message"]) == ("InternalError", text)
+    await small.delete(f"{few}/s5")
+    await small.until_answer("POST", few, service("again"), code=201)

@@ -62,15 +62,18 @@ class ControlPlanes:
         self._credentials: Credentials | None = None
         self._etcd = ""
 
-    def clusters(self, *names: str) -> tuple[RealCluster, ...]:
-        """Running clusters of these names; those that are missing are started together."""
+    def clusters(self, *names: str, service_cidr: str = SERVICE_CIDR) -> tuple[RealCluster, ...]:
+        """Running clusters of these names; those that are missing are started together.
+
+        `service_cidr` is the range of cluster IPs of those that are started, or two of different families.
+        """
         missing = [name for name in names if name not in self._clusters]
         if missing:
             credentials = self._credentials or make_credentials(self._home)
             self._credentials = credentials
             if not self._etcd:
                 self._etcd = self._start_etcd()
-            started = [self._start_apiserver(name, credentials) for name in missing]
+            started = [self._start_apiserver(name, credentials, service_cidr) for name in missing]
             for program, cluster in started:
                 program.wait(lambda cluster=cluster: _ready(cluster))
             managers = [self._start_manager(cluster) for _, cluster in started]
@@ -107,7 +110,9 @@ class ControlPlanes:
         program.wait(lambda: _get("127.0.0.1", client, "/health") == 200)
         return url
 
-    def _start_apiserver(self, name: str, credentials: Credentials) -> tuple[Program, RealCluster]:
+    def _start_apiserver(
+        self, name: str, credentials: Credentials, service_cidr: str
+    ) -> tuple[Program, RealCluster]:
         (port,) = _free_ports(1)
         program = self._start(
             f"{name}-apiserver",
@@ -122,7 +127,7 @@ class ControlPlanes:
             f"--tls-private-key-file={credentials.key}",
             f"--token-auth-file={credentials.tokens}",
             "--authorization-mode=RBAC",
-            f"--service-cluster-ip-range={SERVICE_CIDR}",
+            f"--service-cluster-ip-range={service_cidr}",
             "--service-account-issuer=https://kubernetes.default.svc",
             f"--service-account-key-file={credentials.signing_key}",
             f"--service-account-signing-key-file={credentials.signing_key}",
