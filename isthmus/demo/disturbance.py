@@ -19,8 +19,8 @@ GAP_SECONDS = 0.5
 """Without a slow request for so long, a disturbance is over."""
 WINDOW_SECONDS = 0.5
 STEP_SECONDS = 0.05
-HOLD_SECONDS = 1.0
-"""So long must latency stay at its former level to count as settled."""
+HOLD_SECONDS = 0.5
+"""So long must every window be calm, that is a second of requests, to count as settled."""
 BEFORE_SECONDS = 2.5
 CALM_MS = 5.0
 """A p99 below this is calm, whatever it was before."""
