@@ -10,6 +10,7 @@ from isthmus.agent import logs  # first: it keeps what follows small
 
 # isort: split
 import json
+import os
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -48,6 +49,8 @@ def _dns(settings: dict[str, Any], link: Path, name: str) -> Callable[[], Awaita
 
 
 def _xds(settings: dict[str, Any], link: Path, name: str) -> Callable[[], Awaitable[None]]:
+    # gRPC's C core writes to standard error by itself; what it has to say reaches us as errors too.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     from isthmus.xds import worker
 
     options = worker.Options(name=name, cluster=ClusterId(settings["cluster"]), listen=settings["xds_listen"])
