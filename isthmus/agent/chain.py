@@ -368,13 +368,19 @@ class Chain:
         )
 
     def _plan(self, key: PlanKey) -> Plan | None:
+        found = self.reckon(key) if key.vantage in self.vantages else None
+        return None if found is None else found.plan
+
+    def reckon(self, key: PlanKey) -> planner.Reckoning | None:
+        """The plan of that key with the steps that led to it, whether or not it has callers.
+
+        None where there is no such service or port.
+        """
         service = self.services.get(key.service)
-        if service is None or key.vantage not in self.vantages:
+        port = _port(service, key.port)
+        if service is None or (port is None and key.port):
             return None
-        port = next((port for port in service.ports if port_id(port) == key.port), None)
-        if port is None and key.port:
-            return None
-        return planner.plan(
+        return planner.reckon(
             service=service,
             port=port,
             policy=self.policy_of(service, port),
@@ -387,6 +393,10 @@ class Chain:
     @property
     def views_by_cluster(self) -> dict[ClusterId, ClusterView]:
         return dict(self.views.items())
+
+
+def _port(service: Service | None, wanted: str) -> Port | None:
+    return next((port for port in service.ports if port_id(port) == wanted), None) if service else None
 
 
 class _NodesByName(dict[str, core.Node]):

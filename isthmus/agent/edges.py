@@ -6,11 +6,11 @@ Loaded by `control` while the first lists are on their way.
 from __future__ import annotations
 
 import asyncio
+import time
 
-import structlog
 from prometheus_client import CollectorRegistry
 
-from isthmus.agent import inputs
+from isthmus.agent import history, inputs, vantages
 from isthmus.agent.control import Control
 from isthmus.agent.doors import Doors
 from isthmus.agent.identity import identity
@@ -18,21 +18,18 @@ from isthmus.agent.outputs import Outputs
 from isthmus.agent.records import Records
 from isthmus.agent.session import Session
 from isthmus.agent.worker import LINK
-from isthmus.agent.writing import HUB_KINDS, MEMBER_KINDS, Writing
-from isthmus.api import kinds
+from isthmus.agent.writing import HUB_KINDS, MEMBER_KINDS, Writing, compete
 from isthmus.api.meta import ObjectKey
 from isthmus.console import http
+from isthmus.console.events import Ring
 from isthmus.console.views import Sources
-from isthmus.errors import KubeError, PlatformError
+from isthmus.errors import PlatformError
 from isthmus.flow.replica import Publisher
-from isthmus.kube.client import Client
 from isthmus.kube.lease import LeaseHolder
 from isthmus.mcs.hubobjects import hub_namespace
 from isthmus.probes.prober import Prober, anchor
 
 WRITER_LEASE = "isthmus-agent"
-
-log = structlog.get_logger()
 
 
 def start(core: Control, group: asyncio.TaskGroup) -> None:
@@ -64,12 +61,17 @@ def start(core: Control, group: asyncio.TaskGroup) -> None:
         health=chain.health,
         exports=chain.own_exports,
         required=(chain.plans, doors.dns, doors.xds),
+        reckon=chain.reckon,
+        places=lambda: vantages.places(chain),
         tables=tuple(source.table for source in (*core.member_sources, *core.hub_sources)),
+        failing=lambda: inputs.failing((*core.member_sources, *core.hub_sources)),
     )
-    group.create_task(_console(sources, registry, settings.console_listen), name="console")
+    ring = Ring(f"{time.time_ns() // 1_000_000:x}")
+    group.create_task(_console(sources, registry, ring, settings.console_listen), name="console")
+    group.create_task(history.record(chain, ring), name="history")
     group.create_task(publisher.run(), name="publisher")
     group.create_task(prober.run(), name="prober")
-    group.create_task(_compete(core.member_client, settings.namespace, lease), name="writer-lease")
+    group.create_task(compete(core.member_client, settings.namespace, lease), name="writer-lease")
     group.create_task(member.run(), name="write-member")
     if core.hub_client is not None:
         place, hub_client = chain.place, core.hub_client
@@ -84,20 +86,9 @@ def start(core: Control, group: asyncio.TaskGroup) -> None:
         group.create_task(hub.run(), name="write-hub")
 
 
-async def _console(sources: Sources, registry: CollectorRegistry, listen: str) -> None:
+async def _console(sources: Sources, registry: CollectorRegistry, ring: Ring, listen: str) -> None:
     host, _, port = listen.rpartition(":")
     try:
-        await http.serve(sources, registry, host=host.strip("[]"), port=int(port))
+        await http.serve(sources, registry, ring, host=host.strip("[]"), port=int(port))
     except OSError as error:
         raise PlatformError(f"--console-listen {listen}: {error.strerror}") from error
-
-
-async def _compete(client: Client, namespace: str, lease: LeaseHolder) -> None:
-    """Makes the namespace of the writer's lease where that is allowed, and competes."""
-    space = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}
-    try:
-        await client.create(kinds.NAMESPACE, space)
-    except KubeError as error:
-        # It exists, as a rule, or an administrator makes it; the lease tells when neither is so.
-        log.debug("namespace not created", namespace=namespace, reason=str(error))
-    await lease.run()

@@ -7,7 +7,7 @@ gives each its reflector and its place in the last-good store.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -117,3 +117,8 @@ async def _seed_if_late(source: Source, store: LastGood) -> None:
 def last_heard(found: list[Source]) -> float | None:
     """When (monotonic clock) any of these reflectors last heard its server, None: never."""
     return max((at for source in found if (at := source.reflector.last_event()) is not None), default=None)
+
+
+def failing(found: Iterable[Source]) -> dict[str, str]:
+    """The last failure of each source that fails now."""
+    return {source.name: source.reflector.state.error for source in found if source.reflector.state.error}

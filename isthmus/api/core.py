@@ -75,6 +75,17 @@ class Node(Struct, frozen=True):
     status: NodeStatus = NodeStatus()
 
 
+class PodStatus(Struct, frozen=True):
+    phase: str = ""
+
+
+class Pod(Struct, frozen=True):
+    """Its labels say what runs in it, its phase whether it does."""
+
+    metadata: ObjectMeta = ObjectMeta()
+    status: PodStatus = PodStatus()
+
+
 class ObjectReference(Struct, frozen=True):
     kind: str = ""
     namespace: str = ""

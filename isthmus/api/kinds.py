@@ -10,6 +10,7 @@ HUB_GROUP = "hub.isthmus.dev"
 TRAFFIC_GROUP = "traffic.isthmus.dev"
 
 NAMESPACE = Kind("", "v1", "Namespace", "namespaces", False, core.Namespace)
+POD = Kind("", "v1", "Pod", "pods", True, core.Pod)
 NODE = Kind("", "v1", "Node", "nodes", False, core.Node)
 SERVICE = Kind("", "v1", "Service", "services", True, core.Service)
 ENDPOINT_SLICE = Kind("discovery.k8s.io", "v1", "EndpointSlice", "endpointslices", True, core.EndpointSlice)

@@ -16,6 +16,8 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
 from isthmus.console import views
+from isthmus.console.events import Ring
+from isthmus.console.explanation import Unanswerable, explanation
 from isthmus.console.views import Page, Sources, View
 from isthmus.model.names import ServiceKey
 
@@ -23,6 +25,7 @@ log = structlog.get_logger()
 
 LOOPBACK = "127.0.0.1"
 MOST_ITEMS = 5_000
+MOST_WAIT_SECONDS = 25
 _HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 _encode = msgspec.json.Encoder().encode
 
@@ -30,10 +33,10 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 async def serve(
-    sources: Sources, registry: CollectorRegistry, *, host: str = LOOPBACK, port: int = 0
+    sources: Sources, registry: CollectorRegistry, ring: Ring, *, host: str = LOOPBACK, port: int = 0
 ) -> None:
     """Serves until cancelled. Raises OSError when the address cannot be listened on."""
-    app = application(sources, registry)
+    app = application(sources, registry, ring)
     runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1.0)
     await runner.setup()
     try:
@@ -44,9 +47,9 @@ async def serve(
         await runner.cleanup()
 
 
-def application(sources: Sources, registry: CollectorRegistry) -> web.Application:
+def application(sources: Sources, registry: CollectorRegistry, ring: Ring) -> web.Application:
     """The aiohttp application, not yet listening."""
-    console = _Console(sources, registry)
+    console = _Console(sources, registry, ring)
     app = web.Application(middlewares=[_json_errors], client_max_size=1024)
     app.add_routes(
         [
@@ -59,6 +62,8 @@ def application(sources: Sources, registry: CollectorRegistry) -> web.Applicatio
             web.get("/v1/plans", console.plans),
             web.get("/v1/clusters", console.clusters),
             web.get("/v1/health", console.health),
+            web.get("/v1/explain", console.explain),
+            web.get("/v1/events", console.events),
         ]
     )
     return app
@@ -67,9 +72,10 @@ def application(sources: Sources, registry: CollectorRegistry) -> web.Applicatio
 class _Console:
     """One method for each path."""
 
-    def __init__(self, sources: Sources, registry: CollectorRegistry) -> None:
+    def __init__(self, sources: Sources, registry: CollectorRegistry, ring: Ring) -> None:
         self._sources = sources
         self._registry = registry
+        self._ring = ring
 
     async def healthz(self, _request: web.Request) -> web.Response:
         return _json({"status": "ok"})
@@ -107,6 +113,24 @@ class _Console:
 
     async def health(self, request: web.Request) -> web.Response:
         return _json(views.health(self._sources, _page(request), _service_key(request)))
+
+    async def explain(self, request: web.Request) -> web.Response:
+        key = _service_key(request)
+        if key is None:
+            return _error(400, "say which service: ?service=NAMESPACE/NAME")
+        port, at = (request.query.get(name, "")[:256] for name in ("port", "from"))
+        found = explanation(self._sources, key, port, at)
+        if isinstance(found, Unanswerable):
+            return _json({"error": found.error, "choices": list(found.choices)}, status=found.status)
+        return _json(found)
+
+    async def events(self, request: web.Request) -> web.Response:
+        after = _number(request, "after", 0, 10**9)
+        seconds = _number(request, "wait", 0, MOST_WAIT_SECONDS)
+        run = request.query.get("run", "")
+        if seconds:
+            await self._ring.wait(after, run, seconds)
+        return _json({"cluster": self._sources.cluster} | self._ring.view(after, run))
 
 
 class _WrongRequest(Exception):

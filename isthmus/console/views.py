@@ -16,10 +16,11 @@ from isthmus import __version__
 from isthmus.flow import Derived, Table
 from isthmus.model.cluster import ClusterView
 from isthmus.model.health import CheckKey, Verdict
-from isthmus.model.names import ClusterId, ServiceKey
+from isthmus.model.names import ClusterId, ServiceKey, Vantage
 from isthmus.model.plan import Backend, Plan, PlanGroup, PlanKey, port_id
 from isthmus.model.refusal import Refused
 from isthmus.model.service import Endpoint, Export, Port, Service
+from isthmus.traffic.planner import Reckoning
 
 View = dict[str, Any]
 T = TypeVar("T")
@@ -43,7 +44,13 @@ class Sources:
     health: Table[CheckKey, Verdict]
     exports: Table[ServiceKey, Export | Refused]
     required: tuple[Table[Any, Any], ...]
+    reckon: Callable[[PlanKey], Reckoning | None]
+    """The reckoning behind a plan, at any vantage."""
+    places: Callable[[], Iterable[Vantage]]
+    """Where callers can stand; a vantage without a zone stands for its cluster."""
     tables: tuple[Table[Any, Any], ...] = ()
+    failing: Callable[[], Mapping[str, str]] = dict
+    """The last failure of each source that fails now, by table name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +85,7 @@ def status(sources: Sources) -> View:
         "cluster": sources.cluster,
         "ready": not reasons,
         "notReady": reasons,
+        "failing": dict(sorted(sources.failing().items())),
         "tables": {name: _table(table) for name, table in sorted(tables.items())},
     }
 

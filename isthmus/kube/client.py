@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from email.utils import parsedate_to_datetime
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, NamedTuple, Self, TypeVar
 
 import aiohttp
 import msgspec
@@ -52,6 +52,13 @@ _ERRORS: dict[int, type[KubeError]] = {
     422: Invalid,
     429: Throttled,
 }
+
+
+class RawAnswer(NamedTuple):
+    """Status code and body, whoever gave them: the server or what it forwards to."""
+
+    status: int
+    body: bytes
 
 
 class Client:
@@ -124,6 +131,21 @@ class Client:
             return _LIST.decode(body)
         except msgspec.DecodeError as error:
             raise KubeError(f"GET {path} at {self._who}: the answer is not a list: {error}") from error
+
+    async def get_raw(
+        self, path: str, params: Mapping[str, str] | None = None, *, seconds: float | None = None
+    ) -> RawAnswer:
+        """What is said at that path, errors included, for paths that the server forwards (a pod's proxy).
+
+        `seconds` is the limit of this request, None: the client's own. Raises KubeError without an answer.
+        """
+        limits = aiohttp.ClientTimeout(total=seconds or self.timeout)
+        try:
+            response = await self._answer("GET", path, params, None, "", limits, any_status=True)
+            async with response:
+                return RawAnswer(response.status, await self._body(response, "GET", path))
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise self._no_answer("GET", path, error) from error
 
     async def create(self, kind: Kind[T], body: Mapping[str, Any], *, manager: str = "") -> T:
         """Creates the object; Conflict when there is one of that name."""
@@ -265,8 +287,13 @@ class Client:
         data: bytes | None,
         content_type: str,
         limits: aiohttp.ClientTimeout,
+        *,
+        any_status: bool = False,
     ) -> aiohttp.ClientResponse:
-        """The response of a request that succeeded; its caller closes it. A 401 renews credentials once."""
+        """The response of a request that succeeded (or `any_status`); its caller closes it.
+
+        A 401 renews credentials once.
+        """
         if self._open is None:
             raise RuntimeError("the client is not open: use it as an async context manager")
         renew = False
@@ -292,10 +319,11 @@ class Client:
             except (aiohttp.ClientError, TimeoutError, OSError) as error:
                 raise self._no_answer(method, path, error) from error
             self._heard(response, sent)
-            if response.status < 300:
+            refused = response.status == 401 and not renew
+            if response.status < 300 or (any_status and not refused):
                 return response
             async with response:
-                if response.status == 401 and not renew:
+                if refused:
                     renew = True
                     continue
                 raise self._error(method, path, response, await self._body(response, method, path))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from isthmus.console.views import Sources
@@ -10,6 +11,7 @@ from isthmus.model.cluster import ClusterView
 from isthmus.model.health import CheckKey, Verdict
 from isthmus.model.names import ClusterId, EndpointId, Locality, ServiceKey, Vantage
 from isthmus.model.plan import Backend, LeftOut, Plan, PlanGroup, PlanKey
+from isthmus.model.policy import DEFAULT_POLICY
 from isthmus.model.refusal import Refused
 from isthmus.model.service import (
     AddressFamily,
@@ -22,9 +24,12 @@ from isthmus.model.service import (
     Service,
     ServiceType,
 )
+from isthmus.traffic import planner
+from isthmus.traffic.planner import Reckoning
 
 OWN, FAR = ClusterId("eu-1"), ClusterId("us-1")
 KEY = ServiceKey("shop", "checkout")
+PLACES = (Vantage("eu", "", OWN), Vantage("eu", "a", OWN), Vantage("us", "", FAR))
 HTTP = Port(name="http", protocol=Protocol.TCP, port=80)
 
 
@@ -96,6 +101,21 @@ def broken() -> Derived[str, str]:
     return made
 
 
+def reckon(key: PlanKey) -> Reckoning | None:
+    """The planner's own word on the service, `b` being left out."""
+    if key.service != KEY:
+        return None
+    return planner.reckon(
+        service=service(),
+        port=HTTP if key.port else None,
+        policy=DEFAULT_POLICY,
+        endpoints={OWN: (endpoint("a", OWN),), FAR: (replace(endpoint("b", FAR), ready=False),)},
+        clusters={},
+        verdict=lambda _check: None,
+        vantage=key.vantage,
+    )
+
+
 def sources(**more: Any) -> Sources:
     services = table("services", {KEY: service(), ServiceKey("a", "b"): service(ServiceKey("a", "b"))})
     checked = CheckKey(KEY, FAR, EndpointId("b"), "TCP/80")
@@ -115,5 +135,7 @@ def sources(**more: Any) -> Sources:
             "exports", {ServiceKey("shop", "bad"): Refused(reason="NoService", message="no such")}
         ),
         "required": (services,),
+        "reckon": reckon,
+        "places": lambda: PLACES,
     }
     return Sources(**{**made, **more})

@@ -13,7 +13,8 @@ from aiohttp.test_utils import TestClient, TestServer
 from console_tables import sources, table
 from prometheus_client import CollectorRegistry, Counter
 
-from isthmus.console.http import MOST_ITEMS, application, serve
+from isthmus.console.events import Ring
+from isthmus.console.http import MOST_ITEMS, MOST_WAIT_SECONDS, application, serve
 from isthmus.flow import Table
 
 
@@ -23,10 +24,17 @@ def late() -> Table[Any, Any]:
 
 
 @pytest.fixture
-async def client(late: Table[Any, Any]) -> AsyncIterator[TestClient]:
+def ring() -> Ring:
+    made = Ring("run-1")
+    made.add("cluster", 1.5, [("us-1", "is Unknown")])
+    return made
+
+
+@pytest.fixture
+async def client(late: Table[Any, Any], ring: Ring) -> AsyncIterator[TestClient]:
     registry = CollectorRegistry()
     Counter("isthmus_console_test", "For this test.", registry=registry).inc(3)
-    server = TestServer(application(sources(required=(table("services", {}), late)), registry))
+    server = TestServer(application(sources(required=(table("services", {}), late)), registry, ring))
     async with TestClient(server) as client:
         yield client
 
@@ -43,6 +51,10 @@ async def client(late: Table[Any, Any]) -> AsyncIterator[TestClient]:
         "/v1/clusters",
         "/v1/health",
         "/v1/health?service=shop/checkout",
+        "/v1/explain?service=shop/checkout",
+        "/v1/explain?service=shop/checkout&port=http&from=eu-1/a",
+        "/v1/events",
+        "/v1/events?after=0&wait=1",
     ],
 )
 async def test_each_path_answers_json(client: TestClient, path: str) -> None:
@@ -73,6 +85,11 @@ async def test_ready_only_when_complete(client: TestClient, late: Table[Any, Any
         ("/v1/plans?service=a/b/c", 400, "NAMESPACE/NAME"),
         ("/v1/services?limit=-1", 400, "limit must be"),
         (f"/v1/services?limit={MOST_ITEMS + 1}", 400, "limit must be"),
+        ("/v1/explain", 400, "?service=NAMESPACE/NAME"),
+        ("/v1/explain?service=shop/nobody", 404, "no service shop/nobody"),
+        ("/v1/explain?service=shop/checkout&port=81", 400, "no port 81; it has http (TCP/80)"),
+        ("/v1/explain?service=shop/checkout&from=eu-9", 400, "the vantages are eu-1, eu-1/a, us-1"),
+        (f"/v1/events?wait={MOST_WAIT_SECONDS + 1}", 400, "wait must be"),
         ("/v1/health?offset=%D9%A3", 400, "offset must be"),
         ("/v1/health?offset=9999999999999999999999", 400, "offset must be"),
     ],
@@ -94,6 +111,19 @@ async def test_nothing_can_be_written(client: TestClient, method: str) -> None:
         assert (await answer.json())["error"] == "the console is read-only"
 
 
+async def test_who_asks_for_what_is_next_hears_it_when_it_happens(client: TestClient, ring: Ring) -> None:
+    path = "/v1/events?after=1&run=run-1&wait=25"
+    waiting = asyncio.create_task(client.get(path).__aenter__())
+    async with asyncio.timeout(20):
+        while not ring._waiting:
+            await asyncio.sleep(0.005)
+        ring.add("plan", 2.0, [("shop/checkout", "us-1 0 % -> 100 %")])
+        body = await (await waiting).json()
+    assert (body["cluster"], body["run"], body["last"], body["lost"]) == ("eu-1", "run-1", 2, 0)
+    (event,) = body["items"]
+    assert (event["number"], event["kind"], event["subject"]) == (2, "plan", "shop/checkout")
+
+
 async def test_metrics_come_from_the_given_registry(client: TestClient) -> None:
     async with client.get("/metrics") as answer:
         assert answer.status == 200
@@ -108,7 +138,7 @@ async def test_it_serves_until_cancelled_and_leaves_the_port_free() -> None:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     for _ in range(2):
-        task = asyncio.create_task(serve(sources(), CollectorRegistry(), port=port))
+        task = asyncio.create_task(serve(sources(), CollectorRegistry(), Ring("run"), port=port))
         async with asyncio.timeout(20), aiohttp.ClientSession() as session:
             while True:
                 assert not task.done()

@@ -117,6 +117,17 @@ async def test_only_a_status_lends_its_text_to_an_error(script: Any, client: Cli
     assert len(str(error_of("x", 500, b'{"message": "%s"}' % (b"m" * 5000)))) < 300
 
 
+async def test_a_raw_answer_is_whatever_was_said_there(script: Any, client: Client) -> None:
+    script.answers.append(script.answer({"error": "no such service"}, status=404))
+    answer = await client.get_raw("/api/v1/namespaces/a/pods/b:9470/proxy/v1/status", {"x": "a/b"})
+    assert (answer.status, answer.body) == (404, b'{"error": "no such service"}')
+    assert script.seen[-1].path.endswith("/pods/b:9470/proxy/v1/status")
+    assert script.seen[-1].query == {"x": "a/b"}
+    script.answers.append(script.silence())
+    with pytest.raises(errors.Unreachable):
+        await client.get_raw("/", seconds=0.05)
+
+
 async def test_no_answer_is_unreachable_and_in_time(script: Any) -> None:
     script.answers.append(script.silence())
     access = Access(name="test", server=script.url, source=Files(where="test", encrypted=False))
