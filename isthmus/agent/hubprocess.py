@@ -16,7 +16,7 @@ from contextlib import AsyncExitStack
 from isthmus.agent import process
 from isthmus.agent.identity import identity
 from isthmus.agent.settings import HubSettings
-from isthmus.agent.writing import STATUS_KINDS, Writing
+from isthmus.agent.writing import STATUS_KINDS, Writing, compete
 from isthmus.api import core, hub, kinds, labels
 from isthmus.api.meta import ObjectKey
 from isthmus.fleet import hubrole, states
@@ -31,7 +31,6 @@ from isthmus.mcs.hubobjects import hub_namespace
 from isthmus.model.names import ClusterId
 
 LEADER = "isthmus-hub"
-SYSTEM_NAMESPACE = "kube-system"
 
 
 class Judge:
@@ -90,7 +89,7 @@ async def run(settings: HubSettings) -> None:
     async with AsyncExitStack() as stack:
         client = await stack.enter_async_context(Client(access))
         group = await stack.enter_async_context(asyncio.TaskGroup())
-        leader = LeaseHolder(client, ObjectKey(SYSTEM_NAMESPACE, LEADER), identity(None))
+        leader = LeaseHolder(client, ObjectKey(settings.namespace, LEADER), identity(None))
         clusters = Reflector(client, kinds.CLUSTER, judge.clusters.partition("reflector"))
         leases = Reflector(
             client,
@@ -101,7 +100,7 @@ async def run(settings: HubSettings) -> None:
         )
         group.create_task(clusters.run(), name="clusters")
         group.create_task(leases.run(), name="leases")
-        group.create_task(leader.run(), name="leader")
+        group.create_task(compete(client, settings.namespace, leader), name="leader")
         group.create_task(Graph([judge.statuses]).run(), name="graph")
         writing = Writing(client, "hub", judge.desired, lambda: leader.holds, STATUS_KINDS)
         group.create_task(writing.run(), name="write")

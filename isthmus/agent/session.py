@@ -8,9 +8,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from typing import Any
+
+import structlog
 
 from isthmus.api import kinds, labels
-from isthmus.errors import NotFound
+from isthmus.api.meta import Kind
+from isthmus.errors import Forbidden, NotFound
 from isthmus.fleet import heartbeat
 from isthmus.flow import Writer
 from isthmus.kube.client import Client
@@ -22,7 +26,11 @@ ANSWER_SECONDS = 12.0
 HEARD_SECONDS = 120.0
 """Its watches bring a bookmark about once a minute even when nothing happens."""
 LOOK_SECONDS = 0.5
+REGISTER_SECONDS = 60.0
+"""How long a hub that forbids us to register is left in peace; whoever admits us may do it meanwhile."""
 HUB = "hub"
+
+log = structlog.get_logger()
 
 
 class Session:
@@ -46,7 +54,8 @@ class Session:
         self._writer = writer
         self._clock = clock
         self._wall = wall
-        self._registered = False
+        self._register_at = float("-inf")
+        self._forbidden = ""
         self._writer.put(HUB, False)
 
     async def run(self) -> None:
@@ -74,24 +83,41 @@ class Session:
 
     async def _renew(self) -> None:
         namespace = hub_namespace(self._cluster)
-        if not self._registered:
+        if self._clock() >= self._register_at:
             await self._register(namespace)
         lease = heartbeat.heartbeat_lease(cluster=self._cluster, namespace=namespace, wall=self._wall())
         try:
             await self._client.apply(kinds.LEASE, lease, manager=labels.MANAGER)
         except NotFound:
-            self._registered = False
+            self._register_at = float("-inf")
             raise
 
     async def _register(self, namespace: str) -> None:
-        """Makes this cluster known: its namespace and its Cluster object (whose `drain` is people's)."""
-        space = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}
+        """Makes this cluster known: its namespace and its Cluster object (whose `drain` is people's).
+
+        Where the hub's administrator admits clusters, both exist already and at most the region is ours to
+        write; what is forbidden is theirs to do, and the heartbeat does not wait for it.
+        """
         member = {
             "apiVersion": kinds.CLUSTER.api_version,
             "kind": kinds.CLUSTER.kind,
             "metadata": {"name": self._cluster},
             "spec": {"region": self._region},
         }
-        await self._client.apply(kinds.NAMESPACE, space, manager=labels.MANAGER)
-        await self._client.apply(kinds.CLUSTER, member, manager=labels.MANAGER)
-        self._registered = True
+        space = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}
+        await self._forbids(kinds.NAMESPACE, space)  # the lease tells where it is missing
+        forbidden = await self._forbids(kinds.CLUSTER, member)
+        self._register_at = self._clock() + REGISTER_SECONDS if forbidden else float("inf")
+        if forbidden and not self._forbidden:
+            log.warning("hub does not let this cluster register", error=forbidden)
+        elif self._forbidden and not forbidden:
+            log.info("registered on the hub")
+        self._forbidden = forbidden
+
+    async def _forbids(self, kind: Kind[Any], body: dict[str, Any]) -> str:
+        """Applies an object; what the hub says where it forbids that, "" where it is done."""
+        try:
+            await self._client.apply(kind, body, manager=labels.MANAGER)
+        except Forbidden as error:
+            return str(error)
+        return ""

@@ -58,10 +58,14 @@ class AgentSettings(_Settings, frozen=True, kw_only=True):
 
 
 class HubSettings(_Settings, frozen=True, kw_only=True):
-    """`isthmus run hub`; without `hub_kubeconfig` the credentials are those of the pod."""
+    """`isthmus run hub`; without `hub_kubeconfig` the credentials are those of the pod.
+
+    `namespace` is where the replicas of this process agree who writes.
+    """
 
     hub_kubeconfig: Path | None = None
     hub_context: str | None = None
+    namespace: str = "isthmus-system"
     console_listen: HostPort = "127.0.0.1:9471"
 
 

@@ -7,16 +7,22 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import structlog
+
 from isthmus.api import kinds, labels
 from isthmus.api.meta import Kind, ObjectKey
+from isthmus.errors import KubeError
 from isthmus.flow import Table
 from isthmus.kube.applier import Applier, ObjectRef, managed
 from isthmus.kube.client import Client
+from isthmus.kube.lease import LeaseHolder
 from isthmus.kube.raw import RawObject, raw, status_only
 from isthmus.kube.reflector import Reflector
 
 GATE_SECONDS = 0.2
 OURS = f"{labels.MANAGED_BY}={labels.MANAGER}"
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,3 +105,14 @@ class Writing:
                 self.applier.resync()
             was_open = is_open
             await asyncio.sleep(GATE_SECONDS)
+
+
+async def compete(client: Client, namespace: str, lease: LeaseHolder) -> None:
+    """Makes the namespace of the writer's lease where that is allowed, and competes until cancelled."""
+    space = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}
+    try:
+        await client.create(kinds.NAMESPACE, space)
+    except KubeError as error:
+        # It exists, as a rule, or an administrator makes it; the lease tells when neither is so.
+        log.debug("namespace not created", namespace=namespace, reason=str(error))
+    await lease.run()

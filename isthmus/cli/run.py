@@ -66,6 +66,9 @@ def agent(
 def hub(
     hub_kubeconfig: HubKubeconfig = None,
     hub_context: HubContext = None,
+    namespace: Annotated[
+        str | None, typer.Option(help="Namespace of the hub where its processes agree who writes.")
+    ] = None,
     console_listen: Annotated[str | None, typer.Option(help="Health and metrics, HOST:PORT.")] = None,
     config: Config = None,
     log_level: LogLevel = None,
