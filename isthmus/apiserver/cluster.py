@@ -220,7 +220,7 @@ class Cluster:
         if resource.bucket == CRDS.bucket:
             served = crd.resources(obj)
             made = BucketId(obj["spec"]["group"], obj["spec"]["names"]["plural"])
-            self.store.bucket(made)
+            self.store.bucket(made, began=self.store.revision)
             self.registry.replace(made, served)
         if old is None or old.owners != entry.owners:
             for owner in entry.owners:

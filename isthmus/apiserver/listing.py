@@ -48,6 +48,7 @@ def parse(params: Mapping[str, str], namespace: str) -> Query:
     """Query of a list or watch URL; 400 for what cannot be parsed."""
     chosen = selector.parse(params.get("labelSelector", ""), params.get("fieldSelector", ""))
     timeout = params.get("timeoutSeconds", "")
+    _check_options(params)
     return Query(
         namespace=namespace,
         selector=chosen,
@@ -60,6 +61,33 @@ def parse(params: Mapping[str, str], namespace: str) -> Query:
         send_initial=flag(params.get("sendInitialEvents")),
         timeout=number(timeout, "timeoutSeconds") if timeout else None,
     )
+
+
+def _check_options(params: Mapping[str, str]) -> None:
+    """Refuse options that do not go together."""
+    match, revision = params.get("resourceVersionMatch", ""), params.get("resourceVersion", "")
+    watched, initial = flag(params.get("watch")), "sendInitialEvents" in params
+    field, cause = "resourceVersionMatch", None
+    if initial and not watched:
+        cause = status.forbidden_field("sendInitialEvents", "sendInitialEvents is forbidden for list")
+    elif initial and match != "NotOlderThan":
+        why = "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"
+        cause = status.forbidden_field(field, why)
+    elif match and watched and not initial:
+        why = "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided"
+        cause = status.forbidden_field(field, why)
+    elif match and not revision and not watched:
+        why = "resourceVersionMatch is forbidden unless resourceVersion is provided"
+        cause = status.forbidden_field(field, why)
+    elif match not in ("", "Exact", "NotOlderThan"):
+        cause = status.unsupported(field, match, ("Exact", "NotOlderThan", ""))
+    elif match == "Exact" and revision == "0":
+        why = 'resourceVersionMatch "exact" is forbidden for resourceVersion "0"'
+        cause = status.forbidden_field(field, why)
+    if cause is not None:
+        raise status.invalid("meta.k8s.io", "ListOptions", "", [cause])
+    if params.get("continue") and revision not in ("", "0"):
+        raise status.bad_request("specifying resource version is not allowed when using continue")
 
 
 def flag(text: str | None) -> bool:
@@ -95,16 +123,20 @@ def page(cluster: Cluster, resource: Resource, query: Query) -> bytes:
         if (after is None or entry.key > after)
         and query.selector.matches(entry.key.namespace, entry.key.name, entry.labels)
     )
-    found = list(islice(wanted, query.limit)) if query.limit else list(wanted)
+    limit = (
+        0 if query.revision == "0" and not query.token else query.limit
+    )  # any state will do: it is at hand
+    found = list(islice(wanted, limit)) if limit else list(wanted)
     meta: dict[str, str | int] = {"resourceVersion": str(revision)}
-    more = sum(1 for _ in wanted) if query.limit else 0
+    more = sum(1 for _ in wanted) if limit else 0
     if more:
         last = found[-1].key
         meta["continue"] = _write(_Token(revision, last.namespace, last.name))
         if query.selector.everything:
             meta["remainingItemCount"] = more
     head = encode({"kind": resource.list_kind, "apiVersion": resource.api_version, "metadata": meta})
-    items = b",".join(present(entry, resource) for entry in found)
+    shown = (present(entry, resource) if resource.custom else entry.untyped() for entry in found)
+    items = b",".join(shown)
     return b"".join((head[:-1], b',"items":[', items, b"]}"))
 
 

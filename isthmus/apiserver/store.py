@@ -20,6 +20,12 @@ decode: Callable[[bytes], Any] = msgspec.json.Decoder().decode
 encode: Callable[[Any], bytes] = msgspec.json.Encoder().encode
 
 
+_TOO_OLD = (
+    "The provided continue parameter is too old to display a consistent list result. "
+    "You must start a new list without the continue parameter."
+)
+
+
 class Key(NamedTuple):
     """Namespace ("" for cluster scope) and name; orders like the keys of etcd."""
 
@@ -35,11 +41,12 @@ class BucketId(NamedTuple):
 
 
 class Entry:
-    """One object at one revision; never changes."""
+    """One object at one revision; never changes. Its bytes begin with its type, `body` is where that ends."""
 
-    __slots__ = ("api_version", "deleting", "key", "labels", "owners", "raw", "revision", "uid")
+    __slots__ = ("api_version", "body", "deleting", "key", "labels", "owners", "raw", "revision", "uid")
 
     def __init__(self, obj: dict[str, Any], revision: int) -> None:
+        head = {"kind": obj["kind"], "apiVersion": obj["apiVersion"]}
         meta = obj["metadata"]
         meta["resourceVersion"] = str(revision)
         self.key = Key(meta.get("namespace", ""), meta["name"])
@@ -49,7 +56,12 @@ class Entry:
         self.labels: dict[str, str] = meta.get("labels") or {}
         self.owners: tuple[str, ...] = tuple(ref["uid"] for ref in meta.get("ownerReferences") or ())
         self.deleting = "deletionTimestamp" in meta
-        self.raw = encode(obj)
+        self.raw = encode({**head, **obj})
+        self.body = len(encode(head))
+
+    def untyped(self) -> bytes:
+        """The object without kind and apiVersion, as lists of built-in kinds show it."""
+        return b"{" + self.raw[self.body :]
 
     def object(self) -> Any:
         """A private, mutable copy of the object."""
@@ -79,8 +91,7 @@ class Bucket:
         try:
             later = self.history.since(revision)
         except LookupError:
-            text = "The provided continue parameter is too old to display a consistent list result."
-            raise expired(text) from None
+            raise expired(_TOO_OLD) from None
         if not later:
             return iter([self.entries[key] for key in self.keys(namespace)])
         past: dict[Key, Entry | None] = {}
@@ -113,16 +124,15 @@ class Store:
         self.by_uid: dict[str, tuple[Bucket, Key]] = {}
         self.dependents: dict[str, set[str]] = {}
         """Owner uid to the uids of objects that name it, whether or not the owner exists."""
-        self._floors: dict[BucketId, int] = {}
         self._first_revision = first_revision
         self._history_events = history_events
         self._history_bytes = history_bytes
 
-    def bucket(self, id_: BucketId) -> Bucket:
-        """The bucket of a resource, made at first use."""
+    def bucket(self, id_: BucketId, *, began: int | None = None) -> Bucket:
+        """The bucket of a resource, made at first use, with a history from `began` or the server's start."""
         found = self.buckets.get(id_)
         if found is None:
-            floor = self._floors.get(id_, self._first_revision)
+            floor = self._first_revision if began is None else began
             history = History(floor, events=self._history_events, size=self._history_bytes)
             found = self.buckets[id_] = Bucket(id_, history)
         return found
@@ -153,7 +163,6 @@ class Store:
         bucket = self.buckets.pop(id_, None)
         if bucket is not None:
             bucket.history.close()
-            self._floors[id_] = self.revision
 
     def _link(self, entry: Entry) -> None:
         for owner in entry.owners:

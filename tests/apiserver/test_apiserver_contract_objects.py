@@ -1,4 +1,4 @@
-"""Contract: create, read, replace and list, on any Kubernetes API server."""
+"""Contract: create, read and replace, discovery, and what the built-in kinds refuse."""
 
 from __future__ import annotations
 
@@ -121,54 +121,6 @@ async def test_a_dry_run_stores_nothing(api: Api, maps: str) -> None:
     assert (await api.merge(f"{maps}/a", {"data": {"x": "2"}}, dryRun="All")).body["data"] == {"x": "2"}
     await api.delete(f"{maps}/a", dryRun="All")
     assert (await api.get(f"{maps}/a")).body["data"] == {"x": "1"}
-
-
-async def test_lists_are_ordered_and_selected_by_labels_and_name(api: Api, maps: str) -> None:
-    for name, labels in (("c", {"tier": "a"}), ("a", {"tier": "b"}), ("b", {})):
-        body = config(name)
-        body["metadata"]["labels"] = labels
-        await api.post(maps, body)
-
-    async def names(**params: str) -> list[str]:
-        listed = (await api.get(maps, **params)).body
-        return [item["metadata"]["name"] for item in listed["items"] if item["metadata"]["name"] in "abc"]
-
-    assert await names() == ["a", "b", "c"]
-    assert await names(labelSelector="tier=a") == ["c"]
-    assert await names(labelSelector="tier!=a") == ["a", "b"]
-    assert await names(labelSelector="tier in (a, b)") == ["a", "c"]
-    assert await names(labelSelector="tier notin (a),tier") == ["a"]
-    assert await names(labelSelector="!tier") == ["b"]
-    assert await names(fieldSelector="metadata.name=b") == ["b"]
-    assert (await api.get(maps, labelSelector="tier in a")).code == 400
-    assert (await api.get(maps, fieldSelector="data.x=1")).code == 400
-
-
-async def test_pages_show_the_state_of_the_first_page(api: Api, maps: str) -> None:
-    for name in "abcde":
-        body = config(name)
-        body["metadata"]["labels"] = {"own": "yes"}
-        await api.post(maps, body)
-    first = (await api.get(maps, limit="2", labelSelector="own=yes")).body
-    await api.delete(f"{maps}/d")
-    late = config("dd")
-    late["metadata"]["labels"] = {"own": "yes"}
-    await api.post(maps, late)
-    names = [item["metadata"]["name"] for item in first["items"]]
-    token = first["metadata"]["continue"]
-    while token:
-        page = (await api.get(maps, limit="2", labelSelector="own=yes", **{"continue": token})).body
-        names += [item["metadata"]["name"] for item in page["items"]]
-        assert page["metadata"]["resourceVersion"] == first["metadata"]["resourceVersion"]
-        token = page["metadata"].get("continue")
-    assert names == ["a", "b", "c", "d", "e"]
-    assert (await api.get(maps, limit="2", **{"continue": "nonsense"})).code == 400
-
-
-async def test_a_list_from_the_future_asks_to_come_back(api: Api, maps: str) -> None:
-    now = int((await api.get(maps)).body["metadata"]["resourceVersion"])
-    answer = await api.get(maps, resourceVersion=str(now + 1_000_000), resourceVersionMatch="NotOlderThan")
-    assert (answer.code, answer.body["reason"]) == (504, "Timeout")
 
 
 async def test_discovery_names_groups_resources_and_subresources(api: Api, routes: Routes) -> None:

@@ -83,6 +83,14 @@ async def test_a_watch_ends_in_time_with_a_bookmark(api: Api, maps: str) -> None
     assert all(set(event["object"]) <= {"kind", "apiVersion", "metadata"} for event in seen)
 
 
+async def test_a_watch_from_before_the_history_ends_with_an_error(api: Api, routes: Routes) -> None:
+    async with api.watch(routes.path, resourceVersion="1") as watch:
+        (only,) = await watch.rest()
+    assert only["type"] == "ERROR"
+    assert (only["object"]["code"], only["object"]["reason"]) == (410, "Expired")
+    assert only["object"]["message"].startswith("too old resource version: 1 (")
+
+
 async def test_initial_events_end_with_a_marked_bookmark(api: Api, maps: str) -> None:
     await api.post(maps, config("a", own="yes"))
     params = {

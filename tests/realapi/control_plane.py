@@ -13,6 +13,7 @@ import json
 import os
 import random
 import shutil
+import signal
 import socket
 import ssl
 import subprocess
@@ -29,6 +30,12 @@ DEADLINE = 120.0
 """Seconds for a control plane to come up on a busy machine."""
 _PORTS = range(20000, 32000)  # below the kernel's ephemeral ports: nobody is given one by chance
 SERVICE_CIDR = "10.96.0.0/16"
+_AUDIT = {
+    "apiVersion": "audit.k8s.io/v1",
+    "kind": "Policy",
+    "omitStages": ["RequestReceived"],
+    "rules": [{"level": "Metadata", "userGroups": ["system:serviceaccounts"]}, {"level": "None"}],
+}
 
 
 class NotReady(Exception):
@@ -43,6 +50,8 @@ class RealCluster:
     url: str
     token: str
     authority: Path
+    audit: Path
+    """Log of all requests of service accounts, one JSON document (audit.k8s.io/v1 Event) a line."""
 
     def tls(self) -> ssl.SSLContext:
         """A client context that trusts this cluster."""
@@ -59,6 +68,7 @@ class ControlPlanes:
         self._home = Path(tempfile.mkdtemp(prefix="isthmus-realapi-", dir=home))
         self._programs: list[Program] = []
         self._clusters: dict[str, RealCluster] = {}
+        self._apiservers: dict[str, Program] = {}
         self._credentials: Credentials | None = None
         self._etcd = ""
 
@@ -80,11 +90,29 @@ class ControlPlanes:
             for program, log in managers:
                 program.wait(lambda log=log: "Garbage collector: all resource monitors" in log.read_text())
             self._clusters.update({cluster.name: cluster for _, cluster in started})
+            self._apiservers.update({cluster.name: program for program, cluster in started})
         return tuple(self._clusters[name] for name in names)
 
     def kubeconfig(self, *names: str) -> str:
         """A kubeconfig, as JSON (which is YAML), with one context per cluster; the first is current."""
         return _kubeconfig(self.clusters(*names))
+
+    def silence(self, name: str) -> None:
+        """The API server of a running cluster takes requests and answers none, until `revive`."""
+        self._apiservers[name].send(signal.SIGSTOP)
+
+    def crash(self, name: str) -> None:
+        """The API server of a running cluster is killed; its port is closed until `revive`."""
+        self._apiservers[name].kill()
+
+    def revive(self, name: str) -> None:
+        """The API server of a cluster answers again, whatever befell it; it waits until it does."""
+        program, cluster = self._apiservers[name], self._clusters[name]
+        if program.runs:
+            program.send(signal.SIGCONT)
+        else:
+            program.start()
+        program.wait(lambda: _ready(cluster))
 
     def close(self) -> None:
         """End all programs, the last started first, and remove their state."""
@@ -114,6 +142,8 @@ class ControlPlanes:
         self, name: str, credentials: Credentials, service_cidr: str
     ) -> tuple[Program, RealCluster]:
         (port,) = _free_ports(1)
+        audit, policy = self._home / f"{name}-audit.log", self._home / "audit.yaml"
+        policy.write_text(json.dumps(_AUDIT))
         program = self._start(
             f"{name}-apiserver",
             "kube-apiserver",
@@ -132,6 +162,8 @@ class ControlPlanes:
             f"--service-account-key-file={credentials.signing_key}",
             f"--service-account-signing-key-file={credentials.signing_key}",
             "--disable-admission-plugins=ServiceAccount",
+            f"--audit-policy-file={policy}",
+            f"--audit-log-path={audit}",
             "--profiling=false",
         )
         cluster = RealCluster(
@@ -139,6 +171,7 @@ class ControlPlanes:
             url=f"https://127.0.0.1:{port}",
             token=credentials.token,
             authority=credentials.authority,
+            audit=audit,
         )
         return program, cluster
 
@@ -171,10 +204,24 @@ class Program:
     def __init__(self, log: Path, command: Sequence[str]) -> None:
         self.log = log
         guard = ["setpriv", "--pdeathsig", "KILL", "--"] if shutil.which("setpriv") else []
-        with log.open("wb") as sink:
+        self._command = [*guard, *command]
+        log.write_bytes(b"")
+        self.start()
+
+    def start(self) -> None:
+        """Starts it (again); its log goes on."""
+        with self.log.open("ab") as sink:
             self._process = subprocess.Popen(
-                [*guard, *command], stdin=subprocess.DEVNULL, stdout=sink, stderr=subprocess.STDOUT
+                self._command, stdin=subprocess.DEVNULL, stdout=sink, stderr=subprocess.STDOUT
             )
+
+    @property
+    def runs(self) -> bool:
+        """Whether it has not ended; one that is stopped runs."""
+        return self._process.poll() is None
+
+    def send(self, number: signal.Signals) -> None:
+        self._process.send_signal(number)
 
     def wait(self, ready: Callable[[], bool]) -> None:
         """Until the program is ready; NotReady with the end of its log when it will not be."""
