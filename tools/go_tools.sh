@@ -20,6 +20,7 @@ kubernetes_home=${KUBEBUILDER_ASSETS:-$cache/kubernetes-$kubernetes_version}
 helm_home=$cache/helm-$helm_version
 
 need_go() {
+  PATH=$PATH:/usr/local/go/bin
   command -v go >/dev/null || {
     echo "go_tools: Go is missing: install Go 1.24 or newer (https://go.dev/dl), or set KUBEBUILDER_ASSETS to a folder with kubectl, etcd, kube-apiserver and kube-controller-manager" >&2
     exit 3
