@@ -235,7 +235,7 @@ class Client:
         try:
             async with asyncio.timeout(self.timeout):
                 response = await self._answer("GET", path, params, None, "", limits)
-        except TimeoutError as error:
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise self._no_answer("WATCH", path, error) from error
         try:
             yield self._lines(response, path)
@@ -318,7 +318,8 @@ class Client:
                 )
             except (aiohttp.ClientError, TimeoutError, OSError) as error:
                 raise self._no_answer(method, path, error) from error
-            self._heard(response, sent)
+            if response.status < 500:  # else it may be a proxy's word, in front of a server that is away
+                self._heard(response, sent)
             refused = response.status == 401 and not renew
             if response.status < 300 or (any_status and not refused):
                 return response
@@ -347,7 +348,7 @@ class Client:
         try:
             # The header is cut to whole seconds: half a second is lost on average.
             theirs = parsedate_to_datetime(date).timestamp() + 0.5
-        except ValueError:
+        except (ValueError, OverflowError):
             return
         offset = theirs - (sent + self._wall()) / 2
         self.clock_offset = float(round(offset)) if abs(offset) >= CLOCK_TOLERANCE else 0.0

@@ -19,7 +19,7 @@ import msgspec
 import structlog
 
 from isthmus.api.meta import Kind, ObjectKey, RawEvent, RawList
-from isthmus.errors import ConfigError, Gone, IsthmusError, KubeError
+from isthmus.errors import ConfigError, Gone, KubeError
 from isthmus.flow import Writer
 from isthmus.kube.backoff import Backoff
 from isthmus.kube.client import Client, error_of
@@ -134,7 +134,7 @@ class Reflector(Generic[T]):
                 self._failed(error)
             except ConfigError as error:  # credentials that cannot be read (any more)
                 self._failed(KubeError(str(error)))
-            except (IsthmusError, ValueError) as error:  # a row that the partition does not own, for one
+            except Exception as error:  # a defect of whoever listens to the rows, for one
                 self._log.exception("reflector failed")
                 # What was written is not what was meant: start from a list.
                 self._failed(Gone(f"{type(error).__name__}: {error}"))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 from isthmus import errors
 from isthmus.api import kinds
@@ -226,3 +227,41 @@ async def test_requests_run_beside_open_watches(script: Any, client: Client) -> 
         "timeoutSeconds": "77",
         "resourceVersion": "9",
     }
+
+
+@pytest.mark.parametrize("call", ["get", "watch"])
+async def test_an_error_that_breaks_off_is_no_answer(script: Any, client: Client, call: str) -> None:
+    async def broken(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(status=500, headers={"Content-Length": "1000"})
+        await response.prepare(request)
+        await response.write(b"{")
+        assert request.transport is not None
+        request.transport.abort()
+        return response
+
+    with pytest.raises(errors.Unreachable):
+        if call == "watch":
+            script.watches.append(broken)
+            async with client.watch(kinds.SERVICE):
+                pass
+        else:
+            script.answers.append(broken)
+            await client.get(kinds.SERVICE, KEY)
+
+
+async def test_only_what_a_server_says_itself_counts_as_its_answer(script: Any, client: Client) -> None:
+    late = {"Date": formatdate(1_000_000_000, usegmt=True)}
+    script.answers += [script.failure(503, headers=late), script.failure(404, headers=late)]
+    with pytest.raises(errors.KubeError):
+        await client.get(kinds.SERVICE, KEY)
+    assert (client.last_answer, client.clock_offset) == (None, 0.0)
+    with pytest.raises(errors.NotFound):
+        await client.get(kinds.SERVICE, KEY)
+    assert client.last_answer is not None
+    assert client.clock_offset < 0
+
+
+async def test_an_impossible_date_is_passed_over(script: Any, client: Client) -> None:
+    script.answers.append(script.answer(WEB, headers={"Date": f"Thu, 01 Jan {'9' * 30} 00:00:00 GMT"}))
+    await client.get(kinds.SERVICE, KEY)
+    assert client.clock_offset == 0.0
