@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import (
     AsyncIterator,
     Callable,
+    Container,
     Hashable,
     ItemsView,
     Iterable,
@@ -199,12 +200,17 @@ class Writer(Generic[K, V]):
             self._keys.discard(key)
             self._table._drop(self.owner, key)
 
-    def replace(self, rows: Mapping[K, V] | Iterable[tuple[K, V]]) -> None:
-        """Makes the partition exactly `rows`: only real differences are changes. The first call syncs it."""
+    def replace(
+        self, rows: Mapping[K, V] | Iterable[tuple[K, V]], *, keep: Container[K] = frozenset()
+    ) -> None:
+        """Makes the partition exactly `rows`: only real differences are changes. The first call syncs it.
+
+        Rows of the keys in `keep` stay although they are not in `rows`.
+        """
         wanted = dict(rows)
         for key in wanted:
             self._check(key)
-        for key in [key for key in self._keys if key not in wanted]:
+        for key in [key for key in self._keys if key not in wanted and key not in keep]:
             self.drop(key)
         for key, value in wanted.items():
             self.put(key, value)

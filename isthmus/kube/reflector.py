@@ -1,15 +1,16 @@
 """A reflector: one collection of one API server, mirrored into a partition of a table.
 
 Invariants: what the table holds is what the server said last; a failure keeps the rows and marks them stale;
-one malformed object is left out and harms no other; the failure of one server is nobody else's. The decisions
-are `cursor.Cursor`'s; this is the I/O around it.
+one malformed object is left out and harms no other; the failure of one server is nobody else's. Where asked
+to (`Linger`), rows that a list has lost without a word of their deletion stay for a while. The decisions are
+`cursor.Cursor`'s; this is the I/O around it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from random import Random
@@ -52,6 +53,18 @@ class Timing:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Linger:
+    """How long (seconds) rows stay that a list lacks, where it lacks their whole `group`.
+
+    A server that was restored without them says so in no other way; those who wrote them will write them
+    again. A deletion that a watch tells is believed at once.
+    """
+
+    seconds: float
+    group: Callable[[ObjectKey], Hashable]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class State:
     """What people ask about a reflector. `last_event` is on the monotonic clock."""
 
@@ -87,6 +100,7 @@ class Reflector(Generic[T]):
         gate: asyncio.Semaphore | None = None,
         on_state: Callable[[State], None] | None = None,
         timing: Timing = Timing(),
+        linger: Linger | None = None,
     ) -> None:
         self.kind = kind
         self.state = State()
@@ -100,6 +114,10 @@ class Reflector(Generic[T]):
         self._gate = gate
         self._on_state = on_state
         self._timing = timing
+        self._linger = linger
+        self._lost: set[ObjectKey] = set()
+        """Rows that linger."""
+        self._parting: asyncio.TimerHandle | None = None
         self._cursor: Cursor[ObjectKey, T] = Cursor(timing.backoff, self._rng.random)
         self._log = log.bind(server=client.access.name, kind=kind.kind, namespace=namespace)
 
@@ -119,6 +137,13 @@ class Reflector(Generic[T]):
 
     async def run(self) -> None:
         """Mirrors until cancelled; no failure ends it."""
+        try:
+            await self._mirror()
+        finally:
+            if self._parting is not None:
+                self._parting.cancel()
+
+    async def _mirror(self) -> None:
         while True:
             try:
                 match self._cursor.step():
@@ -135,7 +160,7 @@ class Reflector(Generic[T]):
             except ConfigError as error:  # credentials that cannot be read (any more)
                 self._failed(KubeError(str(error)))
             except Exception as error:  # a defect of whoever listens to the rows, for one
-                self._log.exception("reflector failed")
+                log.exception("reflector failed", server=self._client.access.name, kind=self.kind.kind)
                 # What was written is not what was meant: start from a list.
                 self._failed(Gone(f"{type(error).__name__}: {error}"))
 
@@ -152,12 +177,39 @@ class Reflector(Generic[T]):
             rows = await self._rows(page)
             complete = self._cursor.page(rows, page.metadata.resource_version, page.metadata.continue_)
             if complete is not None:
-                self._writer.replace(complete)
-                self._log.info("listed", objects=len(complete), malformed=self.state.malformed)
+                self._replace(complete)
                 self.state = replace(self.state, lists=self.state.lists + 1)
                 self._heard()
                 return
             await asyncio.sleep(0)
+
+    def _replace(self, complete: dict[ObjectKey, T]) -> None:
+        self._lost.clear()
+        if self._linger is not None and (missing := self._writer.keys() - complete.keys()):
+            group = self._linger.group
+            there = {group(key) for key in complete}
+            self._lost.update(key for key in missing if group(key) not in there)
+            self._part_later()
+        self._writer.replace(complete, keep=self._lost)
+        self._log.info(
+            "listed", objects=len(complete), malformed=self.state.malformed, lingering=len(self._lost)
+        )
+
+    def _part_later(self) -> None:
+        if self._parting is not None:
+            self._parting.cancel()
+        if self._lost and self._linger is not None:
+            self._parting = asyncio.get_running_loop().call_later(self._linger.seconds, self._part)
+
+    def _part(self) -> None:
+        """Drops the rows that nobody wrote again, unless the server is away."""
+        if not self.state.live:
+            self._part_later()
+            return
+        self._log.warning("lost objects dropped", objects=len(self._lost))
+        for key in self._lost:
+            self._writer.drop(key)
+        self._lost.clear()
 
     async def _rows(self, page: RawList) -> dict[ObjectKey, T]:
         rows: dict[ObjectKey, T] = {}
@@ -200,6 +252,7 @@ class Reflector(Generic[T]):
         if head is None:
             return
         key = head.metadata.key
+        self._lost.discard(key)
         match event.type:
             case "ADDED" | "MODIFIED":
                 value = self._decode(event.object, head)
@@ -251,6 +304,7 @@ class Reflector(Generic[T]):
         self.state = replace(self.state, live=False, error=str(error))
         if first:
             self._log.warning("reflector failing", error=str(error))
-            self._writer.stale(self._wall())
+            if self._writer.stale_since is None:  # rows of a last-good store are older than this failure
+                self._writer.stale(self._wall())
             if self._on_state is not None:
                 self._on_state(self.state)

@@ -229,24 +229,22 @@ async def test_requests_run_beside_open_watches(script: Any, client: Client) -> 
     }
 
 
-@pytest.mark.parametrize("call", ["get", "watch"])
-async def test_an_error_that_breaks_off_is_no_answer(script: Any, client: Client, call: str) -> None:
-    async def broken(request: web.Request) -> web.StreamResponse:
-        response = web.StreamResponse(status=500, headers={"Content-Length": "1000"})
-        await response.prepare(request)
-        await response.write(b"{")
-        assert request.transport is not None
-        request.transport.abort()
-        return response
+async def broken_off(request: web.Request) -> web.StreamResponse:
+    response = web.StreamResponse(status=500, headers={"Content-Length": "1000"})
+    await response.prepare(request)
+    await response.write(b"{")
+    assert request.transport is not None
+    request.transport.abort()
+    return response
 
+
+async def test_an_error_that_breaks_off_is_no_answer(script: Any, client: Client) -> None:
+    script.answers.append(broken_off)
     with pytest.raises(errors.Unreachable):
-        if call == "watch":
-            script.watches.append(broken)
-            async with client.watch(kinds.SERVICE):
-                pass
-        else:
-            script.answers.append(broken)
-            await client.get(kinds.SERVICE, KEY)
+        await client.get(kinds.SERVICE, KEY)
+    script.watches.append(broken_off)
+    with pytest.raises(errors.Unreachable):
+        await client.watch(kinds.SERVICE).__aenter__()
 
 
 async def test_only_what_a_server_says_itself_counts_as_its_answer(script: Any, client: Client) -> None:
