@@ -10,10 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Mapping
 from typing import TypeVar
 
+import structlog
+
 from isthmus.flow.table import K, Table, V
 
 K2 = TypeVar("K2", bound=Hashable)
 V2 = TypeVar("V2")
+
+log = structlog.get_logger()
 
 
 def spread(
@@ -21,7 +25,8 @@ def spread(
 ) -> None:
     """Keeps a partition of `target` (named as `owner`, else after `source`) equal to all rows of `source`.
 
-    `rows(key, value)` must give disjoint keys for different source rows.
+    `rows(key, value)` must give disjoint keys for different source rows. A key that another partition of
+    `target` holds stays there; it is logged and left out here.
     """
     writer = target.partition(owner or source.name)
 
@@ -31,13 +36,22 @@ def spread(
         for gone in before.keys() - after.keys():
             writer.drop(gone)
         for name, value in after.items():
-            writer.put(name, value)
+            if free(name):
+                writer.put(name, value)
+
+    def free(name: K2) -> bool:
+        holder = target.owner(name)
+        if holder is None or holder == writer.owner:
+            return True
+        log.error(
+            "key held by another", table=target.name, key=str(name)[:200], by=holder, not_by=writer.owner
+        )
+        return False
 
     def synced() -> None:
         if source.synced and not writer.synced:
-            writer.replace(
-                {name: value for key, row in source.items() for name, value in rows(key, row).items()}
-            )
+            wanted = {name: value for key, row in source.items() for name, value in rows(key, row).items()}
+            writer.replace({name: value for name, value in wanted.items() if free(name)})
 
     for key, value in source.items():
         observe(key, None, value)

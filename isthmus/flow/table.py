@@ -2,7 +2,8 @@
 
 Invariants: all of it runs on one event loop and every mutation is synchronous, so a reader never sees half of
 one; writing an equal value is silent; a source that fails keeps its rows and is marked stale; what a listener
-has not yet taken is at most the set of keys, and the newest value wins.
+has not yet taken is at most the set of keys, and the newest value wins; a listener that raises harms neither
+the writer nor the other listeners.
 """
 
 from __future__ import annotations
@@ -22,11 +23,15 @@ from collections.abc import (
 )
 from typing import Generic, TypeVar
 
+import structlog
+
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
 Observer = Callable[[K, V | None, V | None], None]
 """Called synchronously with key, old and new value; None stands for no row."""
+
+log = structlog.get_logger()
 
 
 class Table(Generic[K, V]):
@@ -128,7 +133,10 @@ class Table(Generic[K, V]):
 
     def _changed(self, key: K, old: V | None, new: V | None) -> None:
         for observer in self._observers:
-            observer(key, old, new)
+            try:
+                observer(key, old, new)
+            except Exception:  # one row's failure must not end a writer, and with it all that runs beside it
+                log.exception("observer failed", table=self.name, key=str(key)[:200])
         for subscription in self._subscriptions:
             subscription.pending.add(key)
             subscription.wake.set()

@@ -49,3 +49,33 @@ def test_the_target_is_synced_with_its_source() -> None:
     writer.replace({1: 1})
     assert target.synced
     assert target.get(1) == 1
+
+
+def test_a_key_of_another_partition_is_left_out_and_harms_no_other() -> None:
+    table: Table[int, int] = Table("source")
+    target: Table[int, str] = Table("target")
+    target.partition("other").replace({2: "theirs"})
+    writer = table.partition("w")
+    spread(table, target, lambda _key, row: {row: "ours", row + 1: "ours"})
+    writer.replace({1: 1})
+    assert dict(target.items()) == {1: "ours", 2: "theirs"}
+    writer.put(5, 2)
+    assert dict(target.items()) == {1: "ours", 2: "theirs", 3: "ours"}
+    writer.drop(5)
+    assert dict(target.items()) == {1: "ours", 2: "theirs"}
+
+
+def test_a_listener_that_raises_harms_neither_the_writer_nor_the_others() -> None:
+    table: Table[int, int] = Table("t")
+
+    def broken(_key: int, _old: int | None, _new: int | None) -> None:
+        raise KeyError("a defect")
+
+    table.observe(broken)
+    seen: list[int] = []
+    table.observe(lambda key, _old, _new: seen.append(key))
+    writer = table.partition("w")
+    writer.replace({1: 1, 2: 2})
+    writer.drop(1)
+    assert dict(table.items()) == {2: 2}
+    assert seen == [1, 2, 1]
