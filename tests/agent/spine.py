@@ -1,4 +1,4 @@
-"""Members and a hub as embedded API servers in this process, agents and hub as the real processes."""
+"""A hub, two members and their agents: API servers of either sort, agents and hub as the real processes."""
 
 from __future__ import annotations
 
@@ -6,45 +6,25 @@ import asyncio
 import json
 import os
 import signal
-import socket
 import sys
-from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 import dns.asyncquery
 import dns.message
 
 from isthmus.api import crds, kinds
-from isthmus.api.meta import Kind, ObjectKey
-from isthmus.apiserver.server import ApiServer, ClusterConfig
+from isthmus.api.meta import Kind, Object, ObjectKey
 from isthmus.errors import NotFound
 from isthmus.kube.client import Client
 from isthmus.kube.config import load_access
 from isthmus.kube.raw import RawObject, raw
 
-T = TypeVar("T")
-SECONDS = 60.0
+sys.path.append(str(Path(__file__).parent))  # test folders are not packages
+
+from spineservers import SECONDS, Servers, free_port, settles
+
 NUMBERS = {"eu-1": 1, "eu-2": 2}
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-async def settles(look: Callable[[], Awaitable[T | None]], what: str) -> T:
-    """Waits until `look` finds something; says what was missed."""
-    try:
-        async with asyncio.timeout(SECONDS):
-            while True:
-                if found := await look():
-                    return found
-                await asyncio.sleep(0.02)
-    except TimeoutError:
-        raise AssertionError(f"did not settle within {SECONDS:g} s: {what}") from None
 
 
 class Process:
@@ -79,7 +59,7 @@ class Agent(Process):
         self.cluster = cluster
         self.state_dir = root / cluster
         self.dns_port, self.xds_port, self.console_port = free_port(), free_port(), free_port()
-        kubeconfig = str(root / "kubeconfig")
+        kubeconfig = str(root / f"{cluster}.kubeconfig")
         arguments = ["agent", "--cluster", cluster, "--region", "eu", "--state-dir", str(self.state_dir)]
         arguments += ["--kubeconfig", kubeconfig, "--context", cluster]
         arguments += ["--hub-kubeconfig", kubeconfig, "--hub-context", "hub"]
@@ -106,34 +86,50 @@ class Agent(Process):
 class Spine:
     """A hub, two members and their agents."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, servers: Servers) -> None:
         self.root = root
-        configs = [ClusterConfig(name=name, port=free_port()) for name in ("hub", *NUMBERS)]
-        self.server = ApiServer(configs)
+        self.servers = servers
         self.agents = {name: Agent(name, root) for name in NUMBERS}
-        arguments = ["hub", "--hub-kubeconfig", str(root / "kubeconfig"), "--hub-context", "hub"]
+        arguments = ["hub", "--hub-kubeconfig", str(root / "hub.kubeconfig"), "--hub-context", "hub"]
         arguments += ["--console-listen", f"127.0.0.1:{free_port()}"]
         self.hub = Process("hub", arguments, root / "hub.log")
         self.clients: dict[str, Client] = {}
 
     async def __aenter__(self) -> Self:
-        await self.server.start()
-        (self.root / "kubeconfig").write_text(self.server.kubeconfig())
+        await self.servers.start(self.root)
         for name in ("hub", *NUMBERS):
             client = await Client(load_access(self.root / "kubeconfig", name)).__aenter__()
             self.clients[name] = client
             for crd in crds.hub_crds() if name == "hub" else crds.member_crds():
                 await self.apply(name, kinds.CRD, crd)
+                await self._served(name, crd)
+        await self.servers.admit(self.root, self.clients)
         for name in NUMBERS:
             await self.apply(name, kinds.NAMESPACE, thing(kinds.NAMESPACE, "", "shop"))
         return self
+
+    async def _served(self, cluster: str, crd: dict[str, Any]) -> None:
+        """Waits until the kind that was installed can be listed."""
+        spec = crd["spec"]
+        version = next(one["name"] for one in spec["versions"] if one["storage"])
+        names, namespaced = spec["names"], spec["scope"] == "Namespaced"
+        kind = Kind(spec["group"], version, names["kind"], names["plural"], namespaced, Object)
+
+        async def listed() -> bool:
+            try:
+                await self.clients[cluster].list_page(kind)
+            except NotFound:
+                return False
+            return True
+
+        await settles(listed, f"{kind} is served by {cluster}")
 
     async def __aexit__(self, *_: object) -> None:
         for process in (*self.agents.values(), self.hub):
             await process.stop()
         for client in self.clients.values():
             await client.__aexit__(None, None, None)
-        await self.server.stop()
+        await self.servers.stop()
 
     async def start(self, *names: str) -> None:
         for name in names:

@@ -9,11 +9,12 @@ from isthmus.api import kinds
 
 sys.path.append(str(Path(__file__).parent))  # test folders are not packages
 
-from spine import Spine, settles
+from spine import Spine
+from spineservers import Embedded, settles
 
 
 async def test_clusters_that_beat_become_ready(tmp_path: Path) -> None:
-    async with Spine(tmp_path) as spine:
+    async with Spine(tmp_path, Embedded()) as spine:
         await spine.start("eu-1", "eu-2", "hub")
         for cluster in ("eu-1", "eu-2"):
 

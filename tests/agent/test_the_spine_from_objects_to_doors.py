@@ -12,20 +12,26 @@ import pytest
 from isthmus.agent.lastgood import LastGood
 from isthmus.api import kinds
 from isthmus.api.meta import ObjectKey
-from isthmus.apiserver.faults import Fault
 
 sys.path.append(str(Path(__file__).parent))  # test folders are not packages
 
-from spine import Spine, endpoints, kill, pods, settles, thing
+from spine import Spine, endpoints, kill, pods, thing
+from spineservers import Embedded, Real, settles
 
 WEB = "web.shop.svc.clusterset.local"
+ATTEMPTED = {("create", "namespaces"), ("patch", "namespaces")}
+"""Where a namespace may not be made, whoever admits a cluster has made it."""
 EVERYBODY = sorted([*pods("eu-1"), *pods("eu-2")])
 
 
-@pytest.fixture
-async def spine(tmp_path: Path) -> AsyncIterator[Spine]:
-    async with Spine(tmp_path) as running:
+@pytest.fixture(params=["embedded", pytest.param("real", marks=pytest.mark.realapi)])
+async def spine(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Spine]:
+    real = Real(request.getfixturevalue("control_planes")) if request.param == "real" else None
+    async with Spine(tmp_path, real or Embedded()) as running:
         yield running
+    if real is not None:
+        refused = {(one.verb, one.resource) for one in real.requests() if one.code == 403}
+        assert refused <= ATTEMPTED, "every right that is needed is in deploy/rbac"
 
 
 def active_active(name: str) -> dict[str, Any]:
@@ -189,7 +195,7 @@ async def test_an_agent_starts_from_last_good_inputs_without_hub_and_api_server(
     await settles(saved, "what both clusters export stands in the last-good store")
     assert await agent.stop() == 0
     for cluster in ("hub", "eu-1"):
-        spine.server.cluster(cluster).faults.set(Fault(kind="silence"))
+        spine.servers.silence(cluster)
     await agent.start()
     await answers(spine, "eu-1", EVERYBODY)
 

@@ -1,0 +1,347 @@
+"""The spine's API servers: embedded in this process, or real ones whose clients have least privileges.
+
+Both write the same files: `kubeconfig` for the tests (contexts hub, eu-1, eu-2), and `<process>.kubeconfig` for each
+process, with contexts of the same names and that process' own credentials.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import string
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import aiohttp
+import yaml
+
+from isthmus.api import kinds, meta
+from isthmus.api.meta import Kind
+from isthmus.apiserver.faults import Fault
+from isthmus.apiserver.server import ApiServer, ClusterConfig
+from isthmus.errors import NotFound
+from isthmus.kube.client import Client
+from isthmus.mcs.hubobjects import hub_namespace
+from isthmus.model.names import ClusterId
+
+if TYPE_CHECKING:
+    from control_plane import ControlPlanes, RealCluster
+
+MEMBERS = ("eu-1", "eu-2")
+SECONDS = 60.0
+RBAC = Path(__file__).parents[2] / "deploy" / "rbac"
+AGENT, HUB = "isthmus-agent", "isthmus-hub"
+
+Clients = Mapping[str, Client]
+Manifest = dict[str, Any]
+Rule = tuple[frozenset[str], frozenset[str], frozenset[str], frozenset[str]]
+"""API groups, resources, names of objects, verbs."""
+
+_KINDS = {
+    "Namespace": kinds.NAMESPACE,
+    "ServiceAccount": Kind("", "v1", "ServiceAccount", "serviceaccounts", True, meta.Object),
+    **{
+        name: Kind(
+            "rbac.authorization.k8s.io",
+            "v1",
+            name,
+            f"{name.lower()}s",
+            not name.startswith("Cluster"),
+            meta.Object,
+        )
+        for name in ("Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding")
+    },
+}
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+async def settles(look: Callable[[], Awaitable[Any]], what: str) -> Any:
+    """Waits until `look` finds something; says what was missed."""
+    try:
+        async with asyncio.timeout(SECONDS):
+            while True:
+                if found := await look():
+                    return found
+                await asyncio.sleep(0.02)
+    except TimeoutError:
+        raise AssertionError(f"did not settle within {SECONDS:g} s: {what}") from None
+
+
+class Servers(Protocol):
+    """A hub and members that can be reached and can have accidents."""
+
+    async def start(self, root: Path) -> None:
+        """Runs them and writes `kubeconfig`."""
+
+    async def admit(self, root: Path, clients: Clients) -> None:
+        """Writes each process' kubeconfig, when the CRDs are there."""
+
+    def silence(self, cluster: str) -> None:
+        """The server takes requests and answers none."""
+
+    def crash(self, cluster: str) -> None:
+        """The server is gone."""
+
+    def revive(self, cluster: str) -> None:
+        """It is back, with what it held."""
+
+    async def stop(self) -> None:
+        """The test is over."""
+
+
+class Embedded:
+    """Servers of this process, which ask for no credentials."""
+
+    def __init__(self) -> None:
+        self.server = ApiServer([ClusterConfig(name=name, port=free_port()) for name in ("hub", *MEMBERS)])
+
+    async def start(self, root: Path) -> None:
+        await self.server.start()
+        (root / "kubeconfig").write_text(self.server.kubeconfig())
+
+    async def admit(self, root: Path, clients: Clients) -> None:
+        for process in ("hub", *MEMBERS):
+            (root / f"{process}.kubeconfig").write_text(self.server.kubeconfig())
+
+    def silence(self, cluster: str) -> None:
+        self.server.cluster(cluster).faults.set(Fault(kind="silence"))
+
+    def crash(self, cluster: str) -> None:
+        self.server.cluster(cluster).faults.set(Fault(kind="cut"))
+
+    def revive(self, cluster: str) -> None:
+        self.server.cluster(cluster).faults.clear()
+
+    async def stop(self) -> None:
+        await self.server.stop()
+
+
+class Request(NamedTuple):
+    """What a service account asked for, as the audit log has it."""
+
+    server: str
+    user: str
+    verb: str
+    group: str
+    resource: str
+    code: int
+
+
+class Real:
+    """Real API servers. Each process is a service account with the rights of deploy/rbac, less `without`.
+
+    The servers outlive the test, so what an earlier one left is removed first.
+    """
+
+    def __init__(self, planes: ControlPlanes, without: Sequence[tuple[str, str]] = ()) -> None:
+        self._planes = planes
+        self._clusters = dict(zip(("hub", *MEMBERS), planes.clusters("hub", *MEMBERS), strict=True))
+        self._without = frozenset(without)
+        self._ill: set[str] = set()
+        self._read = {name: one.audit.stat().st_size for name, one in self._clusters.items()}
+
+    async def start(self, root: Path) -> None:
+        write_kubeconfig(
+            root / "kubeconfig", {name: (one, one.token) for name, one in self._clusters.items()}
+        )
+
+    async def admit(self, root: Path, clients: Clients) -> None:
+        for name, client in clients.items():
+            await _empty(name, client)
+        await self._apply(clients["hub"], manifests("hub.yaml"))
+        tokens = {("hub", "hub"): await self._token("hub", "isthmus-system", HUB)}
+        for member in MEMBERS:
+            namespace = hub_namespace(ClusterId(member))
+            await self._apply(clients[member], manifests("member.yaml"))
+            await self._apply(
+                clients["hub"], manifests("hub-agent.yaml", CLUSTER=member, NAMESPACE=namespace)
+            )
+            cluster = {
+                "apiVersion": kinds.CLUSTER.api_version,
+                "kind": kinds.CLUSTER.kind,
+                "metadata": {"name": member},
+            }
+            await clients["hub"].apply(kinds.CLUSTER, cluster, manager="test")
+            tokens[member, member] = await self._token(member, "isthmus-system", AGENT)
+            tokens[member, "hub"] = await self._token("hub", namespace, AGENT)
+        for process in ("hub", *MEMBERS):
+            own = {server: token for (owner, server), token in tokens.items() if owner == process}
+            entries = {server: (self._clusters[server], token) for server, token in own.items()}
+            write_kubeconfig(root / f"{process}.kubeconfig", entries)
+            for server, token in own.items():
+                await self._in_force(process, server, token)
+
+    def silence(self, cluster: str) -> None:
+        self._ill.add(cluster)
+        self._planes.silence(cluster)
+
+    def crash(self, cluster: str) -> None:
+        self._ill.add(cluster)
+        self._planes.crash(cluster)
+
+    def revive(self, cluster: str) -> None:
+        self._planes.revive(cluster)
+        self._ill.discard(cluster)
+
+    async def stop(self) -> None:
+        for cluster in tuple(self._ill):
+            self.revive(cluster)
+
+    def requests(self) -> list[Request]:
+        """Everything that Isthmus' processes asked for since this test began."""
+        found = []
+        for name, cluster in self._clusters.items():
+            with cluster.audit.open("rb") as log:
+                log.seek(self._read[name])
+                found += [_request(name, json.loads(line)) for line in log if line.endswith(b"\n")]
+        return found
+
+    async def _apply(self, client: Client, documents: Sequence[Manifest]) -> None:
+        for document in documents:
+            rules = [rule for rule in document.get("rules", ()) if not self._left_out(document, rule)]
+            body = {**document, "rules": rules} if "rules" in document else document
+            await client.apply(_KINDS[document["kind"]], body, manager="test")
+
+    def _left_out(self, role: Manifest, rule: Mapping[str, Any]) -> bool:
+        return any(
+            role["metadata"]["name"] == name and resource in rule["resources"]
+            for name, resource in self._without
+        )
+
+    async def _token(self, server: str, namespace: str, account: str) -> str:
+        cluster = self._clusters[server]
+        path = f"/api/v1/namespaces/{namespace}/serviceaccounts/{account}/token"
+        request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
+        token: str = (await _post(cluster, cluster.token, path, request))["status"]["token"]
+        return token
+
+    async def _in_force(self, process: str, server: str, token: str) -> None:
+        """Waits until the server's authorizer has seen the rights of an account, and no others."""
+        hub = server == "hub"
+        namespace = hub_namespace(ClusterId(process)) if hub and process != "hub" else "isthmus-system"
+        wanted = {
+            _rule(rule)
+            for role in granted(process, server)
+            for rule in role["rules"]
+            if not self._left_out(role, rule)
+        }
+        body = {
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "SelfSubjectRulesReview",
+            "spec": {"namespace": namespace},
+        }
+
+        async def look() -> bool:
+            path = "/apis/authorization.k8s.io/v1/selfsubjectrulesreviews"
+            answer = await _post(self._clusters[server], token, path, body)
+            found = {_rule(rule) for rule in answer["status"]["resourceRules"]}
+            # What every account may do: ask about itself.
+            return {rule for rule in found if not any("selfsubject" in name for name in rule[1])} == wanted
+
+        await settles(look, f"the rights of {process} on {server}")
+
+
+def manifests(name: str, **values: str) -> list[Manifest]:
+    """The documents of a file of deploy/rbac, its placeholders filled in."""
+    text = string.Template((RBAC / name).read_text()).substitute(values)
+    return [document for document in yaml.safe_load_all(text) if document]
+
+
+def granted(process: str, server: str) -> list[Manifest]:
+    """The roles of a process on a server."""
+    if process == "hub":
+        found = [one for one in manifests("hub.yaml") if one["metadata"]["name"] == HUB]
+    elif server == "hub":
+        values = {"CLUSTER": process, "NAMESPACE": hub_namespace(ClusterId(process))}
+        found = manifests("hub-agent.yaml", **values)
+        found += [one for one in manifests("hub.yaml") if one["metadata"]["name"] == "isthmus-member"]
+    else:
+        found = manifests("member.yaml")
+    return [one for one in found if "rules" in one]
+
+
+def write_kubeconfig(path: Path, entries: Mapping[str, tuple[RealCluster, str]]) -> None:
+    """A kubeconfig with a context per entry: a cluster and a token for it."""
+    document = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [
+            {"name": name, "cluster": {"server": one.url, "certificate-authority": str(one.authority)}}
+            for name, (one, _) in entries.items()
+        ],
+        "users": [{"name": name, "user": {"token": token}} for name, (_, token) in entries.items()],
+        "contexts": [{"name": name, "context": {"cluster": name, "user": name}} for name in entries],
+    }
+    path.write_text(json.dumps(document))
+
+
+async def _post(cluster: RealCluster, token: str, path: str, body: Manifest) -> Manifest:
+    headers = {"Authorization": f"Bearer {token}"}
+    connector = aiohttp.TCPConnector(ssl=cluster.tls())
+    async with (
+        aiohttp.ClientSession(connector=connector, headers=headers) as session,
+        session.post(cluster.url + path, json=body) as response,
+    ):
+        answer: Manifest = await response.json()
+        assert response.status < 300, answer
+        return answer
+
+
+def _leftovers(name: str) -> Iterator[tuple[Kind[Any], str]]:
+    """Kinds and namespaces ("": all) of what a test may leave on a server."""
+    if name == "hub":
+        for kind in (kinds.EXPORTED_SERVICE, kinds.EXPORTED_ENDPOINTS, kinds.CLUSTER, kinds.POLICY):
+            yield kind, ""
+        for member in MEMBERS:
+            yield kinds.LEASE, hub_namespace(ClusterId(member))
+    else:
+        for kind in (kinds.SERVICE_EXPORT, kinds.POLICY, kinds.SERVICE_IMPORT):
+            yield kind, ""
+        for kind in (kinds.SERVICE, kinds.ENDPOINT_SLICE):
+            yield kind, "shop"
+    yield kinds.LEASE, "isthmus-system"
+
+
+async def _empty(name: str, client: Client) -> None:
+    for kind, namespace in _leftovers(name):
+
+        async def none(kind: Kind[Any] = kind, namespace: str = namespace) -> bool:
+            page = await client.list_page(kind, namespace=namespace)
+            for item in page.items:
+                key = meta.ObjectKey(
+                    **{
+                        part: json.loads(bytes(item))["metadata"].get(part, "")
+                        for part in ("namespace", "name")
+                    }
+                )
+                try:
+                    await client.delete(kind, key)
+                except NotFound:
+                    continue
+            return not page.items
+
+        await settles(none, f"no {kind.kind} is left on {name}")
+
+
+def _rule(rule: Mapping[str, Any]) -> Rule:
+    groups, resources, names, verbs = (
+        frozenset(rule.get(part) or ()) for part in ("apiGroups", "resources", "resourceNames", "verbs")
+    )
+    return groups, resources, names, verbs
+
+
+def _request(server: str, event: Mapping[str, Any]) -> Request:
+    about = event.get("objectRef", {})
+    resource = "/".join(part for part in (about.get("resource"), about.get("subresource")) if part)
+    code = event.get("responseStatus", {}).get("code", 0)
+    return Request(
+        server, event["user"]["username"], event["verb"], about.get("apiGroup", ""), resource, code
+    )
