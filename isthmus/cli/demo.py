@@ -22,6 +22,10 @@ def command(
         Path | None, typer.Option(help="GlobalTrafficPolicies to use instead of the demo's own.")
     ] = None,
     keep: Annotated[bool, typer.Option(help="Stay up after the accidents and print what to try.")] = False,
+    interactive: Annotated[
+        bool, typer.Option(help="Play the accidents yourself: keys kill, silence, drain, restore clusters.")
+    ] = False,
+    plain: Annotated[bool, typer.Option(help="Lines of progress, even where a live view could be.")] = False,
     json: Annotated[bool, typer.Option(help="Print one JSON report as last line.")] = False,
     envoy: Annotated[
         Path | None, typer.Option(help="The Envoy binary; default: $ISTHMUS_ENVOY, PATH.")
@@ -41,6 +45,8 @@ def command(
         policy=policy,
         keep=keep,
         json=json,
+        interactive=interactive,
+        plain=plain,
         envoy=envoy,
         lenient=lenient,
     )

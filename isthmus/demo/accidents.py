@@ -62,7 +62,8 @@ class Accidents:
 
     async def _silent(self) -> None:
         victim = self._victim
-        self._stage.say(f"{victim.name} falls silent: pods, API server, agent")
+        self._stage.say(f"{victim.name} falls silent: pods, API server, agent", "bad")
+        self._stage.plights[victim.name] = "silent"
         self._stage.callers_die(victim)
         silence.drop([victim.slice, victim.hub])
         began = time.monotonic()
@@ -75,7 +76,8 @@ class Accidents:
 
     async def _refused(self) -> None:
         victim = self._victim
-        self._stage.say(f"the pods of {victim.name} refuse connections")
+        self._stage.say(f"the pods of {victim.name} refuse connections", "bad")
+        self._stage.plights[victim.name] = "pods dead"
         began = time.monotonic()
         await self._stage.processes.kill(f"pods-{victim.name}")
         await self._last(REFUSED_SECONDS)
@@ -85,7 +87,8 @@ class Accidents:
 
     async def _drained(self) -> None:
         victim = self._victim
-        self._stage.say(f"{victim.name} is drained")
+        self._stage.say(f"{victim.name} is drained", "bad")
+        self._stage.plights[victim.name] = "drained"
         began = time.monotonic()
         await self._drain(victim, True)
         await self._last(DRAINED_SECONDS)
@@ -99,22 +102,27 @@ class Accidents:
 
     async def _hub_cut(self) -> None:
         victim = self._other
-        self._stage.say(f"the hub is cut off from everybody, and the pods of {victim.name} fall silent")
+        self._stage.say(
+            f"the hub is cut off from everybody, and the pods of {victim.name} fall silent", "bad"
+        )
+        self._stage.hub_cut = True
         silence.drop([m.hub for m in self._stage.world.members])
         await asyncio.sleep(1.0)
         unheard = silence.dropped()
         began = time.monotonic()
         silence.drop([victim.pod_slice])
+        self._stage.plights[victim.name] = "pods silent"
         await self._last(HUB_CUT_SECONDS)
         unheard = max(unheard, silence.dropped())
         self._tell("hub cut", victim, began, unheard > 0, f"{unheard} packets to hub and pods dropped")
         silence.lift()
+        self._stage.hub_cut = False
         await self._back(victim)
 
     async def _control_killed(self) -> None:
         member = self._killed
         before = self._stage.control_pid(member)
-        self._stage.say(f"the control process of {member.name}'s agent is killed")
+        self._stage.say(f"the control process of {member.name}'s agent is killed", "bad")
         began = time.monotonic()
         if before:
             os.kill(before, signal.SIGKILL)
@@ -146,6 +154,7 @@ class Accidents:
 
     async def _back(self, member: Member) -> None:
         """Wait until others' callers reach the cluster again; the next accident says if they never do."""
+        self._stage.plights.pop(member.name, None)
         self._stage.say(f"{member.name} returns")
         since = time.monotonic()
         while time.monotonic() - since < SETTLE_SECONDS:
@@ -154,7 +163,9 @@ class Accidents:
                 if request.at < since:
                     break
                 if request.cluster == member.name and request.caller != member.name:
-                    self._stage.say(f"{member.name} serves again after {time.monotonic() - since:.1f} s")
+                    self._stage.say(
+                        f"{member.name} serves again after {time.monotonic() - since:.1f} s", "good"
+                    )
                     return
             await asyncio.sleep(0.1)
         self._stage.say(f"{member.name} does not serve others {SETTLE_SECONDS:g} s after its return")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import shutil
 import signal
 import sys
@@ -19,10 +20,13 @@ import msgspec
 
 from isthmus.demo import manifests, memory, namespace, policies, population, silence
 from isthmus.demo.accidents import Accidents
+from isthmus.demo.board import Board, Tone
 from isthmus.demo.forward import Door, serve_doors
-from isthmus.demo.kubeconfig import kubeconfig
-from isthmus.demo.report import judge, table
-from isthmus.demo.stage import Stage
+from isthmus.demo.interactive import Interactive
+from isthmus.demo.keep import what_to_try, write_kubeconfig
+from isthmus.demo.report import Accident, judge, table
+from isthmus.demo.stage import Say, Stage
+from isthmus.demo.story import PAGE_COLUMNS, story
 from isthmus.demo.world import World, world
 from isthmus.errors import ConfigError, IsthmusError
 
@@ -39,6 +43,8 @@ class Order(msgspec.Struct, frozen=True):
     duration: float
     keep: bool
     json: bool
+    view: bool
+    interactive: bool
     envoy: str
     export_all: bool
     lenient: bool
@@ -47,16 +53,26 @@ class Order(msgspec.Struct, frozen=True):
     doors: list[Door]
 
 
-_STARTED = time.monotonic()
+ORDERS_KEPT = 16
+"""Keys that wait while one is obeyed; more are forgotten."""
 
 
-def say(text: str) -> None:
-    """A line of progress, with the seconds since the start."""
-    sys.stderr.write(f"isthmus demo: {time.monotonic() - _STARTED:5.1f} s  {text}\n")
-    sys.stderr.flush()
+class Voice:
+    """Progress for people: lines on stderr, or the live view while there is one."""
+
+    def __init__(self) -> None:
+        self._started = time.monotonic()
+        self.view: Say | None = None
+
+    def say(self, text: str, tone: Tone = "plain") -> None:
+        if self.view is not None:
+            self.view(text, tone)
+            return
+        sys.stderr.write(f"isthmus demo: {time.monotonic() - self._started:5.1f} s  {text}\n")
+        sys.stderr.flush()
 
 
-def build(order: Order, clusters: World) -> tuple[list[population.Population], Stage]:
+def build(order: Order, clusters: World, say: Say) -> tuple[list[population.Population], Stage]:
     """Read what the user gave and set the stage; ConfigError for what cannot be used."""
     found = manifests.read_manifests(Path(order.manifests), lenient=order.lenient)
     given = None
@@ -98,14 +114,16 @@ class Outcome:
     code: int = EXIT_STOPPED
 
 
-async def play(order: Order, outcome: Outcome) -> None:
-    """The whole demo."""
+async def play(order: Order, outcome: Outcome, keys: asyncio.Queue[str]) -> None:
+    """The whole demo; `keys` are what the user presses."""
     clusters = world(order.clusters)
-    populated, stage = build(order, clusters)
+    voice = Voice()
+    populated, stage = build(order, clusters, voice.say)
     namespace.furnish()
     silence.install()
     async with stage:
-        piece = asyncio.create_task(_acts(order, stage, populated, outcome), name="acts")
+        acts = Acts(order, stage, voice, keys, endpoints=sum(len(p.pods) for p in populated))
+        piece = asyncio.create_task(acts.play(outcome), name="acts")
         await asyncio.wait({piece, stage.processes.broken}, return_when=asyncio.FIRST_COMPLETED)
         if not piece.done():
             piece.cancel()
@@ -115,72 +133,120 @@ async def play(order: Order, outcome: Outcome) -> None:
         piece.result()
 
 
-async def _acts(order: Order, stage: Stage, populated: list[population.Population], outcome: Outcome) -> None:
-    await stage.raise_curtain()
-    ready = time.monotonic() - order.began
-    say(f"first request served after {ready:.1f} s; callers start, {order.rate:g} requests a second")
-    await stage.start_load(order.rate)
-    accidents = Accidents(stage, order.duration)
-    await accidents.play()
-    rss = memory.pss_mb()
-    await asyncio.sleep(1.0)
-    await stage.stop_load()
-    report = judge(
-        requests=stage.requests,
-        queries=stage.queries,
-        accidents=accidents.told,
-        deaths=stage.deaths,
-        owner=stage.world.owner,
-        propagation=accidents.delays,
-        services=len(stage.services),
-        endpoints=sum(len(p.pods) for p in populated),
-        rss_mb=rss,
-        ready_s=ready,
-    )
-    outcome.code = EXIT_PASSED if report.passed else EXIT_FAILED
-    (sys.stderr if order.json else sys.stdout).write(table(report) + "\n")
-    if order.json:
-        sys.stdout.write(msgspec.json.encode(report).decode() + "\n")
-    sys.stdout.flush()
-    if order.keep:
-        await _keep(order, stage)
-    elif outcome.code == EXIT_FAILED:
-        say(f"what the processes said is in {order.folder}")
+class Acts:
+    """From the rising curtain to the last word."""
+
+    def __init__(
+        self, order: Order, stage: Stage, voice: Voice, keys: asyncio.Queue[str], *, endpoints: int
+    ) -> None:
+        self._order = order
+        self._stage = stage
+        self._voice = voice
+        self._keys = keys
+        self._endpoints = endpoints
+        self._ready = 0.0
+        self._delays: list[float] = []
+
+    async def play(self, outcome: Outcome) -> None:
+        """Everything; the outcome is known before `keep` begins."""
+        order, stage = self._order, self._stage
+        await stage.raise_curtain()
+        self._ready = time.monotonic() - order.began
+        self._voice.say(
+            f"first request served after {self._ready:.1f} s; callers start, {order.rate:g} requests a second"
+        )
+        await stage.start_load(order.rate)
+        told, note = await self._shown() if order.view else (await self._accidents(), "")
+        await asyncio.sleep(1.0)
+        rss = memory.pss_mb()
+        await stage.stop_load()
+        report = judge(
+            requests=stage.requests,
+            queries=stage.queries,
+            accidents=told,
+            deaths=stage.deaths_so_far(),
+            owner=stage.world.owner,
+            propagation=self._delays,
+            services=len(stage.services),
+            endpoints=self._endpoints,
+            rss_mb=rss,
+            ready_s=self._ready,
+            scripted=not order.interactive,
+        )
+        outcome.code = EXIT_PASSED if report.passed else EXIT_FAILED
+        out = sys.stderr if order.json else sys.stdout
+        page = story(report, [m.name for m in stage.world.members], _columns())
+        out.write(f"\n{page}\n\n{table(report)}\n{note}")
+        out.flush()
+        if order.json:
+            sys.stdout.write(msgspec.json.encode(report).decode() + "\n")
+            sys.stdout.flush()
+        if order.keep:
+            await self._keep()
+        elif outcome.code == EXIT_FAILED:
+            self._voice.say(f"what the processes said is in {order.folder}")
+
+    async def _accidents(self) -> list[Accident]:
+        accidents = Accidents(self._stage, self._order.duration)
+        await accidents.play()
+        self._delays = accidents.delays
+        return accidents.told
+
+    async def _shown(self) -> tuple[list[Accident], str]:
+        """The accidents under the live view, and a line about what that cost."""
+        # Only here: who sees lines alone does not pay for the view.
+        from isthmus.demo.show import Show
+
+        show = Show(self._stage, os.environ)
+        show.board.keys = "Ctrl-C ends it"
+        with show.open():
+            self._voice.view = show.say
+            drawing = asyncio.create_task(show.run(), name="view")
+            acting = asyncio.create_task(self._acted(show.board), name="accidents")
+            try:
+                await asyncio.wait({drawing, acting}, return_when=asyncio.FIRST_COMPLETED)
+                if not acting.done():
+                    drawing.result()
+                told = acting.result()
+            finally:
+                self._voice.view = None
+                for task in (drawing, acting):
+                    task.cancel()
+                await asyncio.gather(drawing, acting, return_exceptions=True)
+        share = 100 * show.busy / show.lasted
+        return told, f"the live view took {share:.1f} % of one core\n"
+
+    async def _acted(self, board: Board) -> list[Accident]:
+        if not self._order.interactive:
+            return await self._accidents()
+
+        def offer(keys: str) -> None:
+            board.keys = keys
+
+        played = Interactive(self._stage, self._keys, offer)
+        await played.play()
+        return played.told
+
+    async def _keep(self) -> None:
+        """Serve the doors until the user has had enough."""
+        order = self._order
+        config = write_kubeconfig(order.doors, Path(order.folder))
+        sys.stderr.write("\n" + what_to_try(order.doors, config, self._stage.routed[0]) + "\n")
+        self._voice.say("it stays up; Ctrl-C ends it")
+        await serve_doors(order.doors)
 
 
-async def _keep(order: Order, stage: Stage) -> None:
-    """Serve the doors until the user has had enough."""
-    servers = {d.name.removeprefix("api "): _url(d) for d in order.doors if d.name.startswith("api ")}
-    config = Path(order.folder) / "kubeconfig-outside"
-    config.write_text(kubeconfig(servers, next(iter(servers))))
-    lines = [f"export KUBECONFIG={config}", f"kubectl contexts: {', '.join(servers)}"]
-    first = stage.routed[0]
-    for door in order.doors:
-        host, port = door.outside
-        match door.name.split():
-            case ["dns", member]:
-                lines.append(f"DNS of {member}:     dig @{host} -p {port} {first.authority}")
-            case ["envoy", member]:
-                authority = f"{first.authority}:{first.http_port}"
-                lines.append(f"Envoy of {member}:   curl -H 'host: {authority}' {_url(door)}/")
-            case ["admin", member]:
-                lines.append(f"Envoy admin of {member}: {_url(door)}/clusters")
-            case ["console", member]:
-                lines.append(f"agent of {member}:   {_url(door)}/v1/status")
-    sys.stderr.write("\n".join(lines) + "\n")
-    say("it stays up; Ctrl-C ends it")
-    await serve_doors(order.doors)
-
-
-def _url(door: Door) -> str:
-    return f"http://{door.outside[0]}:{door.outside[1]}"
+def _columns() -> int:
+    """How wide the page may be."""
+    return shutil.get_terminal_size((PAGE_COLUMNS, 24)).columns
 
 
 async def _watched(order: Order, reader: asyncio.StreamReader) -> int:
     """Play until the end or until stdin ends; returns the exit code."""
     outcome = Outcome()
-    piece = asyncio.create_task(play(order, outcome), name="play")
-    wish = asyncio.create_task(reader.read(), name="stdin")
+    keys: asyncio.Queue[str] = asyncio.Queue(ORDERS_KEPT)
+    piece = asyncio.create_task(play(order, outcome, keys), name="play")
+    wish = asyncio.create_task(_listen(reader, keys), name="stdin")
     try:
         await asyncio.wait({piece, wish}, return_when=asyncio.FIRST_COMPLETED)
     finally:
@@ -194,6 +260,13 @@ async def _watched(order: Order, reader: asyncio.StreamReader) -> int:
     except* IsthmusError as group:
         outcome.code = _tell(group, EXIT_CANNOT)
     return outcome.code
+
+
+async def _listen(reader: asyncio.StreamReader, keys: asyncio.Queue[str]) -> None:
+    """Pass on what the user presses, a key per line; returns when stdin ends."""
+    while line := await reader.readline():
+        if not keys.full():
+            keys.put_nowait(line.decode(errors="replace").strip())
 
 
 def _tell(group: BaseExceptionGroup[BaseException], code: int) -> int:

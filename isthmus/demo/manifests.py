@@ -140,6 +140,15 @@ def read_manifests(path: Path, *, lenient: bool = False) -> Manifests:
     return found
 
 
+def documents(path: Path) -> Iterator[Document]:
+    """All documents of a file or folder, whatever their kind; raises ConfigError at one that is not Kubernetes."""
+    for file in _files(path):
+        for document in _documents(file):
+            if isinstance(document, ConfigError):
+                raise document
+            yield document
+
+
 def require_services(found: Manifests, path: Path) -> None:
     """Raise ConfigError where the manifests hold no Service."""
     if not found.services:

@@ -17,7 +17,8 @@ class DemoOptions:
     """`manifests` and `policy` None: the shop of this project and its policies.
 
     `rate` is requests per second over all callers; `duration` seconds of load are shared out over the
-    accidents, and waits for a return come on top.
+    accidents, and waits for a return come on top. `interactive`: the user plays the accidents; `plain`: lines
+    even where a terminal could show the view.
     """
 
     manifests: Path | None = None
@@ -27,6 +28,8 @@ class DemoOptions:
     policy: Path | None = None
     keep: bool = False
     json: bool = False
+    interactive: bool = False
+    plain: bool = False
     envoy: Path | None = None
     export_all: bool = False
     lenient: bool = False

@@ -12,7 +12,8 @@ from isthmus.api import kinds
 from isthmus.api.meta import ObjectKey
 from isthmus.demo.httpcall import fetch
 from isthmus.demo.population import Pod, Population, slice_endpoint
-from isthmus.demo.stage import NotReady, Stage, admin
+from isthmus.demo.reach import admin
+from isthmus.demo.stage import NotReady, Stage
 from isthmus.demo.world import Member
 
 POLL_SECONDS = 0.004

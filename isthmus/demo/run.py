@@ -6,6 +6,7 @@ inside. Closing that one's stdin tells it to stop; should this process be killed
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -15,10 +16,11 @@ import tempfile
 import time
 from pathlib import Path
 from types import FrameType
+from typing import IO
 
 import msgspec
 
-from isthmus.demo import forward, namespace
+from isthmus.demo import forward, keys, namespace
 from isthmus.demo.envoy import find_envoy
 from isthmus.demo.inside import EXIT_CANNOT, EXIT_FAILED, EXIT_STOPPED, Order
 from isthmus.demo.options import DemoOptions, check
@@ -45,6 +47,7 @@ def run_demo(options: DemoOptions) -> int:
     """
     began = time.monotonic()
     check(options)
+    view = _view(options)
     manifests = (options.manifests or _shop()).resolve()
     envoy = find_envoy(options.envoy, os.environ, Path.home())
     enter = namespace.enter_command()
@@ -59,6 +62,8 @@ def run_demo(options: DemoOptions) -> int:
         duration=options.duration,
         keep=options.keep,
         json=options.json,
+        view=view,
+        interactive=options.interactive,
         envoy=str(envoy),
         export_all=options.export_all,
         lenient=options.lenient,
@@ -68,13 +73,23 @@ def run_demo(options: DemoOptions) -> int:
     )
     code = EXIT_STOPPED
     try:
-        code = _run_inside(enter, order, [s.fileno() for s in sockets])
+        # A terminal in the background cannot be read or set: then there are no keys, and nothing to quieten.
+        with keys.keyboard(0) if view and keys.is_ours(0) else contextlib.nullcontext():
+            code = _run_inside(enter, order, [s.fileno() for s in sockets])
         return code
     finally:
         for sock in sockets:
             sock.close()
         if code not in (EXIT_FAILED, EXIT_CANNOT) or options.keep:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _view(options: DemoOptions) -> bool:
+    """Whether there is a terminal to show the live view on; ConfigError when keys need one in vain."""
+    view = not options.plain and sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+    if options.interactive and not (view and sys.stdin.isatty()):
+        raise ConfigError("--interactive: needs a terminal to read keys from and to show the view on")
+    return view
 
 
 def _folder() -> str:
@@ -100,6 +115,8 @@ def _run_inside(enter: tuple[str, ...], order: Order, descriptors: list[int]) ->
     try:
         inner.stdin.write(msgspec.json.encode(order) + b"\n")
         inner.stdin.flush()
+        if order.interactive:
+            _pass_keys(inner, inner.stdin)
         return inner.wait()
     except (KeyboardInterrupt, BrokenPipeError):
         inner.stdin.close()
@@ -111,8 +128,20 @@ def _run_inside(enter: tuple[str, ...], order: Order, descriptors: list[int]) ->
         if inner.poll() is None:
             inner.kill()
             inner.wait()
+        if order.view and inner.returncode < 0:
+            # It could not give the terminal back itself.
+            sys.stderr.write(keys.LEAVE)
+            sys.stderr.flush()
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+def _pass_keys(inner: subprocess.Popen[bytes], pipe: IO[bytes]) -> None:
+    """Hand down what is pressed, until the other process ends."""
+    while inner.poll() is None:
+        for key in keys.read_keys(0):
+            pipe.write(f"{key}\n".encode())
+        pipe.flush()
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

@@ -32,6 +32,13 @@ def drop(addresses: Sequence[str]) -> None:
     )
 
 
+def only(addresses: Sequence[str]) -> None:
+    """Drop what goes to these and to nothing else, in one step; counting begins anew."""
+    chain = f"{_TABLE} arriving"
+    rule = f"add rule {chain} ip daddr {{ {', '.join(addresses)} }} counter drop\n" if addresses else ""
+    run_tool("nft", "-f", "-", feed=f"flush chain {chain}\n{rule}")
+
+
 def dropped() -> int:
     """Packets that the present rules have dropped so far."""
     listed = json.loads(run_tool("nft", "-j", "list", "chain", *_TABLE.split(), "arriving"))

@@ -7,28 +7,28 @@ waits longer than `READY_SECONDS` for any of it.
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import sys
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
-from isthmus.api import crds, kinds
-from isthmus.api.meta import Kind
 from isthmus.demo.backend import BackendConfig, Listen
+from isthmus.demo.board import Tone
 from isthmus.demo.envoy import envoy_command
-from isthmus.demo.httpcall import connect, fetch
 from isthmus.demo.kubeconfig import kubeconfig
 from isthmus.demo.load import Caller, LoadConfig, Mute, Query, Request, Sample
 from isthmus.demo.population import DemoService, Population
 from isthmus.demo.processes import Child, Processes
+from isthmus.demo.reach import accepts, answers, serves
 from isthmus.demo.report import Death
+from isthmus.demo.seed import seed
 from isthmus.demo.world import (
-    ADMIN_PORT,
     API_PORT,
     CONSOLE_PORT,
     DNS_PORT,
@@ -41,28 +41,28 @@ from isthmus.demo.world import (
 from isthmus.errors import IsthmusError
 from isthmus.kube.client import Client
 from isthmus.kube.config import load_access
-from isthmus.mcs.hubobjects import hub_namespace
-from isthmus.model.names import ClusterId
 
 READY_SECONDS = 60.0
 DNS_RATE = 80.0
 DNS_NAMES = 4
 POLL_SECONDS = 0.05
-_KINDS: Mapping[str, Kind[Any]] = {
-    "Node": kinds.NODE,
-    "Namespace": kinds.NAMESPACE,
-    "Service": kinds.SERVICE,
-    "EndpointSlice": kinds.ENDPOINT_SLICE,
-    "ServiceExport": kinds.SERVICE_EXPORT,
-}
 
 
 class NotReady(IsthmusError):
     """Something of the demo did not get ready in time."""
 
 
+class Say(Protocol):
+    """Tells people what happens."""
+
+    def __call__(self, text: str, tone: Tone = "plain") -> None: ...
+
+
 class Stage:
-    """The running clusterset. `async with` starts nothing: `raise_curtain` does; leaving stops everything."""
+    """The running clusterset. `async with` starts nothing: `raise_curtain` does; leaving stops everything.
+
+    `plights` says what was done to which cluster, for people only: nothing that decides reads it.
+    """
 
     def __init__(
         self,
@@ -73,7 +73,7 @@ class Stage:
         policies: Sequence[dict[str, Any]],
         envoy: Path,
         folder: Path,
-        say: Callable[[str], None],
+        say: Say,
     ) -> None:
         self.world = world
         self.populations = {p.member.name: p for p in populations}
@@ -85,6 +85,8 @@ class Stage:
         self.requests: list[Request] = []
         self.queries: list[Query] = []
         self.deaths: list[Death] = []
+        self.plights: dict[str, str] = {}
+        self.hub_cut = False
         self._dying: dict[str, float] = {}
         self._envoy = envoy
         self._stack = AsyncExitStack()
@@ -115,7 +117,7 @@ class Stage:
     async def raise_curtain(self) -> None:
         """Start everything and wait until each cluster's callers reach every service, else NotReady."""
         await self._start_api_servers()
-        await self._seed()
+        await seed(self.clients, list(self.populations.values()), self.policies)
         self.say("objects are in the API servers, agents start")
         await self._start_agents()
         for member in self.world.members:
@@ -152,42 +154,8 @@ class Stage:
         for name in ("hub", *(m.name for m in self.world.members)):
             self.clients[name] = await self._stack.enter_async_context(Client(load_access(config, name)))
         await self.until(
-            "API servers answer", lambda: _answers(self.world.members[-1].api, API_PORT, "/readyz")
+            "API servers answer", lambda: answers(self.world.members[-1].api, API_PORT, "/readyz")
         )
-
-    async def _seed(self) -> None:
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._seed_hub(), name="seed-hub")
-            for population in self.populations.values():
-                group.create_task(self._seed_member(population), name=f"seed-{population.member.name}")
-
-    async def _seed_hub(self) -> None:
-        hub = self.clients["hub"]
-        for crd in crds.hub_crds():
-            await hub.create(kinds.CRD, crd)
-        for member in self.world.members:
-            space = hub_namespace(ClusterId(member.name))
-            await hub.create(
-                kinds.NAMESPACE, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": space}}
-            )
-            await hub.create(
-                kinds.CLUSTER,
-                {
-                    "apiVersion": kinds.CLUSTER.api_version,
-                    "kind": "Cluster",
-                    "metadata": {"name": member.name},
-                    "spec": {"region": member.region},
-                },
-            )
-
-    async def _seed_member(self, population: Population) -> None:
-        client = self.clients[population.member.name]
-        for crd in crds.member_crds():
-            await client.create(kinds.CRD, crd)
-        for kind, body in population.objects:
-            await client.create(_KINDS[kind], body)
-        for policy in self.policies:
-            await client.create(kinds.POLICY, policy)
 
     async def _start_agents(self) -> None:
         config = str(self.folder / "kubeconfig")
@@ -223,13 +191,13 @@ class Stage:
             f"pods-{member.name}", [sys.executable, "-m", "isthmus.demo.backend", str(file)]
         )
         if listen:
-            await self.until(f"pods of {member.name}", lambda: _accepts(listen[-1].address, listen[-1].port))
+            await self.until(f"pods of {member.name}", lambda: accepts(listen[-1].address, listen[-1].port))
 
     # -- being ready
 
     async def _agents_ready(self) -> str:
         for member in self.world.members:
-            complaint = await _answers(member.agent, CONSOLE_PORT, "/readyz")
+            complaint = await answers(member.agent, CONSOLE_PORT, "/readyz")
             if complaint:
                 return f"{member.name}: {complaint}"
         return ""
@@ -237,7 +205,7 @@ class Stage:
     async def _served(self) -> str:
         for member in self.world.members:
             for service in self.routed:
-                complaint = await _serves(member, service)
+                complaint = await serves(member, service)
                 if complaint:
                     return f"{member.name} asks {service.authority}:{service.http_port}: {complaint}"
         return ""
@@ -286,6 +254,10 @@ class Stage:
         self.deaths.append(Death(cluster=member.name, began=began, ended=time.monotonic() + grace))
         self._tell_load()
 
+    def deaths_so_far(self) -> list[Death]:
+        """Those that are over, and those that last."""
+        return self.deaths + [Death(cluster=c, began=at, ended=math.inf) for c, at in self._dying.items()]
+
     def _tell_load(self) -> None:
         assert self._load is not None
         assert self._load.process.stdin is not None
@@ -299,39 +271,3 @@ class Stage:
             return int((self.folder / member.name / "control.pid").read_text())
         except (OSError, ValueError):
             return 0
-
-
-async def _accepts(address: str, port: int) -> str:
-    try:
-        async with asyncio.timeout(1.0):
-            (await connect(address, port)).close()
-    except OSError as error:
-        return f"{address}:{port}: {error.strerror or 'no answer'}"
-    return ""
-
-
-async def _answers(address: str, port: int, path: str) -> str:
-    try:
-        answer = await fetch(address, port, path, timeout=2.0)
-    except OSError as error:
-        return f"{address}:{port}{path}: {error.strerror or 'no answer'}"
-    text = answer.body[:200].decode(errors="replace").strip()
-    return "" if answer.status == 200 else f"{address}:{port}{path}: HTTP {answer.status}: {text}"
-
-
-async def _serves(member: Member, service: DemoService) -> str:
-    try:
-        async with asyncio.timeout(3.0):
-            connection = await connect(member.envoy, ENVOY_PORT)
-            try:
-                answer = await connection.get(f"{service.authority}:{service.http_port}", "/")
-            finally:
-                connection.close()
-    except OSError as error:
-        return error.strerror or "no answer"
-    return "" if answer.status == 200 else f"HTTP {answer.status}"
-
-
-def admin(member: Member) -> tuple[str, int]:
-    """Where the member's Envoy tells about itself."""
-    return member.envoy, ADMIN_PORT
