@@ -34,5 +34,8 @@ EXPECTED_ENDPOINTS = "isthmus.dev/expected-endpoints"
 PROBE = "isthmus.dev/probe"
 """Annotation of a ServiceExport, a JSON object: how its endpoints are checked."""
 
+CLUSTER = "isthmus.dev/cluster"
+"""Annotation of any object in a file: the cluster it belongs to (`isthmus translate`)."""
+
 EXPORTED_AT = "isthmus.dev/exported-at"
 """Annotation of a ServiceExport, `<RFC 3339> <uid>`: its creation in the hub's clock, measured once."""

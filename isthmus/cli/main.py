@@ -15,7 +15,7 @@ from typing import NoReturn
 import typer
 
 from isthmus import __version__
-from isthmus.cli import crds, demo, run
+from isthmus.cli import clusters, crds, demo, events, explain, run, services, status, translate
 from isthmus.errors import ConfigError, IsthmusError
 
 EXIT_WRONG_USE = 2
@@ -27,12 +27,19 @@ app = typer.Typer(
     name="isthmus",
     help="Schedules service traffic across Kubernetes clusters.",
     no_args_is_help=True,
+    rich_markup_mode=None,  # plain text: readable anywhere, and half the time to the first line
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.add_typer(run.app, name="run")
-app.command(name="demo", no_args_is_help=False, epilog=demo.EXAMPLES)(demo.command)
+app.command(name="status", epilog=status.EXAMPLES)(status.command)
+app.command(name="services", epilog=services.EXAMPLES)(services.command)
+app.command(name="explain", epilog=explain.EXAMPLES, no_args_is_help=True)(explain.command)
+app.command(name="clusters", epilog=clusters.EXAMPLES)(clusters.command)
+app.command(name="events", epilog=events.EXAMPLES)(events.command)
+app.command(name="translate", epilog=translate.EXAMPLES, no_args_is_help=True)(translate.command)
 app.command(name="crds", epilog=crds.EXAMPLES)(crds.command)
+app.command(name="demo", no_args_is_help=False, epilog=demo.EXAMPLES)(demo.command)
+app.add_typer(run.app, name="run")
 
 
 @app.command()
@@ -41,10 +48,15 @@ def version() -> None:
     typer.echo(f"isthmus {__version__}")
 
 
-def main() -> NoReturn:
+def kubectl() -> NoReturn:
+    """The same command as a plugin: `kubectl isthmus …` runs the program `kubectl-isthmus`."""
+    main("kubectl isthmus")
+
+
+def main(name: str = "isthmus") -> NoReturn:
     """Runs the command line and ends the process with its exit code."""
     try:
-        app(prog_name="isthmus")
+        app(prog_name=name)
     except ConfigError as error:
         _fail(str(error), EXIT_WRONG_USE)
     except IsthmusError as error:

@@ -59,12 +59,16 @@ def explained(reckoning: Reckoning) -> View:
         "policy": plan.policy,
         "panic": plan.panic,
         "empty": not plan.shares,
-        "steps": [asdict(row) | {"clusters": list(row.clusters)} for row in explain_steps(reckoning)],
+        "steps": [
+            asdict(row)
+            | {"clusters": list(row.clusters), "health": round(row.health, 4), "share": round(row.share, 4)}
+            for row in explain_steps(reckoning)
+        ],
         "groups": [
             {**group.locality._asdict(), "step": group.step, "share": group.basis_points / 100}
             for group in plan.shares
         ],
-        "endpoints": [asdict(row) for row in explain_endpoints(reckoning)],
+        "endpoints": [asdict(row) | {"share": round(row.share, 4)} for row in explain_endpoints(reckoning)],
     }
 
 

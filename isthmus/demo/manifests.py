@@ -141,7 +141,7 @@ def read_manifests(path: Path, *, lenient: bool = False) -> Manifests:
 
 
 def documents(path: Path) -> Iterator[Document]:
-    """All documents of a file or folder, whatever their kind; raises ConfigError at one that is not Kubernetes."""
+    """All documents of a file or folder, of any kind; raises ConfigError at one that is not Kubernetes."""
     for file in _files(path):
         for document in _documents(file):
             if isinstance(document, ConfigError):

@@ -1,0 +1,28 @@
+"""Rendered resources as plain values, for people who look at them (`isthmus translate --to envoy`)."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from envoy.config.cluster.v3 import cluster_pb2
+from envoy.config.endpoint.v3 import endpoint_pb2
+from envoy.config.listener.v3 import listener_pb2
+from envoy.config.route.v3 import route_pb2
+from google.protobuf import json_format
+
+from isthmus.xds.rows import ResourceType
+
+_MESSAGES: dict[ResourceType, Any] = {
+    ResourceType.CDS: cluster_pb2.Cluster,
+    ResourceType.EDS: endpoint_pb2.ClusterLoadAssignment,
+    ResourceType.LDS: listener_pb2.Listener,
+    ResourceType.RDS: route_pb2.RouteConfiguration,
+}
+
+
+def readable(kind: ResourceType, resource: bytes) -> dict[str, Any]:
+    """A serialised resource in the JSON form that Envoy reads, fields named as in its documents."""
+    message = _MESSAGES[kind].FromString(resource)
+    made: dict[str, Any] = json.loads(json_format.MessageToJson(message, preserving_proto_field_name=True))
+    return made
