@@ -14,7 +14,7 @@ from typing import Any
 import structlog
 
 from isthmus.api import labels
-from isthmus.errors import KubeError
+from isthmus.errors import ConfigError, KubeError
 from isthmus.fleet.states import LEASE_DURATION
 from isthmus.model.names import ClusterId
 from isthmus.model.timestamp import format_time
@@ -58,7 +58,8 @@ async def beat(
 ) -> None:
     """Call `renew` on every beat until cancelled; `clock` is monotonic, in seconds.
 
-    KubeError and timeouts are logged once when they begin and once when they end.
+    KubeError, credentials that cannot be read (ConfigError) and timeouts are logged once when they begin and
+    once when they end.
     """
     options = options or HeartbeatOptions()
     log = structlog.get_logger()
@@ -68,7 +69,7 @@ async def beat(
         try:
             async with asyncio.timeout(options.timeout):
                 await renew()
-        except (KubeError, TimeoutError) as error:
+        except (KubeError, ConfigError, TimeoutError) as error:
             if not lost:
                 log.warning("heartbeat lost", error=str(error) or "timeout")
             lost = True

@@ -86,10 +86,18 @@ async def test_a_renewal_that_hangs_is_given_up() -> None:
 
 async def test_what_is_not_the_hubs_failure_is_not_swallowed() -> None:
     async def wrong() -> None:
-        raise ConfigError("bug")
+        raise ValueError("bug")
 
-    with pytest.raises(ConfigError):
+    with pytest.raises(ValueError, match="bug"):
         await beat(wrong, clock=Clock(1))
+
+
+async def test_credentials_that_cannot_be_had_yet_do_not_end_the_heartbeat() -> None:
+    def fail_first(number: int) -> None:
+        if number == 1:
+            raise ConfigError("the credential plugin failed")
+
+    assert await run(Clock(2), fail_first) == [1000.0, 1002.0]
 
 
 def test_the_lease_is_one_that_kubernetes_takes() -> None:
