@@ -107,7 +107,14 @@ class Chain:
                 cluster=place.cluster, export=export, service=service, clock_offset=place.clock_offset()
             )
 
-        return derive("own exports", on(member.exports, _same), on(member.services, _same), compute=compute)
+        return derive(
+            "own exports",
+            on(member.exports, _same),
+            on(member.services, _same),
+            # The hub's clock is known once it has answered.
+            on(self.session, lambda _key, _o, _n: [ServiceKey(*key) for key in member.exports]),
+            compute=compute,
+        )
 
     def _own_endpoints(self) -> Derived[ServiceKey, tuple[Endpoint, ...]]:
         member, place = self.member, self.place

@@ -7,7 +7,7 @@ corrected by the measured offset is written down, so that a later start with ano
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from isthmus.agent.chain import Chain
@@ -37,25 +37,39 @@ class Records:
         """Records until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._queue.run(), name="exported-at-queue")
-            group.create_task(self._follow(self._chain.own_exports), name="exported-at-exports")
-            group.create_task(self._follow(self._chain.session), name="exported-at-session")
+            group.create_task(self._follow_exports(), name="exported-at-exports")
+            group.create_task(self._follow_session(), name="exported-at-session")
 
-    async def _follow(self, table: Any) -> None:
-        """Any change of an export, and the hub's return, marks what is not recorded yet."""
-        async for _keys in table.changes():
-            for key in self._chain.own_exports:
-                if self._missing(key) is not None:
-                    self._queue.add(key)
+    async def _follow_exports(self) -> None:
+        async for keys in self._chain.own_exports.changes():
+            self._mark(keys)
+
+    async def _follow_session(self) -> None:
+        """The hub's return marks everything that is not recorded yet."""
+        async for _keys in self._chain.session.changes():
+            self._mark(self._chain.own_exports)
+
+    def _mark(self, keys: Iterable[ServiceKey]) -> None:
+        for key in keys:
+            if self._missing(key) is not None:
+                self._queue.add(key)
 
     def _missing(self, key: ServiceKey) -> dict[str, Any] | None:
-        """The record to write for an export, None where there is nothing to write now."""
+        """The patch that records an export's time, None where there is nothing to record now.
+
+        The time is taken anew: the row may be from before the hub's clock was known.
+        """
         outcome = self._chain.own_exports.get(key)
         export = self._chain.member.exports.get(ObjectKey(*key))
         if export is None or not isinstance(outcome, Export) or self._chain.session.get("hub") is not True:
             return None
-        record = serviceexport.export_time_record(export, outcome.created)
-        wanted = record["metadata"]["annotations"][labels.EXPORTED_AT]
-        return None if export.metadata.annotations.get(labels.EXPORTED_AT) == wanted else record
+        created = serviceexport.export_time(export, self._chain.place.clock_offset())
+        if created is None:
+            return None
+        record = serviceexport.export_time_record(export, created)["metadata"]["annotations"]
+        if export.metadata.annotations.get(labels.EXPORTED_AT) == record[labels.EXPORTED_AT]:
+            return None
+        return {"metadata": {"uid": export.metadata.uid, "annotations": record}}
 
     async def _record(self, key: ServiceKey) -> Result:
         record = self._missing(key)
@@ -63,5 +77,6 @@ class Records:
             return Done()
         if not self._gate():
             return RequeueAfter(GATE_SECONDS)  # another replica writes it, or we do once we may
-        await self._client.apply(kinds.SERVICE_EXPORT, record, manager=MANAGER)
+        # A patch, because an apply would create an export that its owner has just deleted.
+        await self._client.patch(kinds.SERVICE_EXPORT, ObjectKey(*key), record, manager=MANAGER)
         return Done()
