@@ -78,6 +78,23 @@ class Control:
         self.session: Writer[str, bool] = self.chain.session.partition("session")
         self.session.replace({})
 
+    @property
+    def member_read(self) -> bool:
+        """Whether this cluster's own objects were read since the start: only then anything is written.
+
+        Last-good rows are good enough to serve from and not to write from: others may have written since.
+        """
+        return all(source.reflector.synced for source in self.member_sources)
+
+    @property
+    def everything_known(self) -> bool:
+        """Whether what should exist follows from all there is: only then anything is deleted.
+
+        Not so while the hub was never read, and while a derivation fails (its row is missing, or old).
+        """
+        read = all(source.reflector.synced for source in (*self.member_sources, *self.hub_sources))
+        return read and not any(table.failures for table in self.graph.tables)
+
     def _clock_offset(self) -> float:
         """Seconds to add to this cluster's clock to get the hub's."""
         return (self.hub_client.clock_offset - self.member_client.clock_offset) if self.hub_client else 0.0

@@ -51,7 +51,16 @@ def start(core: Control, group: asyncio.TaskGroup) -> None:
     lease = LeaseHolder(
         core.member_client, ObjectKey(settings.namespace, WRITER_LEASE), identity(settings.state_dir)
     )
-    member = Writing(core.member_client, "member", outputs.member, lambda: lease.holds, MEMBER_KINDS)
+
+    def may_write() -> bool:
+        return lease.holds and core.member_read
+
+    def may_delete() -> bool:
+        return core.everything_known
+
+    member = Writing(
+        core.member_client, "member", outputs.member, may_write, MEMBER_KINDS, deletes=may_delete
+    )
     sources = Sources(
         cluster=chain.place.cluster,
         services=chain.services,
@@ -76,11 +85,16 @@ def start(core: Control, group: asyncio.TaskGroup) -> None:
     if core.hub_client is not None:
         place, hub_client = chain.place, core.hub_client
         own = hub_namespace(place.cluster)
+        hub = Writing(hub_client, "hub", outputs.hub, may_write, HUB_KINDS, namespace=own, deletes=may_delete)
         session = Session(
-            hub_client, place.cluster, place.region, lambda: inputs.last_heard(core.hub_sources), core.session
+            hub_client,
+            place.cluster,
+            place.region,
+            lambda: inputs.last_heard(core.hub_sources),
+            core.session,
+            on_registered=hub.applier.resync,
         )
-        hub = Writing(hub_client, "hub", outputs.hub, lambda: lease.holds, HUB_KINDS, namespace=own)
-        records = Records(core.member_client, chain, lambda: lease.holds)
+        records = Records(core.member_client, chain, may_write)
         group.create_task(session.run(), name="session")
         group.create_task(records.run(), name="exported-at")
         group.create_task(hub.run(), name="write-hub")

@@ -34,7 +34,10 @@ log = structlog.get_logger()
 
 
 class Session:
-    """Registers the cluster on the hub, keeps its lease, and keeps the row `hub` of a table true."""
+    """Registers the cluster on the hub, keeps its lease, and keeps the row `hub` of a table true.
+
+    `on_registered` hears of each registration, the first one and those after the hub has forgotten us.
+    """
 
     def __init__(
         self,
@@ -44,6 +47,8 @@ class Session:
         last_heard: Callable[[], float | None],
         writer: Writer[str, bool],
         *,
+        on_registered: Callable[[], None] = lambda: None,
+        beats: heartbeat.HeartbeatOptions | None = None,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
@@ -52,6 +57,8 @@ class Session:
         self._region = region
         self._last_heard = last_heard
         self._writer = writer
+        self._on_registered = on_registered
+        self._beats = beats
         self._clock = clock
         self._wall = wall
         self._register_at = float("-inf")
@@ -61,7 +68,8 @@ class Session:
     async def run(self) -> None:
         """Beats and looks until cancelled."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(heartbeat.beat(self._renew, clock=self._clock), name="heartbeat")
+            beat = heartbeat.beat(self._renew, clock=self._clock, options=self._beats)
+            group.create_task(beat, name="heartbeat")
             group.create_task(self._look(), name="hub-session")
 
     @property
@@ -113,6 +121,7 @@ class Session:
         elif self._forbidden and not forbidden:
             log.info("registered on the hub")
         self._forbidden = forbidden
+        self._on_registered()  # what could not be written into a namespace that was missing can be now
 
     async def _forbids(self, kind: Kind[Any], body: dict[str, Any]) -> str:
         """Applies an object; what the hub says where it forbids that, "" where it is done."""

@@ -11,7 +11,7 @@ import structlog
 
 from isthmus.api import kinds, labels
 from isthmus.api.meta import Kind, ObjectKey
-from isthmus.errors import KubeError
+from isthmus.errors import ConfigError, KubeError
 from isthmus.flow import Table
 from isthmus.kube.applier import Applier, ObjectRef, managed
 from isthmus.kube.client import Client
@@ -69,6 +69,7 @@ class Writing:
     gate: Callable[[], bool]
     observed: tuple[Observed, ...]
     namespace: str = ""
+    deletes: Callable[[], bool] = lambda: True
     applier: Applier = field(init=False)
     _reflectors: list[Reflector[RawObject]] = field(init=False)
 
@@ -87,23 +88,22 @@ class Writing:
                     label_selector=one.selector,
                 )
             )
-        self.applier = Applier(self.client, self.name, self.desired, tables, gate=self.gate, ours=ours)
+        self.applier = Applier(
+            self.client, self.name, self.desired, tables, gate=self.gate, deletes=self.deletes, ours=ours
+        )
 
     async def run(self) -> None:
-        """Applies until cancelled; compares everything again whenever the gate opens."""
+        """Applies until cancelled; compares everything again whenever a gate opens."""
         async with asyncio.TaskGroup() as group:
             for reflector in self._reflectors:
                 group.create_task(reflector.run(), name=f"{self.name}-{reflector.kind.plural}")
             group.create_task(self.applier.run(), name=f"{self.name}-applier")
-            group.create_task(self._watch_gate(), name=f"{self.name}-gate")
+            group.create_task(self._watch_gates(), name=f"{self.name}-gates")
 
-    async def _watch_gate(self) -> None:
-        was_open = False
+    async def _watch_gates(self) -> None:
         while True:
-            is_open = self.gate()
-            if is_open and not was_open:
+            if self.applier.overdue:
                 self.applier.resync()
-            was_open = is_open
             await asyncio.sleep(GATE_SECONDS)
 
 
@@ -112,7 +112,7 @@ async def compete(client: Client, namespace: str, lease: LeaseHolder) -> None:
     space = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}
     try:
         await client.create(kinds.NAMESPACE, space)
-    except KubeError as error:
+    except (KubeError, ConfigError) as error:
         # It exists, as a rule, or an administrator makes it; the lease tells when neither is so.
         log.debug("namespace not created", namespace=namespace, reason=str(error))
     await lease.run()

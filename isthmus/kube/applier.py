@@ -2,7 +2,8 @@
 
 Invariants: one field manager; nothing is written while the gate (the lease) is closed; what is equal is not
 written, so that a restart writes nothing; an object that is not ours is never touched; every write carries
-the uid of the object it was decided on. Level-triggered by `workqueue`: desired and observed rows only mark
+the uid of the object it was decided on; what could not be done because a gate was closed is `overdue` once it
+is open. Level-triggered by `workqueue`: desired and observed rows only mark
 keys. Server-side apply: https://kubernetes.io/docs/reference/using-api/server-side-apply/.
 """
 
@@ -60,8 +61,9 @@ class Applier:
     `desired`: the whole object as JSON-able dict (for a status: apiVersion, kind, metadata, status), its
     conditions without times. `observed`: for each kind that is ever desired, what exists, as
     `raw.raw(kind)` reflectors see it; they may be limited to our label, because an object that they do not
-    show is read before it is created. An observed object that is `ours` and not desired is deleted; a
-    status is never removed.
+    show is read before it is created. An observed object that is `ours` and not desired is deleted while
+    `deletes` allows it (it shall not while what is desired follows from less than everything); a status is
+    never removed.
     """
 
     def __init__(
@@ -72,6 +74,7 @@ class Applier:
         observed: Mapping[Kind[Any], Table[ObjectKey, RawObject]],
         *,
         gate: Callable[[], bool],
+        deletes: Callable[[], bool] = lambda: True,
         ours: Callable[[Mapping[str, Any]], bool] = managed,
         manager: str = MANAGER,
         workers: int = 8,
@@ -88,6 +91,11 @@ class Applier:
         self._desired = desired
         self._observed = observed
         self._gate = gate
+        self._deletes = deletes
+        self._missed = False
+        """Something was not done because the gate was closed."""
+        self._spared = False
+        """Something was not deleted because `deletes` did not allow it."""
         self._ours = ours
         self._manager = manager
         self._wall = wall
@@ -114,8 +122,14 @@ class Applier:
         """What is wrong with objects whose last write failed."""
         return self._queue.errors
 
+    @property
+    def overdue(self) -> bool:
+        """Whether something was put off that may be done now; `resync` does it."""
+        return (self._missed or (self._spared and self._deletes())) and self._gate()
+
     def resync(self) -> None:
-        """Compares everything again; call it when the gate opens."""
+        """Compares everything again; call it when something is overdue."""
+        self._missed = self._spared = False
         for ref in self._desired.keys():  # noqa: SIM118 - a Table is no dict
             self._queue.add(ref)
         for kind, table in self._observed.items():
@@ -161,7 +175,7 @@ class Applier:
         table = self._observed.get(ref.kind)
         if table is None:
             return Terminal(f"nothing observes {ref.kind.kind}")
-        if not (self._gate() and self._desired.synced and table.synced):
+        if not (self._desired.synced and table.synced and self._open()):
             return Done()  # `resync` marks everything when that changes
         try:
             refused = await self._converge(ref, table)
@@ -214,7 +228,7 @@ class Applier:
 
     async def _apply(self, ref: ObjectRef, body: dict[str, Any], found: RawObject | None) -> Refused | None:
         """Applies `body` over `found` (None: creates it)."""
-        if not self._gate():
+        if not self._open():
             return None
         uid = found["metadata"].get("uid") if found is not None else None
         if uid:
@@ -251,7 +265,7 @@ class Applier:
     async def _repair(self, ref: ObjectRef, body: Mapping[str, Any], found: RawObject) -> bool:
         """Takes entries of other writers out of lists that are ours; whether there were any."""
         rest = residue(body, found)
-        if not rest or not self._gate():
+        if not rest or not self._open():
             return False
         rest["metadata"] = {"uid": found["metadata"].get("uid")}
         await self._client.patch(ref.kind, ref.key, rest, subresource=ref.subresource, manager=self._manager)
@@ -264,7 +278,12 @@ class Applier:
         if ref.subresource or found is None or not self._is_ours(ref, found):
             return
         metadata = found["metadata"]
-        if metadata.get("deletionTimestamp") or not self._gate():
+        if metadata.get("deletionTimestamp") or not self._open():
+            return
+        if not self._deletes():
+            if not self._spared:
+                self._log.warning("deletions put off", object=str(ref))
+            self._spared = True
             return
         try:
             await self._client.delete(ref.kind, ref.key, uid=metadata.get("uid", ""))
@@ -272,6 +291,12 @@ class Applier:
             return
         self.writes += 1
         self._log.info("object deleted", object=str(ref))
+
+    def _open(self) -> bool:
+        """Whether the gate is open; that it was not is remembered."""
+        is_open = self._gate()
+        self._missed = self._missed or not is_open
+        return is_open
 
     def _is_ours(self, ref: ObjectRef, found: RawObject) -> bool:
         if ref in self._theirs:

@@ -54,6 +54,7 @@ class Site:
         self.running = running
         self.until = until
         self.open = True
+        self.deletes = True
         self.observed: Table[ObjectKey, dict[str, Any]] = Table("observed")
         selector = f"{MANAGED_BY}={MANAGER}"
         self.reflector = Reflector(
@@ -64,7 +65,12 @@ class Site:
 
     def applier(self) -> Applier:
         return Applier(
-            self.client, "applier", self.desired, {kinds.SERVICE: self.observed}, gate=lambda: self.open
+            self.client,
+            "applier",
+            self.desired,
+            {kinds.SERVICE: self.observed},
+            gate=lambda: self.open,
+            deletes=lambda: self.deletes,
         )
 
     async def found(self) -> dict[str, Any]:
@@ -250,10 +256,32 @@ async def test_nothing_is_written_while_the_gate_is_closed(site: Site) -> None:
         site.wanted.put(REF, web(81))
         await site.settled(applier)
         assert applier.writes == 0
+        assert not applier.overdue
         site.open = True
+        assert applier.overdue
         applier.resync()
+        assert not applier.overdue
         await site.settled(applier, lambda: site.seen(81))
     assert applier.writes == 1
+
+
+async def test_nothing_is_deleted_while_deletions_are_not_allowed(site: Site) -> None:
+    site.deletes = False
+    await site.client.apply(kinds.SERVICE, web(80), manager=MANAGER)
+    site.wanted.replace({})
+    applier = site.applier()
+    async with site.running(applier.run()):
+        await site.settled(applier, lambda: site.seen(80))
+        assert not applier.overdue
+        site.wanted.put(REF, web(81))
+        await site.settled(applier, lambda: site.seen(81))  # all else goes on
+        site.wanted.drop(REF)
+        await site.settled(applier)
+        assert applier.writes == 1
+        site.deletes = True
+        assert applier.overdue
+        applier.resync()
+        await site.settled(applier, lambda: site.seen())
 
 
 async def test_a_condition_keeps_its_time_until_its_status_changes(site: Site) -> None:

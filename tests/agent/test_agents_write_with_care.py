@@ -1,0 +1,133 @@
+"""What an agent writes when the hub has forgotten it, and what it never brings back."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import msgspec
+
+from isthmus.agent.chain import Chain, Place
+from isthmus.agent.inputs import Hub, Member
+from isthmus.agent.records import Records
+from isthmus.agent.session import Session
+from isthmus.api import core, crds, kinds, mcs
+from isthmus.api.labels import EXPORTED_AT
+from isthmus.api.meta import ObjectKey
+from isthmus.apiserver import ApiServer, ClusterConfig
+from isthmus.errors import NotFound
+from isthmus.fleet.heartbeat import HeartbeatOptions
+from isthmus.flow import Graph, Table
+from isthmus.kube.client import Client
+from isthmus.kube.config import Access
+from isthmus.kube.credentials import Files
+from isthmus.kube.raw import raw
+from isthmus.model.names import ClusterId
+
+WEB = ObjectKey("shop", "web")
+METADATA = {"name": "web", "namespace": "shop", "creationTimestamp": "2026-01-01T00:00:00Z"}
+QUICK = HeartbeatOptions(interval=0.02, retry=0.02)
+
+
+async def until(condition: Callable[[], Awaitable[bool]] | Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while True:
+            found = condition()
+            if found if isinstance(found, bool) else await found:
+                return
+            await asyncio.sleep(0.005)
+
+
+@asynccontextmanager
+async def api_server(definitions: list[dict[str, Any]]) -> AsyncIterator[Client]:
+    async with ApiServer([ClusterConfig(name="eu-1")]) as server:
+        access = Access(name="eu-1", server=server.url("eu-1"), source=Files(where="eu-1", encrypted=False))
+        async with Client(access) as client:
+            for definition in definitions:
+                await client.apply(kinds.CRD, definition, manager="test")
+            namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}}
+            await client.create(kinds.NAMESPACE, namespace)
+            yield client
+
+
+@asynccontextmanager
+async def running(*works: Any) -> AsyncIterator[None]:
+    tasks = [asyncio.create_task(work) for work in works]
+    try:
+        yield
+        assert not any(task.done() for task in tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+
+
+async def test_a_cluster_registers_again_when_its_namespace_is_deleted() -> None:
+    async with api_server(crds.hub_crds()) as client:
+        registered: list[None] = []
+        session = Session(
+            client,
+            ClusterId("eu-1"),
+            "eu",
+            lambda: None,
+            Table[str, bool]("session").partition("session"),
+            on_registered=lambda: registered.append(None),
+            beats=QUICK,
+        )
+        async with running(session.run()):
+            await until(lambda: len(registered) == 1)
+
+            async def deleted() -> bool:
+                with suppress(NotFound):
+                    await client.delete(kinds.NAMESPACE, ObjectKey("", "isthmus-eu-1"))
+                return len(registered) > 1
+
+            await until(deleted)
+
+
+def chain_of(export: dict[str, Any]) -> tuple[Chain, Graph]:
+    """A chain that has read one Service and its export, with a live session."""
+    member = Member()
+    chain = Chain(
+        Place(cluster=ClusterId("eu-1"), region="eu", network="", clock_offset=lambda: 60.0), member, Hub()
+    )
+    service = {"metadata": METADATA, "spec": {"clusterIP": "10.0.0.1", "ports": [{"port": 80}]}}
+    member.services.partition("test").replace({WEB: msgspec.convert(service, core.Service)})
+    member.exports.partition("test").replace({WEB: msgspec.convert(export, mcs.ServiceExport)})
+    chain.session.partition("session").replace({"hub": True})
+    return chain, Graph([chain.own_exports])
+
+
+async def test_the_time_of_an_export_is_recorded_in_the_hubs_clock() -> None:
+    async with api_server(crds.member_crds()) as client:
+        body = {
+            "apiVersion": kinds.SERVICE_EXPORT.api_version,
+            "kind": "ServiceExport",
+            "metadata": {"name": "web", "namespace": "shop"},
+        }
+        made = await client.create(raw(kinds.SERVICE_EXPORT), body)
+        chain, graph = chain_of({"metadata": {**METADATA, "uid": made["metadata"]["uid"]}})
+
+        async def recorded() -> bool:
+            found = await client.get(kinds.SERVICE_EXPORT, WEB)
+            return found.metadata.annotations.get(EXPORTED_AT, "").startswith("2026-01-01T00:01:00")
+
+        async with running(graph.run(), Records(client, chain, lambda: True).run()):
+            await until(recorded)
+
+
+async def test_an_export_that_its_owner_has_deleted_does_not_come_back() -> None:
+    async with api_server(crds.member_crds()) as client:
+        chain, graph = chain_of({"metadata": {**METADATA, "uid": "gone"}})
+        looked: list[None] = []
+
+        def gate() -> bool:
+            looked.append(None)
+            return True
+
+        async with running(graph.run(), Records(client, chain, gate).run()):
+            await until(lambda: len(looked) >= 2)  # the first try has failed
+            page = await client.list_page(kinds.SERVICE_EXPORT)
+            assert page.items == []
