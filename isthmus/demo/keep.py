@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -45,7 +47,20 @@ def what_to_try(doors: Sequence[Door], config: Path, service: DemoService) -> st
             what, _, name = door.name.partition(" ")
             if what == kind:
                 lines.append(f"{_command(door, kind, service)}   # {name}")
+    agents = [url(door) for door in doors if door.name.startswith("console ")]
+    lines += [
+        "# What they say together",
+        f"export ISTHMUS_AGENTS={','.join(agents)}",
+        f"{_program()} status",
+        f"{_program()} explain {service.namespace}/{service.name}",
+        f"{_program()} events --follow",
+    ]
     return "\n".join(lines)
+
+
+def _program() -> str:
+    """This command, as it can be typed here."""
+    return "isthmus" if shutil.which("isthmus") else f"{sys.executable} -m isthmus"
 
 
 def _command(door: Door, kind: str, service: DemoService) -> str:
