@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from isthmus.apiserver import crd, endpointslice, objectmeta, schema, service, status
+from isthmus.apiserver import crd, endpointslice, objectmeta, rules, schema, service, status
 from isthmus.apiserver.resources import CRDS, ENDPOINT_SLICES, LEASES, NAMESPACES, SERVICES, Resource
 from isthmus.apiserver.status import Cause, StatusError
 
@@ -54,12 +54,16 @@ def _fill_namespace(obj: Object) -> None:
         obj["metadata"].setdefault("labels", {})[NAME_LABEL] = name
 
 
-def validate(resource: Resource, new: Object, old: Object | None, rules: schema.Rules | None = None) -> None:
+def validate(resource: Resource, new: Object, old: Object | None) -> None:
     """Raise a 422 StatusError that names every violation."""
     before = old["metadata"] if old else None
     causes = objectmeta.validate(new["metadata"], resource, old=before)
     if resource.custom:
-        causes += schema.validate(new, resource.schema, old=old, rules=rules)
+        causes += schema.validate(new, resource.schema)
+        if not rules.blocked(causes):
+            causes += rules.violations(new, resource.schema, old)
+        elif rules.has_rules(resource.schema):
+            causes.append(rules.UNCHECKED)
     else:
         match resource.plural:
             case SERVICES.plural:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from isthmus.apiserver import status
+from isthmus.apiserver import rules, status
 from isthmus.apiserver.resources import Resource
 from isthmus.apiserver.status import Cause
 from isthmus.apiserver.topology import with_metadata
@@ -20,6 +20,7 @@ CLEANUP = "customresourcecleanup.apiextensions.k8s.io"
 _KEYWORDS: dict[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("type", "pattern", "format", "x-kubernetes-list-type", "x-kubernetes-map-type"), str),
     **dict.fromkeys(("required", "enum", "allOf", "anyOf", "oneOf", "x-kubernetes-list-map-keys"), list),
+    rules.KEYWORD: list,
     **dict.fromkeys(("properties", "items"), dict),
     **dict.fromkeys(
         ("maxLength", "minLength", "maxItems", "minItems", "maxProperties", "minProperties"), int
@@ -127,6 +128,7 @@ def structural(schema: Any, path: str, *, typed: bool = True) -> Iterator[Cause]
     if kind == "array" and "items" not in schema and typed:
         yield status.required(f"{path}.items", "must be specified")
     yield from _list_map(schema, path)
+    yield from rules.refusals(schema, path)
     for name, child in (schema.get("properties") or {}).items():
         yield from structural(child, f"{path}.properties[{name}]", typed=typed)
     for name in ("items", "additionalProperties", "not"):

@@ -2,14 +2,13 @@
 
 Follows the apiextensions.k8s.io/v1 rules: unknown fields are pruned unless preserved, defaults apply to
 absent fields, and every violation is a cause with the field's path, worded as the real server words it. Rules
-in CEL (`x-kubernetes-validations`) are evaluated by whatever is passed as `rules`; without it they are not
-checked.
+in CEL (`x-kubernetes-validations`) are the business of `rules`.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from isthmus.apiserver import status
@@ -17,8 +16,6 @@ from isthmus.apiserver.status import Cause
 from isthmus.apiserver.values import check_value, matches_type, type_name
 
 Schema = dict[str, Any]
-Rules = Callable[[list[dict[str, Any]], Any, Any, str], list[Cause]]
-"""(rules of a node, value, old value or None, path) -> violations."""
 
 _ROOT = ("apiVersion", "kind", "metadata")
 _NOTHING: Schema = {}
@@ -74,17 +71,17 @@ def default(value: Any, schema: Schema) -> None:
             default(item, schema["items"])
 
 
-def validate(value: Any, schema: Schema, *, old: Any = None, rules: Rules | None = None) -> list[Cause]:
+def validate(value: Any, schema: Schema) -> list[Cause]:
     """All violations of a schema by an object, at most 100, in the schema's order."""
     found: list[Cause] = []
-    for cause in _violations(value, schema, "", old, rules):
+    for cause in _violations(value, schema, ""):
         found.append(cause)
         if len(found) == _MAX_CAUSES:
             break
     return found
 
 
-def _violations(value: Any, schema: Schema, path: str, old: Any, rules: Rules | None) -> Iterator[Cause]:
+def _violations(value: Any, schema: Schema, path: str) -> Iterator[Cause]:
     if value is None and schema.get("nullable"):
         return
     wanted = "integer,string" if schema.get("x-kubernetes-int-or-string") else schema.get("type", "")
@@ -93,30 +90,25 @@ def _violations(value: Any, schema: Schema, path: str, old: Any, rules: Rules | 
         return
     yield from check_value(value, schema, path)
     if isinstance(value, dict):
-        yield from _members(value, schema, path, old, rules)
+        yield from _members(value, schema, path)
     elif isinstance(value, list):
-        yield from _items(value, schema, path, old, rules)
+        yield from _items(value, schema, path)
     yield from _combined(value, schema, path)
-    if rules is not None and schema.get("x-kubernetes-validations"):
-        yield from rules(schema["x-kubernetes-validations"], value, old, path)
 
 
-def _members(
-    value: dict[str, Any], schema: Schema, path: str, old: Any, rules: Rules | None
-) -> Iterator[Cause]:
+def _members(value: dict[str, Any], schema: Schema, path: str) -> Iterator[Cause]:
     for name in schema.get("required") or ():
         if name not in value:
             yield status.required(join(path, name))
     properties: Schema = schema.get("properties") or _NOTHING
     extra = schema.get("additionalProperties")
-    before = old if isinstance(old, dict) else _NOTHING
     for key, child in value.items():
         child_schema = properties.get(key, extra)
         if isinstance(child_schema, dict) and not (not path and key in _ROOT):
-            yield from _violations(child, child_schema, join(path, key), before.get(key), rules)
+            yield from _violations(child, child_schema, join(path, key))
 
 
-def _items(value: list[Any], schema: Schema, path: str, old: Any, rules: Rules | None) -> Iterator[Cause]:
+def _items(value: list[Any], schema: Schema, path: str) -> Iterator[Cause]:
     items = schema.get("items")
     kind = schema.get("x-kubernetes-list-type")
     names: list[str] = schema.get("x-kubernetes-list-map-keys") or []
@@ -126,16 +118,13 @@ def _items(value: list[Any], schema: Schema, path: str, old: Any, rules: Rules |
             return item
         return {name: item[name] for name in names if name in item}
 
-    before = {}
-    if kind == "map" and isinstance(old, list):
-        before = {status.show(key_of(item)): item for item in old}
     seen: set[str] = set()
     for index, item in enumerate(value):
         here = f"{path}[{index}]"
         key = key_of(item)
         text = status.show(key) if kind in ("map", "set") else ""
         if isinstance(items, dict):
-            yield from _violations(item, items, here, before.get(text), rules)
+            yield from _violations(item, items, here)
         if kind in ("map", "set"):
             if text in seen:
                 yield status.duplicate(here, key)
@@ -145,10 +134,10 @@ def _items(value: list[Any], schema: Schema, path: str, old: Any, rules: Rules |
 def _combined(value: Any, schema: Schema, path: str) -> Iterator[Cause]:
     """allOf, anyOf, oneOf and not."""
     for part in schema.get("allOf") or ():
-        yield from _violations(value, part, path, None, None)
+        yield from _violations(value, part, path)
 
     def holds(part: Schema) -> bool:
-        return next(_violations(value, part, path, None, None), None) is None
+        return next(_violations(value, part, path), None) is None
 
     def broken(rule: str) -> Cause:
         return Cause("FieldValueInvalid", f'Invalid value: "{path}" {rule}', path or "<nil>")
