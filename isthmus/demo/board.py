@@ -78,6 +78,7 @@ class Snapshot:
     events: tuple[Event, ...]
     decisions: tuple[Event, ...]
     vantage: str
+    chosen: str
     keys: str
 
 
@@ -116,6 +117,7 @@ class Board:
         self.seen: dict[str, str] = {}
         self.hub_cut = False
         self.vantage = ""
+        self.chosen = ""
         self.keys = ""
 
     @property
@@ -195,6 +197,7 @@ class Board:
             events=tuple(self._events),
             decisions=tuple(self._decisions),
             vantage=self.vantage,
+            chosen=self.chosen,
             keys=self.keys,
         )
 

@@ -34,6 +34,8 @@ class Decided:
     unhealthy: Mapping[str, int] = field(default_factory=dict)
     draining: Mapping[str, int] = field(default_factory=dict)
     left_out: Mapping[str, str] = field(default_factory=dict)
+    standby: frozenset[str] = frozenset()
+    """Clusters that are well and get nothing."""
     endpoints: Mapping[str, int] = field(default_factory=dict)
     """All that the plan knows of, whatever becomes of them."""
     panic: bool = False
@@ -61,6 +63,7 @@ def decided(plan: Mapping[str, Any]) -> Decided:
         unhealthy=dict(unhealthy),
         draining=dict(draining),
         left_out={left["cluster"]: left["reason"] for left in plan["leftOut"]},
+        standby=frozenset(group["cluster"] for group in plan["standby"]) - shares.keys(),
         endpoints=dict(endpoints),
         panic=plan["panic"],
     )
@@ -100,6 +103,10 @@ def _reasons(before: Decided, after: Decided) -> list[str]:
             reasons.append(f"{name} drains no more")
         if (many := after.endpoints.get(name, 0)) != before.endpoints.get(name, 0):
             reasons.append(f"{name} has {many} {'endpoint' if many == 1 else 'endpoints'} now")
+        if name in before.shares and name in after.standby:
+            reasons.append(f"{name} stands by")
+        elif name in before.standby and name in after.shares:
+            reasons.append(f"{name} stands by no more")
         if name in before.shares and name not in after.shares and name in after.left_out:
             reasons.append(f"{name}: {after.left_out[name]}")
     return reasons

@@ -23,20 +23,20 @@ from isthmus.errors import IsthmusError
 CALLER_GRACE = 1.0
 ACTION_SECONDS = 20.0
 STRATEGIES = ("ActiveActive", "Locality", "FailOver")
-_HELP = "k kill  s silence  d drain  r restore  a kill agent  h hub  p policy  q end"
+HELP = "k)ill s)ilence d)rain r)estore a)gent h)ub p)olicy q)uit"
 
 
 class Interactive:
     """Obeys keys until `q`. `told` are the accidents so far, those that last ended by `play`'s return."""
 
-    def __init__(self, stage: Stage, orders: asyncio.Queue[str], show: Callable[[str], None]) -> None:
-        """`show` gets the line that says which cluster is chosen and what keys there are."""
+    def __init__(self, stage: Stage, orders: asyncio.Queue[str], offer: Callable[[str, str], None]) -> None:
+        """`offer` gets the name of the cluster that is chosen, and what keys there are."""
         self._stage = stage
         self._orders = orders
-        self._show = show
+        self._tell_offer = offer
         self._members = stage.world.members
         self._chosen = min(1, len(self._members) - 1)
-        self._began: dict[str, float] = {}
+        self._began: dict[str, tuple[float, str]] = {}
         self._strategy = 0
         self.told: list[Accident] = []
         self._actions: dict[str, Callable[[Member], Awaitable[None]]] = {
@@ -62,9 +62,8 @@ class Interactive:
             self._over(name)
 
     def _offer(self) -> None:
-        name = self._members[self._chosen].name
-        many = "1" if len(self._members) == 1 else f"1-{min(9, len(self._members))} or arrows"
-        self._show(f"[{name}] {_HELP}  {many} choose")
+        keys = f"{HELP} 1-{min(9, len(self._members))}"
+        self._tell_offer(self._members[self._chosen].name, keys)
 
     def _choose(self, key: str) -> None:
         if key.isdigit():
@@ -128,7 +127,7 @@ class Interactive:
         self._stage.hub_cut = not self._stage.hub_cut
         self._drop()
         if self._stage.hub_cut:
-            self._began["hub"] = time.monotonic()
+            self._began["hub"] = time.monotonic(), "hub"
             self._stage.say("the hub is cut off from everybody", "bad")
         else:
             self._over("hub")
@@ -158,7 +157,7 @@ class Interactive:
             self._stage.say(f"{member.name} is {before} already: restore it first")
             return False
         self._stage.plights[member.name] = plight
-        self._began[member.name] = time.monotonic()
+        self._began[member.name] = time.monotonic(), plight
         self._stage.say(text, "bad")
         return True
 
@@ -174,15 +173,15 @@ class Interactive:
         await self._stage.clients["hub"].patch(kinds.CLUSTER, key, {"spec": {"drain": drain}})
 
     def _over(self, name: str) -> None:
-        victim = "" if name == "hub" else name
-        what = "the hub was cut off" if name == "hub" else f"you did it to {name}"
+        began, plight = self._began.pop(name)
+        hub = name == "hub"
         self.told.append(
             Accident(
-                name=f"your {len(self.told) + 1}",
-                victim=victim,
-                began=self._began.pop(name),
+                name=plight,
+                victim="" if hub else name,
+                began=began,
                 ended=time.monotonic(),
                 evidence=True,
-                what=what,
+                what="the hub was cut off by your hand" if hub else f"{name}, by your hand",
             )
         )

@@ -211,10 +211,13 @@ def table(report: Report) -> str:
         f"{report.requests} requests, {report.failed} failed; "
         f"{report.queries} DNS queries, {report.queries_failed} failed",
         f"latency p50 {_ms(report.latency_ms.p50)}, p99 {_ms(report.latency_ms.p99)}",
-        "a changed endpoint reaches another cluster's Envoy in "
-        f"p50 {_ms(report.propagation_ms.p50)}, p99 {_ms(report.propagation_ms.p99)}",
         "served by " + ", ".join(f"{cluster} {count}" for cluster, count in report.by_cluster.items()),
     ]
+    if report.propagation_ms.p50 is not None:
+        lines.append(
+            "a changed endpoint reaches another cluster's Envoy in "
+            f"p50 {_ms(report.propagation_ms.p50)}, p99 {_ms(report.propagation_ms.p99)}"
+        )
     if report.rss_mb is not None:
         lines.append(f"memory of Isthmus and the API servers: {report.rss_mb:.0f} MB")
     lines.append(_row("accident", "requests", "failed", "moved", "DNS", "p99 back") + "seen to bite")

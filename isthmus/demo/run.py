@@ -22,8 +22,8 @@ import msgspec
 
 from isthmus.demo import forward, keys, namespace
 from isthmus.demo.envoy import find_envoy
-from isthmus.demo.inside import EXIT_CANNOT, EXIT_FAILED, EXIT_STOPPED, Order
 from isthmus.demo.options import DemoOptions, check
+from isthmus.demo.order import EXIT_CANNOT, EXIT_FAILED, EXIT_STOPPED, Order
 from isthmus.demo.world import (
     ADMIN_PORT,
     API_PORT,

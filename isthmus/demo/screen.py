@@ -53,7 +53,7 @@ class Screen:
             self._write(LEAVE)
 
     def draw(self, lines: Sequence[Text], size: tuple[int, int]) -> None:
-        """Show the lines, made for a window of that size."""
+        """Show the lines, made for a window of that size; their styles are spans."""
         _, writable, _ = select.select([], [self._descriptor], [], 0)
         if not writable:
             return
@@ -85,4 +85,4 @@ def difference(shown: Sequence[Text], wanted: Sequence[Text], ansi: Callable[[Te
 
 
 def _same(one: Text, other: Text) -> bool:
-    return one.plain == other.plain and one.spans == other.spans and one.style == other.style
+    return one.plain == other.plain and one.spans == other.spans

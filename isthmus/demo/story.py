@@ -11,6 +11,7 @@ PAGE_COLUMNS = 96
 _OPENINGS = {
     "silent": "A whole cluster fell silent: {what}, its pods, API server and agent among them.",
     "refused": "Pods died and their ports refused: {what}.",
+    "pods dead": "Pods died and their ports refused: {what}.",
     "drained": "An operator took a cluster out of service: {what}.",
     "hub cut": "Nobody reached the hub any more, and the pods of a cluster fell silent: {what}.",
     "killed": "An agent lost its control process: {what}.",

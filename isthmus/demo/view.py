@@ -23,7 +23,7 @@ LEAST_LOG_ROWS = 2
 
 def lines(snapshot: Snapshot, width: int, height: int, glyphs: Glyphs) -> list[Text]:
     """`height` lines of at most `width` columns; what does not fit is left out and said to be."""
-    label = max(11, min(22, width // 5))
+    label = max(15, min(22, width // 5))
     shown = max(1, min(len(snapshot.clusters), (width - label) // NARROWEST_CELL))
     cell = max(1, (width - label) // shown)
     footer = [_keys(snapshot, width, glyphs)]
@@ -45,13 +45,11 @@ def _title(snapshot: Snapshot, width: int, glyphs: Glyphs) -> Text:
     minutes, seconds = divmod(int(max(0.0, snapshot.elapsed)), 60)
     parts = [
         ("Isthmus ", "bold"),
-        (f"{minutes:02}:{seconds:02}", ""),
-        (f"  {snapshot.requests} requests, ", ""),
+        (f"{minutes:02}:{seconds:02}  {snapshot.requests} requests, ", ""),
         _failed(snapshot.failed),
-        (f"  {snapshot.queries} queries, ", ""),
+        (f"; {snapshot.queries} DNS, ", ""),
         _failed(snapshot.queries_failed),
-        ("  HUB CUT OFF" if snapshot.hub_cut else "", "bold red"),
-        (f"  {snapshot.rate:.0f}/s", ""),
+        (f"; {snapshot.rate:.0f} a second", ""),
     ]
     return _joined(parts, width, glyphs)
 
@@ -63,9 +61,11 @@ def _failed(count: int) -> tuple[str, str]:
 def _clusters(snapshot: Snapshot, label: int, cell: int, shown: int, glyphs: Glyphs) -> list[Text]:
     hidden = len(snapshot.clusters) - shown
     names = [(_pad(glyphs, f"+{hidden} clusters" if hidden else "", label), "")]
-    done = [(_pad(glyphs, "", label), "")]
+    done = [(_pad(glyphs, "HUB CUT OFF" if snapshot.hub_cut else "", label), "bold red")]
     for index, cluster in enumerate(snapshot.clusters[:shown]):
-        names.append((_pad(glyphs, cluster.name, cell), f"bold {_colour(index)}"))
+        chosen = cluster.name == snapshot.chosen
+        name = f"[{cluster.name}]" if chosen else cluster.name
+        names.append((_pad(glyphs, name, cell), f"bold {_colour(index)}{' reverse' if chosen else ''}"))
         state = cluster.done.upper() or cluster.seen or "serving"
         if cluster.done and cluster.seen not in ("", "serving"):
             state += f" ({cluster.seen})"
@@ -93,12 +93,10 @@ def _traffic(snapshot: Snapshot, label: int, cell: int, shown: int, room: int, g
 
 
 def _row(snapshot: Snapshot, row: TrafficRow, label: int, cell: int, shown: int, glyphs: Glyphs) -> Text:
-    name = fit(glyphs, row.service, label - 6)
-    parts = [(f"{name:<{label - 6}}", "bold" if row.failed else ""), (f"{row.door:<6}", "dim")]
+    name = f"{row.failed} ERR {row.service}" if row.failed else row.service
+    parts = [(_pad(glyphs, name, label - 6), "bold red" if row.failed else ""), (f"{row.door:<6}", "dim")]
     for index, cluster in enumerate(snapshot.clusters[:shown]):
         parts += _cell(row.shares[cluster.name], cell, _colour(index), glyphs)
-    if row.failed:
-        parts[0] = (_pad(glyphs, f"{row.failed} ERR {name}", label - 6), "bold red")
     return _joined(parts, label + cell * shown, glyphs)
 
 
@@ -148,7 +146,7 @@ def _log(title: str, events: Sequence[Event], width: int, room: int, glyphs: Gly
     if room <= 0:
         return []
     heading = fit(glyphs, f"{glyphs.rule * 2} {title} ", width)
-    found = [Text(heading + glyphs.rule * (width - len(heading)), style="dim")]
+    found = [_joined([(heading + glyphs.rule * (width - len(heading)), "dim")], width, glyphs)]
     for index, event in enumerate(reversed(events)):
         style = TONES[event.tone] or ("bold" if index == 0 else "")
         for start, part in _folded(event.text, max(1, width - 8)):
