@@ -69,7 +69,9 @@ class Control:
         if hub_client is None:
             self.chain.hub.nobody()
         else:
-            self.hub_sources = inputs.sources(hub_client, self.chain.hub.pairs(), gate)
+            self.hub_sources = inputs.sources(
+                hub_client, self.chain.hub.pairs(), gate, linger=inputs.LINGER_SECONDS
+            )
         # Nothing is Down before it was checked, and DNS callers are always there.
         self.health: Writer[CheckKey, Verdict] = self.chain.health.partition("prober")
         self.health.replace({})

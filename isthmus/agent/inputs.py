@@ -7,7 +7,7 @@ gives each its reflector and its place in the last-good store.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -18,10 +18,12 @@ from isthmus.api.meta import Kind, ObjectKey
 from isthmus.api.policy import GlobalTrafficPolicy
 from isthmus.flow import Table, Writer
 from isthmus.kube.client import Client
-from isthmus.kube.reflector import Reflector, State
+from isthmus.kube.reflector import Linger, Reflector, State
 
 SEED_SECONDS = 2.0
 """How long a source may take to answer before the last-good rows serve in its place."""
+LINGER_SECONDS = 60.0
+"""How long what a hub has lost stays: every cluster registers and exports again well within."""
 
 
 Pairs = Iterator[tuple[Kind[Any], Table[ObjectKey, Any]]]
@@ -82,19 +84,32 @@ class Source:
     heard: asyncio.Event
 
 
-def sources(client: Client, pairs: Pairs, gate: asyncio.Semaphore) -> list[Source]:
-    """One reflector for each table, not yet running; `gate` bounds concurrent lists."""
-    return [_source(client, kind, table, gate) for kind, table in pairs]
+def sources(client: Client, pairs: Pairs, gate: asyncio.Semaphore, *, linger: float = 0.0) -> list[Source]:
+    """One reflector for each table, not yet running; `gate` bounds concurrent lists.
+
+    `linger`: seconds that objects stay which the server has lost (see `Linger`).
+    """
+    return [_source(client, kind, table, gate, linger) for kind, table in pairs]
 
 
-def _source(client: Client, kind: Kind[Any], table: Table[ObjectKey, Any], gate: asyncio.Semaphore) -> Source:
+def _source(
+    client: Client, kind: Kind[Any], table: Table[ObjectKey, Any], gate: asyncio.Semaphore, linger: float
+) -> Source:
     writer, heard = table.partition("reflector"), asyncio.Event()
 
     def on_state(_state: State) -> None:
         heard.set()
 
-    reflector = Reflector(client, kind, writer, gate=gate, on_state=on_state)
+    lingering = Linger(seconds=linger, group=_whole(kind)) if linger else None
+    reflector = Reflector(client, kind, writer, gate=gate, on_state=on_state, linger=lingering)
     return Source(table.name, kind, table, writer, reflector, heard)
+
+
+def _whole(kind: Kind[Any]) -> Callable[[ObjectKey], ObjectKey]:
+    """What an object is a part of: endpoints come in chunks, `<service>.<namespace>.<chunk>`."""
+    if kind is not kinds.EXPORTED_ENDPOINTS:
+        return lambda key: key
+    return lambda key: ObjectKey(key.namespace, key.name.rpartition(".")[0])
 
 
 async def follow(source: Source, store: LastGood) -> None:
