@@ -35,7 +35,8 @@ CREATE TABLE IF NOT EXISTS rows (
 CREATE TABLE IF NOT EXISTS sources (source TEXT PRIMARY KEY, saved REAL NOT NULL) WITHOUT ROWID;
 """
 
-Changes = Mapping[ObjectKey, bytes | None]
+Changes = Mapping[ObjectKey, Any]
+"""Objects by key, None for one that is gone."""
 
 
 class LastGood:
@@ -46,6 +47,9 @@ class LastGood:
         self._wall = wall
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="lastgood")
         self._database: sqlite3.Connection | None = None
+        self._failing = False
+        self._owed: set[str] = set()
+        """Sources of which more may have changed than was written."""
 
     async def __aenter__(self) -> Self:
         try:
@@ -63,51 +67,50 @@ class LastGood:
     async def load(self, source: str, kind: Kind[Any]) -> tuple[float, dict[ObjectKey, Any]] | None:
         """When the source's rows were last confirmed (wall clock) and the rows; None where there are none."""
         try:
-            found = await self._do(self._read, source)
+            found: tuple[float, dict[ObjectKey, Any]] | None = await self._do(self._read, source, kind)
         except sqlite3.Error as error:
             log.warning("last-good store unreadable", source=source, error=str(error))
             return None
-        if found is None:
-            return None
-        saved, raw = found
-        rows: dict[ObjectKey, Any] = {}
-        for key, blob in raw.items():
-            try:
-                rows[key] = kind.decode(blob)
-            except msgspec.DecodeError as error:
-                log.warning("last-good row unreadable", source=source, key=str(key), error=str(error))
-        return saved, rows
+        return found
 
     async def follow(self, source: str, table: Table[ObjectKey, Any]) -> None:
         """Keeps the source's rows on disk equal to the table, in batches, until cancelled.
 
         Rows that are stale (this store's own, perhaps) are not written: what is on disk is as good.
         """
-        everything = True
+        self._owed.add(source)
         async with asyncio.TaskGroup() as group:
             group.create_task(self._confirm(source, table), name=f"lastgood-confirm-{source}")
             async for keys in table.changes():
-                if table.stale:
-                    everything = True
-                else:
-                    rows = {key: _encoded(table.get(key)) for key in (table.keys() if everything else keys)}
-                    everything = not await self._save(source, rows, everything)
+                await self._keep(source, table, keys)
                 await asyncio.sleep(BATCH_SECONDS)
 
     async def _confirm(self, source: str, table: Table[ObjectKey, Any]) -> None:
         """Moves the time the rows were last known to be true, where nothing changes for long."""
         while True:
             await asyncio.sleep(CONFIRM_SECONDS)
-            if table.synced and not table.stale:
-                await self._save(source, {}, False)
+            if table.synced:
+                await self._keep(source, table, frozenset())
 
-    async def _save(self, source: str, rows: Changes, everything: bool) -> bool:
+    async def _keep(self, source: str, table: Table[ObjectKey, Any], keys: frozenset[ObjectKey]) -> None:
+        """Writes these rows, or all where some are owed."""
+        if table.stale:
+            self._owed.add(source)
+            return
+        everything = source in self._owed
+        self._owed.discard(source)
+        rows = dict(table.items()) if everything else {key: table.get(key) for key in keys}
         try:
             await self._do(self._write, source, rows, everything)
         except sqlite3.Error as error:
-            log.warning("last-good store unwritable", source=source, error=str(error))
-            return False
-        return True
+            self._owed.add(source)
+            if not self._failing:
+                log.warning("last-good store unwritable", source=source, error=str(error))
+            self._failing = True
+        else:
+            if self._failing:
+                log.info("last-good store written again")
+            self._failing = False
 
     async def _do(self, work: Callable[..., Any], *arguments: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
@@ -118,6 +121,9 @@ class LastGood:
             database.execute("PRAGMA journal_mode=WAL")
             database.execute("PRAGMA synchronous=NORMAL")
             database.executescript(SCHEMA)
+        except sqlite3.OperationalError:  # a full disk, for one: what is in the file may still be good
+            database.close()
+            raise
         except sqlite3.DatabaseError:
             # A damaged file is worth nothing: begin anew beside it.
             database.close()
@@ -131,14 +137,22 @@ class LastGood:
             self._database.close()
             self._database = None
 
-    def _read(self, source: str) -> tuple[float, dict[ObjectKey, bytes]] | None:
+    def _read(self, source: str, kind: Kind[Any]) -> tuple[float, dict[ObjectKey, Any]] | None:
         if self._database is None:
             return None
         saved = self._database.execute("SELECT saved FROM sources WHERE source = ?", (source,)).fetchone()
         if saved is None:
             return None
-        rows = self._database.execute("SELECT namespace, name, object FROM rows WHERE source = ?", (source,))
-        return saved[0], {ObjectKey(namespace, name): blob for namespace, name, blob in rows}
+        raw = self._database.execute("SELECT namespace, name, object FROM rows WHERE source = ?", (source,))
+        rows: dict[ObjectKey, Any] = {}
+        for namespace, name, blob in raw:
+            try:
+                rows[ObjectKey(namespace, name)] = kind.decode(blob)
+            except msgspec.DecodeError as error:
+                log.warning(
+                    "last-good row unreadable", source=source, key=f"{namespace}/{name}", error=str(error)
+                )
+        return saved[0], rows
 
     def _write(self, source: str, rows: Changes, everything: bool) -> None:
         database = self._database
@@ -150,11 +164,11 @@ class LastGood:
                 database.execute("DELETE FROM rows WHERE source = ?", (source,))
             database.executemany(
                 "INSERT OR REPLACE INTO rows VALUES (?, ?, ?, ?)",
-                [(source, *key, blob) for key, blob in rows.items() if blob is not None],
+                ((source, *key, msgspec.json.encode(row)) for key, row in rows.items() if row is not None),
             )
             database.executemany(
                 "DELETE FROM rows WHERE source = ? AND namespace = ? AND name = ?",
-                [(source, *key) for key, blob in rows.items() if blob is None],
+                ((source, *key) for key, row in rows.items() if row is None),
             )
             database.execute("INSERT OR REPLACE INTO sources VALUES (?, ?)", (source, self._wall()))
             database.execute("COMMIT")
@@ -181,7 +195,3 @@ async def seed(
         "serving last-good rows", source=source, rows=len(table), age_seconds=round(time.time() - saved)
     )
     return True
-
-
-def _encoded(value: Any) -> bytes | None:
-    return None if value is None else msgspec.json.encode(value)

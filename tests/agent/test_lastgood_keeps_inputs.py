@@ -110,6 +110,38 @@ async def test_stale_rows_are_not_saved_and_fresh_ones_replace_everything(tmp_pa
         await holds(store, rows(service("b"), service("c")))
 
 
+async def test_what_changed_while_stale_is_saved_although_nothing_changes_after(tmp_path: Path) -> None:
+    table: Table[ObjectKey, core.Service] = Table(SOURCE)
+    writer = table.partition("reflector")
+    writer.replace(rows(service("a")))
+    async with LastGood(tmp_path / "db") as store, Following(store, table):
+        await holds(store, rows(service("a")))
+        # As a list after an outage does it: the rows come before the watch says that all is well.
+        writer.stale(1.0)
+        writer.replace(rows(service("b")))
+        async with asyncio.timeout(10):
+            while SOURCE not in store._owed:
+                await asyncio.sleep(0.005)
+        writer.stale(None)
+        await holds(store, rows(service("b")))
+
+
+async def test_a_file_that_cannot_be_used_now_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "db"
+    table: Table[ObjectKey, core.Service] = Table(SOURCE)
+    table.partition("reflector").replace(rows(service("a")))
+    async with LastGood(file) as store, Following(store, table):
+        await holds(store, rows(service("a")))
+    with monkeypatch.context() as patch:
+        patch.setattr(lastgood, "SCHEMA", "SELECT what_the_disk_refuses();")
+        async with LastGood(file) as store:
+            assert await store.load(SOURCE, kinds.SERVICE) is None
+    async with LastGood(file) as store:
+        await holds(store, rows(service("a")))
+
+
 async def test_a_quiet_source_is_confirmed_from_time_to_time(tmp_path: Path) -> None:
     table: Table[ObjectKey, core.Service] = Table(SOURCE)
     table.partition("reflector").replace(rows(service("a")))
