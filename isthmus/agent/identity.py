@@ -8,7 +8,7 @@ import os
 import secrets
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 from isthmus.errors import ConfigError, PlatformError
@@ -20,17 +20,21 @@ PATIENCE_SECONDS = 3.0
 def identity(state_dir: Path | None) -> str:
     """Host name and a random part, kept in the state directory where there is one.
 
-    A control process that was killed and started again is then still the holder of its lease.
+    A control process that was killed and started again is then still the holder of its lease. Where the name
+    cannot be kept (a full disk) it is one for this life only; an empty file holds none.
     """
     if state_dir is None:
         return f"{socket.gethostname()}-{secrets.token_hex(4)}"
     file = state_dir / "identity"
     try:
-        return file.read_text().strip()
-    except FileNotFoundError:
-        name = identity(None)
+        if kept := file.read_text().strip():
+            return kept
+    except (OSError, UnicodeDecodeError):
+        pass  # there is none yet, or none that can be read
+    name = identity(None)
+    with suppress(OSError):
         file.write_text(f"{name}\n")
-        return name
+    return name
 
 
 @asynccontextmanager

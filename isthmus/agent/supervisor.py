@@ -8,6 +8,7 @@ the agent with that code, because restarting would only hide the reason.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import os
@@ -80,9 +81,7 @@ def _tend(sibling: Sibling, state_dir: Path) -> int | None:
     process = sibling.process
     if process is None:
         if now >= sibling.due:
-            sibling.process = subprocess.Popen(sibling.command, preexec_fn=_die_with_parent)
-            sibling.started = now
-            (state_dir / f"{sibling.name}.pid").write_text(f"{sibling.process.pid}\n")
+            _start(sibling, state_dir, now)
         return None
     if now - sibling.started > STOOD_SECONDS:
         sibling.stood, sibling.pause = True, 0.0
@@ -92,10 +91,28 @@ def _tend(sibling: Sibling, state_dir: Path) -> int | None:
     sibling.process = None
     if code in (2, 3) and not sibling.stood:
         return code
-    sibling.due = now + sibling.pause
-    _say(f"{sibling.name} ended with {_ending(code)}, starts again in {sibling.pause:g} s")
-    sibling.pause = min(LONGEST_PAUSE_SECONDS, max(0.1, sibling.pause * 2))
+    _again(sibling, now, f"ended with {_ending(code)}")
     return None
+
+
+def _start(sibling: Sibling, state_dir: Path, now: float) -> None:
+    """Starts the sibling; a machine that is out of memory, processes or disk must not end the others."""
+    try:
+        sibling.process = subprocess.Popen(sibling.command, preexec_fn=_die_with_parent)
+    except OSError as error:
+        _again(sibling, now, f"cannot start: {error.strerror}")
+        return
+    sibling.started = now
+    try:
+        (state_dir / f"{sibling.name}.pid").write_text(f"{sibling.process.pid}\n")
+    except OSError as error:
+        _say(f"{sibling.name}.pid cannot be written: {error.strerror}")
+
+
+def _again(sibling: Sibling, now: float, why: str) -> None:
+    sibling.due = now + sibling.pause
+    _say(f"{sibling.name} {why}, starts again in {sibling.pause:g} s")
+    sibling.pause = min(LONGEST_PAUSE_SECONDS, max(0.1, sibling.pause * 2))
 
 
 def _die_with_parent() -> None:
@@ -124,7 +141,8 @@ def _stop(everyone: list[Sibling], state_dir: Path) -> None:
             process.kill()
             process.wait()
     for sibling in everyone:
-        (state_dir / f"{sibling.name}.pid").unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            (state_dir / f"{sibling.name}.pid").unlink(missing_ok=True)
 
 
 def start(settings_json: str, state_dir: Path) -> None:

@@ -13,6 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from isthmus.agent import supervisor
+from isthmus.agent.identity import identity
+
 SCRIPT = """
 import sys
 from pathlib import Path
@@ -79,6 +82,35 @@ def test_a_killed_sibling_comes_back_and_the_others_stay(start: Start, tmp_path:
     assert pid(tmp_path, "steady") == steady
 
 
+def test_a_disk_that_takes_no_pid_file_ends_nobody(start: Start, tmp_path: Path) -> None:
+    (tmp_path / "tested.pid").mkdir()
+    process = start(f"import os; open({str(tmp_path / 'proof')!r}, 'w').write('here'); {SLEEPS}")
+    steady = pid(tmp_path, "steady")
+    until = time.monotonic() + 20
+    while not (tmp_path / "proof").exists() and time.monotonic() < until:
+        time.sleep(0.01)
+    assert (tmp_path / "proof").exists()
+    assert process.poll() is None
+    os.kill(steady, 0)
+
+
+def test_a_sibling_that_cannot_even_be_started_is_tried_again() -> None:
+    sibling = supervisor.Sibling("lost", ["/nonexistent/program"])
+    for pause in (0.1, 0.2, 0.4):
+        sibling.due = 0.0
+        assert supervisor._tend(sibling, Path("/nonexistent")) is None
+        assert sibling.process is None
+        assert sibling.pause == pause
+
+
+def test_a_name_is_kept_and_an_empty_file_holds_none(tmp_path: Path) -> None:
+    (tmp_path / "identity").write_text("")
+    name = identity(tmp_path)
+    assert name
+    assert identity(tmp_path) == name
+    assert identity(tmp_path / "missing")
+
+
 def test_sigterm_ends_everything_with_code_0(start: Start, tmp_path: Path) -> None:
     process = start(SLEEPS)
     children = [pid(tmp_path, "steady"), pid(tmp_path, "tested")]
@@ -106,8 +138,6 @@ def test_a_sibling_that_cannot_start_ends_the_agent_with_its_code(
 
 
 def test_the_real_siblings_are_control_and_one_worker_of_each_door(tmp_path: Path) -> None:
-    from isthmus.agent.supervisor import siblings
-
     file = tmp_path / "settings.json"
     file.write_text(json.dumps({"dns_workers": 2, "xds_workers": 1}))
-    assert [one.name for one in siblings(file)] == ["control", "dns-0", "dns-1", "xds-0"]
+    assert [one.name for one in supervisor.siblings(file)] == ["control", "dns-0", "dns-1", "xds-0"]
