@@ -8,11 +8,11 @@ Each derivation is one method: the keys a change affects beside the pure functio
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
+from isthmus.agent.followers import Forbidden, Named, UpCounts, moved
 from isthmus.agent.inputs import Hub, Member
 from isthmus.api import core, hub, labels
 from isthmus.api.meta import ObjectKey
@@ -77,7 +77,7 @@ class Chain:
         self.session: Table[str, bool] = Table("session")
         self.vantages: Table[Vantage, int] = Table("vantages")
         self.checks: Table[CheckKey, CheckTarget] = Table("checks")
-        self.forbidden = _Forbidden(place.api_servers, member.nodes)
+        self.forbidden = Forbidden(place.api_servers, member.nodes)
         self.own_exports = self._own_exports()
         self.own_endpoints = self._own_endpoints()
         self.heard_exports = self._heard_exports()
@@ -89,6 +89,7 @@ class Chain:
         self.policies = self._policies()
         self.clusters = self._clusters()
         self.views = self._views()
+        self.views_by_cluster: Mapping[ClusterId, ClusterView] = Named(self.views, lambda key: key)
         self.service_checks = self._service_checks()
         self.plans = self._plans()
         spread(self.service_checks, self.checks, lambda _key, row: row)
@@ -120,7 +121,7 @@ class Chain:
         member, place = self.member, self.place
         by_service = Index(member.slices, _slice_services)
         by_node = Index(member.slices, _slice_nodes)
-        nodes = _NodesByName(member.nodes)
+        nodes = Named(member.nodes, lambda key: key.name)
 
         def on_node(key: ObjectKey, _old: object, _new: object) -> Iterable[ServiceKey]:
             for slice_key in by_node.of(key.name):
@@ -165,7 +166,7 @@ class Chain:
         return derive(
             "heard endpoints",
             on(heard, _itself, priority=Priority.HEALTH),
-            on(self.member.nodes, lambda _key, old, new: heard if _moved(old, new) else ()),
+            on(self.member.nodes, lambda _key, old, new: heard if moved(old, new) else ()),
             compute=compute,
         )
 
@@ -281,18 +282,17 @@ class Chain:
 
     def _views(self) -> Derived[ClusterId, ClusterView]:
         """Clusters as the planner counts them: unknown only where nothing of them is Up from here either."""
-        by_cluster = Index(self.health, lambda key, _row: (ClusterId(key.cluster),))
+        up = UpCounts(self.health)
         me = self.place.cluster
 
         def compute(key: ClusterId) -> ClusterView | None:
             cluster = self.clusters.get(key)
             if cluster is None:
                 return None
-            verdicts = (self.health.get(check) for check in by_cluster.of(key))
             return evidence.view(
                 cluster,
                 own=me,
-                up=any(verdict is not None and verdict.up is True for verdict in verdicts),
+                up=up.any(key),
                 session_live=self.session.get("hub") is True,
                 previous=self.views.get(key),
             )
@@ -300,7 +300,7 @@ class Chain:
         return derive(
             "cluster views",
             on(self.clusters, _itself),
-            on(self.health, lambda key, _o, _n: (ClusterId(key.cluster),), priority=Priority.HEALTH),
+            on(self.health, up.turned, priority=Priority.HEALTH),
             on(self.session, lambda _key, _o, _n: list(self.clusters)),
             compute=compute,
         )
@@ -397,56 +397,9 @@ class Chain:
             vantage=key.vantage,
         )
 
-    @property
-    def views_by_cluster(self) -> dict[ClusterId, ClusterView]:
-        return dict(self.views.items())
-
 
 def _port(service: Service | None, wanted: str) -> Port | None:
     return next((port for port in service.ports if port_id(port) == wanted), None) if service else None
-
-
-class _NodesByName(dict[str, core.Node]):
-    """Nodes by name, following their table."""
-
-    def __init__(self, table: Table[ObjectKey, core.Node]) -> None:
-        super().__init__({key.name: node for key, node in table.items()})
-
-        def observe(key: ObjectKey, _old: core.Node | None, new: core.Node | None) -> None:
-            if new is None:
-                self.pop(key.name, None)
-            else:
-                self[key.name] = new
-
-        table.observe(observe)
-
-
-class _Forbidden(set[str]):
-    """Addresses that no neighbour may point to: those of our API servers and of our nodes."""
-
-    def __init__(self, api_servers: Iterable[str], nodes: Table[ObjectKey, core.Node]) -> None:
-        super().__init__(api_servers)
-        held: Counter[str] = Counter(api_servers)
-
-        def observe(_key: ObjectKey, old: core.Node | None, new: core.Node | None) -> None:
-            held.update(_addresses(new))
-            held.subtract(_addresses(old))
-            for address in _addresses(old):
-                if held[address] <= 0:
-                    self.discard(address)
-            self.update(_addresses(new))
-
-        for key, node in nodes.items():
-            observe(key, None, node)
-        nodes.observe(observe)
-
-
-def _addresses(node: core.Node | None) -> list[str]:
-    return [] if node is None else [one.address for one in node.status.addresses]
-
-
-def _moved(old: core.Node | None, new: core.Node | None) -> bool:
-    return sorted(_addresses(old)) != sorted(_addresses(new))
 
 
 def _same(key: ObjectKey, _old: object, _new: object) -> Iterable[ServiceKey]:

@@ -15,6 +15,7 @@ import importlib
 import socket
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -36,6 +37,8 @@ from isthmus.model.names import ClusterId, Vantage
 CONCURRENT_LISTS = 8
 DATABASE = "last-good.db"
 
+Address = tuple[str, int]
+
 log = structlog.get_logger()
 
 
@@ -47,18 +50,18 @@ class Control:
         settings: AgentSettings,
         member_client: Client,
         hub_client: Client | None,
-        member_at: tuple[str, int] | None,
-        hub_at: tuple[str, int] | None = None,
+        member_at: Sequence[Address],
+        hub_at: Sequence[Address] = (),
     ) -> None:
         self.settings = settings
         self.member_client = member_client
         self.hub_client = hub_client
-        self.member_at = member_at
+        self.member_at = member_at[0] if member_at else None
         place = Place(
             cluster=ClusterId(settings.cluster),
             region=settings.region,
             network=settings.network,
-            api_servers=frozenset(found[0] for found in (member_at, hub_at) if found),
+            api_servers=frozenset(host for host, _port in (*member_at, *hub_at)),
             clock_offset=self._clock_offset,
         )
         self.chain = Chain(place, Member(), Hub())
@@ -142,16 +145,16 @@ async def control(settings: AgentSettings) -> None:
         edges.start(core, group)
 
 
-async def _located(access: Access) -> tuple[str, int] | None:
-    """Address and port of an API server, None where its name does not resolve (quickly)."""
+async def _located(access: Access) -> list[Address]:
+    """Addresses and port of an API server, none where its name does not resolve (quickly)."""
     url = urlsplit(access.server)
     port = url.port or (443 if url.scheme == "https" else 80)
     try:
         async with asyncio.timeout(0.5):
             found = await asyncio.get_running_loop().getaddrinfo(url.hostname, port, type=socket.SOCK_STREAM)
     except (OSError, TimeoutError):
-        return None
-    return str(found[0][4][0]), port
+        return []
+    return [(str(address[0]), port) for *_, address in found]
 
 
 def main(settings_file: Path) -> None:

@@ -139,18 +139,26 @@ class Doors:
         )
 
     def _routes(self) -> Derived[str, bytes]:
-        """One route configuration, the same for every class, joined from the hosts of each service."""
+        """One route configuration, the same for every class, joined once from the hosts of each service."""
 
-        def compute(text: str) -> bytes | None:
-            if self.classes.get(text) is None:
+        def join(_key: str) -> bytes | None:
+            if not self.classes:
                 return None
             return envoy.route_configuration(host for _key, host in sorted(self.hosts.items()))
 
+        joined = derive(
+            "all routes",
+            on(self.hosts, lambda _key, _o, _n: ("",)),
+            on(
+                self.classes, lambda _key, _o, _n: ("",) if joined.get("") is None or not self.classes else ()
+            ),
+            compute=join,
+        )
         return derive(
             "route configurations",
             on(self.classes, lambda key, _o, _n: (key,)),
-            on(self.hosts, lambda _key, _o, _n: list(self.classes)),
-            compute=compute,
+            on(joined, lambda _key, _o, _n: list(self.classes)),
+            compute=lambda text: joined.get("") if text in self.classes else None,
         )
 
     def _listeners(self) -> Derived[str, bytes]:

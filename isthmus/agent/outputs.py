@@ -51,9 +51,11 @@ class Outputs:
         """The address families of this cluster, as its Services and its nodes' pod ranges show them."""
         member = self.chain.member
 
+        of_services = Index(member.services, lambda _key, row: row.spec.ip_families)
+        of_nodes = Index(member.nodes, lambda _key, row: map(_family, row.spec.pod_cidrs))
+
         def compute(_key: str) -> tuple[AddressFamily, ...]:
-            found = {family for one in member.services.values() for family in one.spec.ip_families}
-            found |= {_family(cidr) for node in member.nodes.values() for cidr in node.spec.pod_cidrs}
+            found = {*of_services.groups(), *of_nodes.groups()}
             return tuple(family for family in AddressFamily if family.value in found)
 
         def on_service(_key: object, old: core.Service | None, new: core.Service | None) -> Iterable[str]:
