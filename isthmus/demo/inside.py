@@ -71,12 +71,14 @@ async def play(order: Order, outcome: Outcome, keys: asyncio.Queue[str]) -> None
     async with stage:
         acts = Acts(order, stage, voice, keys, endpoints=sum(len(p.pods) for p in populated))
         piece = asyncio.create_task(acts.play(outcome), name="acts")
-        await asyncio.wait({piece, stage.processes.broken}, return_when=asyncio.FIRST_COMPLETED)
-        if not piece.done():
+        try:
+            await asyncio.wait({piece, stage.processes.broken}, return_when=asyncio.FIRST_COMPLETED)
+            if not piece.done():
+                stage.processes.broken.result()
+        finally:
+            # Nobody may act on a stage that is being cleared, or draw on a terminal that is given back.
             piece.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await piece
-            stage.processes.broken.result()
+            await asyncio.wait({piece})
         piece.result()
 
 
