@@ -10,7 +10,7 @@ from isthmus.agent import logs  # noqa: F401 - first: it keeps what follows smal
 # isort: split
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
 
 from isthmus.agent import process
@@ -31,12 +31,20 @@ from isthmus.mcs.hubobjects import hub_namespace
 from isthmus.model.names import ClusterId
 
 LEADER = "isthmus-hub"
+ASK_AGAIN_SECONDS = 0.5
+"""A watch that says nothing is asked no more often whether it has said something."""
 
 
 class Judge:
-    """Tables from Cluster objects and leases to the statuses that should be."""
+    """Tables from Cluster objects and leases to the statuses that should be.
 
-    def __init__(self) -> None:
+    `last_word` is when (on `clock`, monotonic) the watch of leases last brought anything, a bookmark or
+    another cluster's lease: time after it is the watch's silence and not a cluster's.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.clock = clock
+        self.last_word: Callable[[], float | None] = clock
         self.clusters: Table[ObjectKey, hub.Cluster] = Table("clusters")
         self.leases: Table[ObjectKey, core.Lease] = Table("leases")
         self.desired: Table[ObjectRef, dict[str, object]] = Table("desired statuses")
@@ -56,25 +64,26 @@ class Judge:
         if not state.live:
             self.listening_since = None
         elif self.listening_since is None:
-            self.listening_since = time.monotonic()
-            self.statuses.invalidate(list(self.heard))
+            self.listening_since = self.clock()
+            self.statuses.invalidate([ClusterId(key.name) for key in self.clusters])
 
     def _hear(self, key: ClusterId) -> states.Heard | None:
         lease = self.leases.get(ObjectKey(hub_namespace(key), LEASE_NAME))
-        return states.hear(self.heard.get(key), lease, time.monotonic())
+        return states.hear(self.heard.get(key), lease, self.clock())
 
     def _judge(self, key: ClusterId) -> Again[dict[str, object]] | dict[str, object] | None:
         found = self.clusters.get(ObjectKey("", key))
         if found is None:
             return None
-        heard = self.heard.get(key)
-        verdict = states.judge(heard, listening_since=self.listening_since, now=time.monotonic())
+        heard, word = self.heard.get(key), self.last_word()
+        until = self.clock() if word is None else word
+        verdict = states.judge(heard, listening_since=self.listening_since, now=until)
         row = (
             self.statuses.get(key)
             if verdict.state is None
             else hubrole.cluster_status(found, heard, verdict.state)
         )
-        return row if verdict.ask_again is None else Again(row, verdict.ask_again)
+        return row if verdict.ask_again is None else Again(row, max(verdict.ask_again, ASK_AGAIN_SECONDS))
 
 
 def main(settings: HubSettings) -> None:
@@ -98,6 +107,7 @@ async def run(settings: HubSettings) -> None:
             label_selector=f"{labels.MANAGED_BY}={labels.MANAGER}",
             on_state=judge.listening,
         )
+        judge.last_word = leases.last_event
         group.create_task(clusters.run(), name="clusters")
         group.create_task(leases.run(), name="leases")
         group.create_task(compete(client, settings.namespace, leader), name="leader")

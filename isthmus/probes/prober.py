@@ -142,10 +142,13 @@ class Prober:
             self._come(key, target)
 
     def _take_surplus(self) -> None:
-        key = next(iter(self._surplus), None)
-        if key is not None and (target := self._targets.get(key)) is not None:
+        """Gives a free place to the next that waits; some may have gone meanwhile."""
+        while self._surplus:
+            key = next(iter(self._surplus))
             del self._surplus[key]
-            self._come(key, target)
+            if (target := self._targets.get(key)) is not None:
+                self._come(key, target)
+                return
 
     def _come(self, key: CheckKey, target: CheckTarget) -> None:
         runner = self._runners[key] = _Runner(key, target, self._clock())

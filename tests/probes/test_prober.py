@@ -144,6 +144,22 @@ def test_targets_beyond_the_limit_wait_for_a_place_and_count_as_up() -> None:
     simulate(play)
 
 
+def test_a_free_place_is_not_lost_on_a_target_that_has_just_gone() -> None:
+    async def play() -> None:
+        world = World(Network())
+        world.prober._max_targets = 2
+        keys = [world.add(f"e{n}") for n in range(40)]
+        await world.until(lambda: len(world.health) == 2)
+        last = next(key for key in reversed(keys) if key not in world.health)
+        for key in keys:
+            if key != last:
+                world.targets.drop(key)  # all at once: those that are checked and those that wait
+        await world.until(lambda: world.up(last) is True)
+        await world.stop()
+
+    simulate(play)
+
+
 def test_counters_start_at_zero_and_follow() -> None:
     registry = CollectorRegistry()
 
