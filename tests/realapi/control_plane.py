@@ -30,6 +30,7 @@ DEADLINE = 120.0
 """Seconds for a control plane to come up on a busy machine."""
 _PORTS = range(20000, 32000)  # below the kernel's ephemeral ports: nobody is given one by chance
 SERVICE_CIDR = "10.96.0.0/16"
+_PREFIX = "isthmus-realapi-"
 _AUDIT = {
     "apiVersion": "audit.k8s.io/v1",
     "kind": "Policy",
@@ -65,7 +66,8 @@ class ControlPlanes:
         self._binaries = binaries(*SERVERS)
         memory = Path("/dev/shm")
         home = memory if os.access(memory, os.W_OK) else None
-        self._home = Path(tempfile.mkdtemp(prefix="isthmus-realapi-", dir=home))
+        _sweep(home or Path(tempfile.gettempdir()))
+        self._home = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=home))
         self._programs: list[Program] = []
         self._clusters: dict[str, RealCluster] = {}
         self._apiservers: dict[str, Program] = {}
@@ -239,6 +241,14 @@ class Program:
 
     def _end(self) -> str:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-20:])
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what sessions left here that were killed before they could."""
+    for home in folder.glob(f"{_PREFIX}*"):
+        owner = home.name.removeprefix(_PREFIX).partition("-")[0]
+        if owner.isdecimal() and not Path("/proc", owner).exists():
+            shutil.rmtree(home, ignore_errors=True)
 
 
 def _kubeconfig(clusters: Sequence[RealCluster]) -> str:
