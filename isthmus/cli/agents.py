@@ -7,6 +7,7 @@ what to do, and only when nobody answers does the command fail.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -262,7 +263,7 @@ def _why(error: KubeError, agent: Agent | None, namespace: str = "") -> str:
             "and that its console listens on all addresses"
         )
     if isinstance(error, Unreachable):
-        return (
-            f"no answer ({str(error).rpartition('no answer: ')[2]}); is it running, and is the address right?"
-        )
+        number = getattr(error.__cause__, "errno", None)
+        text = os.strerror(number) if number else str(error).rpartition("no answer: ")[2]
+        return f"no answer ({text}); is it running, and is the address right?"
     return str(error)

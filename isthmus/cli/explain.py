@@ -218,5 +218,5 @@ def _place(view: Item) -> str:
 
 
 def percent(value: float) -> str:
-    """`33.3 %`, without zeros that say nothing."""
-    return f"{round(value, 2):g} %"
+    """`33.3%`, without zeros that say nothing."""
+    return f"{round(value, 2):g}%"

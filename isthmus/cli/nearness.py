@@ -13,5 +13,5 @@ def near_names(name: str, known: Iterable[str]) -> list[str]:
     names = sorted(set(known))
     short = name.rpartition("/")[2]
     elsewhere = [one for one in names if one.rpartition("/")[2] == short]
-    mistyped = get_close_matches(name, names, n=MOST, cutoff=0.6)
+    mistyped = get_close_matches(name, names, n=MOST, cutoff=0.75)
     return list(dict.fromkeys([*elsewhere, *mistyped]))[:MOST]

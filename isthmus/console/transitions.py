@@ -104,4 +104,4 @@ def _moves(before: dict[ClusterId, int], after: dict[ClusterId, int]) -> str:
 
 
 def _percent(points: int) -> str:
-    return f"{points / 100:g} %"
+    return f"{points / 100:g}%"

@@ -75,8 +75,8 @@ def test_a_plan_tells_which_shares_moved() -> None:
         replace(plan(), shares=shares(own=10_000)),
     )
     assert plan_subject(plan().key) == "shop/checkout TCP/80 from eu-1"
-    assert plan_sentence(None, before) == "goes to eu-1 60 %, us-1 40 %"
-    assert plan_sentence(before, after) == "eu-1 60 % -> 100 %, us-1 40 % -> 0 %"
+    assert plan_sentence(None, before) == "goes to eu-1 60%, us-1 40%"
+    assert plan_sentence(before, after) == "eu-1 60% -> 100%, us-1 40% -> 0%"
     assert plan_sentence(after, replace(after, shares=())) == "goes to nowhere: no endpoint can serve"
     assert plan_sentence(after, replace(after, panic=True)).startswith("panic: ")
     assert plan_sentence(after, replace(after, policy="hub shop/x")) == "now follows hub shop/x"

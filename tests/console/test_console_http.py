@@ -117,7 +117,7 @@ async def test_who_asks_for_what_is_next_hears_it_when_it_happens(client: TestCl
     async with asyncio.timeout(20):
         while not ring._waiting:
             await asyncio.sleep(0.005)
-        ring.add("plan", 2.0, [("shop/checkout", "us-1 0 % -> 100 %")])
+        ring.add("plan", 2.0, [("shop/checkout", "us-1 0% -> 100%")])
         body = await (await waiting).json()
     assert (body["cluster"], body["run"], body["last"], body["lost"]) == ("eu-1", "run-1", 2, 0)
     (event,) = body["items"]
