@@ -179,8 +179,12 @@ class Applier:
             return Done()  # `resync` marks everything when that changes
         try:
             refused = await self._converge(ref, table)
-        except (NotFound, Invalid, Forbidden) as error:
+        except (NotFound, Invalid) as error:
             refused = Refused(reason=type(error).__name__, message=str(error))
+        except Forbidden as error:
+            # Told, and tried again soon: a server that has just started does not know its own roles yet.
+            self._refusals.put(ref, Refused(reason="Forbidden", message=str(error)))
+            raise
         except Conflict:
             self._doubted.add(ref)
             raise

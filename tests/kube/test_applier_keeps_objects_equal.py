@@ -341,6 +341,20 @@ async def test_a_write_that_fails_is_tried_again(site: Site) -> None:
     assert applier.errors == {}
 
 
+async def test_what_is_forbidden_is_told_and_written_as_soon_as_it_is_allowed(site: Site) -> None:
+    site.server.faults.set(Fault(kind="error", code=403, verbs=frozenset({"patch"})))
+    site.wanted.replace({REF: web(80)})
+    applier = site.applier()
+    async with site.running(applier.run()):
+        await site.until(lambda: applier.refused.get(REF) is not None)
+        refused = applier.refused.get(REF)
+        assert refused is not None
+        assert refused.reason == "Forbidden"
+        site.server.faults.clear()
+        await site.settled(applier, lambda: site.seen(80))
+        assert applier.refused.get(REF) is None
+
+
 async def test_a_decision_about_a_former_object_does_not_hit_its_successor(site: Site) -> None:
     """Every write carries the uid it was decided on."""
     await site.client.apply(kinds.SERVICE, web(80), manager=MANAGER)
