@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import structlog
 
@@ -68,6 +69,7 @@ class Ads:
         """Clusters that are gone and may still be routed to, with the time of their removal."""
         self._wants = wants
         self._classes: dict[ProxyClass, set[Stream]] = {}
+        self._leads: WeakKeyDictionary[Resource, dict[str, bool]] = WeakKeyDictionary()
 
     def open(self, write: Callable[[bytes], bool]) -> Stream:
         """A new stream. `write` takes one response and says whether more may follow at once."""
@@ -109,6 +111,14 @@ class Ads:
         """What proxies of that class (None: all) may see of a type."""
         scope = EVERYBODY if proxy_class is None else scope_of(kind, proxy_class)
         return self.snapshot.collection(kind, scope)
+
+    def leads(self, routes: Resource, cluster: str) -> bool:
+        """Whether these routes may lead to that cluster; looked up once, however many streams have them."""
+        known = self._leads.setdefault(routes, {})
+        found = known.get(cluster)
+        if found is None:
+            found = known[cluster] = wire.field(1, cluster) in routes.framed
+        return found
 
     def streams(self) -> list[dict[str, Any]]:
         """For people: every stream with its node, class, accepted versions and rejections by type."""
@@ -274,7 +284,7 @@ class Stream:
         return [
             resource
             for name, (resource, _) in sorted(self._ads.removed.items())
-            if any(wire.field(1, name) in route.framed for route in named)
+            if any(self._ads.leads(route, name) for route in named)
         ]
 
 

@@ -30,7 +30,7 @@ MAX_CACHED = 64
 _VERSION_RANGE = 1 << 64
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Resource:
     """One row, framed as an element of DiscoveryResponse.resources."""
 
