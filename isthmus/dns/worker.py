@@ -97,3 +97,5 @@ def _apply(zone: Zone, key: str, raw: bytes | None) -> None:
         zone.put(key, row.decode(raw))
     except WireError as error:
         log.error("dns row refused", key=key, reason=str(error))
+    except Exception:  # one service's row must not end the answers of all others
+        log.exception("dns row refused", key=key)

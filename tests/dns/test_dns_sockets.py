@@ -20,6 +20,7 @@ import dns.message
 import dns.rcode
 import pytest
 
+from isthmus.dns import row
 from isthmus.dns.server import Listen, TcpLimits
 from isthmus.dns.worker import TABLE, Options, run, serve
 from isthmus.errors import PlatformError
@@ -127,6 +128,19 @@ async def test_a_change_of_the_table_is_seen(make: Any) -> None:
         await live.until(lambda reply: bool(reply.answer), name="new.shop.svc.clusterset.local")
         live.rows.drop(make.key("shop/checkout"))
         await live.until(lambda reply: reply.rcode() == dns.rcode.NXDOMAIN)
+
+
+@pytest.mark.parametrize(
+    "spoilt",
+    [b"no row", row.encode(row.Row("shop", "checkout", 1 << 40, v4=(bytes(4),)))],
+    ids=["not a row", "a TTL too long"],
+)
+async def test_a_row_that_cannot_be_used_leaves_its_service_and_the_others(make: Any, spoilt: bytes) -> None:
+    async with worker(make) as live:
+        live.rows.put(make.key("shop/checkout"), spoilt)
+        live.put("shop/new", "10.96.0.11")
+        await live.until(lambda reply: bool(reply.answer), name="new.shop.svc.clusterset.local")
+        assert (await live.udp()).answer[0][0].to_text() == "10.96.0.10"
 
 
 async def test_nothing_is_said_before_the_table_is_synced(make: Any) -> None:
