@@ -1,8 +1,8 @@
 """Derived tables: rows that are a pure function of other tables.
 
 Laws: nothing is computed before all inputs are synced; only keys that a change affects are computed again; a
-`compute` that raises keeps the last value, is counted and shown, and harms no other key; a decision that
-depends on time says when it wants to be asked again.
+`compute` that raises keeps the last value, is counted and shown, is tried again once in a while, and harms no
+other key; a decision that depends on time says when it wants to be asked again.
 """
 
 from __future__ import annotations
@@ -19,6 +19,9 @@ from isthmus.flow.table import K, Table, V
 
 X = TypeVar("X", bound=Hashable)
 Y = TypeVar("Y")
+
+RETRY_SECONDS = 30.0
+"""After how long a key whose `compute` raised is computed again, if nothing changes before."""
 
 log = structlog.get_logger()
 
@@ -138,11 +141,11 @@ class Derived(Table[K, V]):
             self.failures[key] = Failure(f"{type(error).__name__}: {error}", count)
             if count == 1:
                 log.exception("derivation failed", table=self.name, key=str(key))
+            self._later(key, RETRY_SECONDS)
             return
         self.failures.pop(key, None)
         if isinstance(result, Again):
-            loop = asyncio.get_running_loop()
-            self._timers[key] = loop.call_later(result.seconds, self.invalidate, (key,))
+            self._later(key, result.seconds)
             result = result.value
         self._passing = priority
         try:
@@ -152,6 +155,9 @@ class Derived(Table[K, V]):
                 self._writer.put(key, result)
         finally:
             self._passing = None
+
+    def _later(self, key: K, seconds: float) -> None:
+        self._timers[key] = asyncio.get_running_loop().call_later(seconds, self.invalidate, (key,))
 
     def settle(self) -> None:
         """Called by the graph when nothing is dirty and the inputs are synced: the table holds everything."""

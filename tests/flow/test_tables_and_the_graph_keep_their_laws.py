@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator, Iterable
 
 import pytest
@@ -237,6 +238,23 @@ async def test_a_compute_that_raises_keeps_the_last_value_and_harms_no_other_key
         assert "unlucky" in derived.failures[1].error
         writer.put(1, 4)
         await until(lambda: derived.get(1) == 4)
+        assert derived.failures == {}
+
+
+async def test_a_compute_that_raised_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules[Derived.__module__], "RETRY_SECONDS", 0.01)
+    table, _ = source(content={1: 1})
+    tried: list[int] = []
+
+    def compute(key: int) -> int:
+        tried.append(key)
+        if len(tried) == 1:
+            raise RuntimeError("once")
+        return 7
+
+    derived = derive("fragile", on(table, same), compute=compute)
+    async with Running(derived):
+        await until(lambda: derived.get(1) == 7)
         assert derived.failures == {}
 
 
