@@ -35,9 +35,11 @@ async def stack() -> AsyncIterator[AsyncExitStack]:
 def console(stack: AsyncExitStack) -> Callable[..., Awaitable[Console]]:
     """Starts the console of an agent: `await console(cluster="eu-1", services=…)`, parts as for `sources`."""
 
-    async def start(run: str = "run", port: int | None = None, **parts: Any) -> Console:
+    async def start(
+        run: str = "run", host: str = "127.0.0.1", port: int | None = None, **parts: Any
+    ) -> Console:
         ring = Ring(run)
-        server = TestServer(application(sources(**parts), CollectorRegistry(), ring), port=port)
+        server = TestServer(application(sources(**parts), CollectorRegistry(), ring), host=host, port=port)
         await stack.enter_async_context(server)
         return Console(str(server.make_url("")).rstrip("/"), ring, server)
 

@@ -126,7 +126,7 @@ async def test_anothers_word_is_not_taken_for_the_callers_own(isthmus: Isthmus, 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["shop/chekout"], "no service shop/chekout in the clusterset; did you mean shop/checkout?"),
+        (["shop/checkoutt"], "no service shop/checkoutt in the clusterset; did you mean shop/checkout?"),
         (["shopp/checkout"], "did you mean shop/checkout?"),
         (["zzz/yyy"], "isthmus services lists them all"),
         (["shop/bad"], "its export in eu-1 is not valid (NoService): no such"),
