@@ -207,7 +207,7 @@ async def sidecar(
     path.write_text(json.dumps(config))
     with (folder / "envoy.log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(
-            *(binary, "-c", str(path), "--concurrency", "1", "-l", "warning", "--use-dynamic-base-id"),
+            *(binary, "-c", str(path), "--concurrency", "1", "-l", "warning", "--disable-hot-restart"),
             stdout=log,
             stderr=log,
         )
