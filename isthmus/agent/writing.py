@@ -11,7 +11,7 @@ import structlog
 
 from isthmus.api import kinds, labels
 from isthmus.api.meta import Kind, ObjectKey
-from isthmus.errors import ConfigError, KubeError
+from isthmus.errors import ConfigError, Conflict, Forbidden, KubeError
 from isthmus.flow import Table
 from isthmus.kube.applier import Applier, ObjectRef, managed
 from isthmus.kube.client import Client
@@ -20,6 +20,7 @@ from isthmus.kube.raw import RawObject, raw, status_only
 from isthmus.kube.reflector import Reflector
 
 GATE_SECONDS = 0.2
+MAKE_SECONDS = 1.0
 OURS = f"{labels.MANAGED_BY}={labels.MANAGER}"
 
 log = structlog.get_logger()
@@ -109,10 +110,21 @@ class Writing:
 
 async def compete(client: Client, namespace: str, lease: LeaseHolder) -> None:
     """Makes the namespace of the writer's lease where that is allowed, and competes until cancelled."""
+    async with asyncio.TaskGroup() as group:
+        group.create_task(_make(client, namespace), name="namespace")
+        group.create_task(lease.run(), name="compete")
+
+
+async def _make(client: Client, namespace: str) -> None:
+    """Tries until the server has said yes or no; the lease tells when there is no namespace after a no."""
     space = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}
-    try:
-        await client.create(kinds.NAMESPACE, space)
-    except (KubeError, ConfigError) as error:
-        # It exists, as a rule, or an administrator makes it; the lease tells when neither is so.
-        log.debug("namespace not created", namespace=namespace, reason=str(error))
-    await lease.run()
+    while True:
+        try:
+            await client.create(kinds.NAMESPACE, space)
+        except (Conflict, Forbidden):
+            return  # it exists, or whoever installs us makes it
+        except (KubeError, ConfigError) as error:
+            log.debug("namespace not made", namespace=namespace, error=str(error))
+            await asyncio.sleep(MAKE_SECONDS)
+        else:
+            return
