@@ -205,3 +205,30 @@ def endpoints(cluster: str, name: str, addresses: list[str] | None = None) -> di
 
 def kill(pid: int) -> None:
     os.kill(pid, signal.SIGKILL)
+
+
+WEB = "web.shop.svc.clusterset.local"
+EVERYBODY = sorted([*pods("eu-1"), *pods("eu-2")])
+
+
+def active_active(name: str) -> dict[str, Any]:
+    spec = {"strategy": "ActiveActive", "dns": {"answer": "Endpoints"}}
+    return thing(kinds.POLICY, "shop", name, spec=spec)
+
+
+async def both_serve(spine: Spine, name: str = "web") -> None:
+    """The same service in both members, drawn evenly by eu-1's callers."""
+    for cluster in ("eu-1", "eu-2"):
+        await spine.serve(cluster, name)
+    await spine.apply("eu-1", kinds.POLICY, active_active(name))
+    await spine.start("eu-1", "eu-2")
+    await answers(spine, "eu-1", EVERYBODY, name)
+
+
+async def answers(spine: Spine, cluster: str, wanted: list[str], name: str = "web") -> None:
+    agent = spine.agents[cluster]
+
+    async def look() -> bool:
+        return await agent.addresses(f"{name}.shop.svc.clusterset.local") == sorted(wanted)
+
+    await settles(look, f"{cluster} answers {wanted}; log:\n{agent.log.read_text()[-4000:]}")

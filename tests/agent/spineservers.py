@@ -1,7 +1,7 @@
 """The spine's API servers: embedded in this process, or real ones whose clients have least privileges.
 
-Both write the same files: `kubeconfig` for the tests (contexts hub, eu-1, eu-2), and `<process>.kubeconfig` for each
-process, with contexts of the same names and that process' own credentials.
+Both write the same files: `kubeconfig` for the tests (contexts hub, eu-1, eu-2), and for each process
+`<process>.kubeconfig` with contexts of the same names and that process' own credentials.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ import asyncio
 import json
 import socket
 import string
+import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 import aiohttp
 import yaml
@@ -29,6 +30,7 @@ from isthmus.model.names import ClusterId
 if TYPE_CHECKING:
     from control_plane import ControlPlanes, RealCluster
 
+T = TypeVar("T")
 MEMBERS = ("eu-1", "eu-2")
 SECONDS = 60.0
 RBAC = Path(__file__).parents[2] / "deploy" / "rbac"
@@ -63,16 +65,19 @@ def free_port() -> int:
         return port
 
 
-async def settles(look: Callable[[], Awaitable[Any]], what: str) -> Any:
+async def settles(look: Callable[[], Awaitable[T | None]], what: str) -> T:
     """Waits until `look` finds something; says what was missed."""
+    until = time.monotonic() + SECONDS
     try:
         async with asyncio.timeout(SECONDS):
-            while True:
+            # asyncio.wait_for of Python 3.11, in what `look` calls, can swallow a cancellation.
+            while time.monotonic() < until:
                 if found := await look():
                     return found
                 await asyncio.sleep(0.02)
     except TimeoutError:
-        raise AssertionError(f"did not settle within {SECONDS:g} s: {what}") from None
+        pass
+    raise AssertionError(f"did not settle within {SECONDS:g} s: {what}")
 
 
 class Servers(Protocol):
@@ -146,6 +151,8 @@ class Real:
         self._clusters = dict(zip(("hub", *MEMBERS), planes.clusters("hub", *MEMBERS), strict=True))
         self._without = frozenset(without)
         self._ill: set[str] = set()
+        self.crashed: set[str] = set()
+        """Servers that forbade everything for a moment, when they began and did not know their roles yet."""
         self._read = {name: one.audit.stat().st_size for name, one in self._clusters.items()}
 
     async def start(self, root: Path) -> None:
@@ -185,6 +192,7 @@ class Real:
 
     def crash(self, cluster: str) -> None:
         self._ill.add(cluster)
+        self.crashed.add(cluster)
         self._planes.crash(cluster)
 
     def revive(self, cluster: str) -> None:

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 from isthmus.agent.lastgood import LastGood
 from isthmus.api import kinds
@@ -15,46 +12,8 @@ from isthmus.api.meta import ObjectKey
 
 sys.path.append(str(Path(__file__).parent))  # test folders are not packages
 
-from spine import Spine, endpoints, kill, pods, thing
-from spineservers import Embedded, Real, settles
-
-WEB = "web.shop.svc.clusterset.local"
-ATTEMPTED = {("create", "namespaces"), ("patch", "namespaces")}
-"""Where a namespace may not be made, whoever admits a cluster has made it."""
-EVERYBODY = sorted([*pods("eu-1"), *pods("eu-2")])
-
-
-@pytest.fixture(params=["embedded", pytest.param("real", marks=pytest.mark.realapi)])
-async def spine(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Spine]:
-    real = Real(request.getfixturevalue("control_planes")) if request.param == "real" else None
-    async with Spine(tmp_path, real or Embedded()) as running:
-        yield running
-    if real is not None:
-        refused = {(one.verb, one.resource) for one in real.requests() if one.code == 403}
-        assert refused <= ATTEMPTED, "every right that is needed is in deploy/rbac"
-
-
-def active_active(name: str) -> dict[str, Any]:
-    spec = {"strategy": "ActiveActive", "dns": {"answer": "Endpoints"}}
-    return thing(kinds.POLICY, "shop", name, spec=spec)
-
-
-async def both_serve(spine: Spine, name: str = "web") -> None:
-    """The same service in both members, drawn evenly by eu-1's callers."""
-    for cluster in ("eu-1", "eu-2"):
-        await spine.serve(cluster, name)
-    await spine.apply("eu-1", kinds.POLICY, active_active(name))
-    await spine.start("eu-1", "eu-2")
-    await answers(spine, "eu-1", EVERYBODY, name)
-
-
-async def answers(spine: Spine, cluster: str, wanted: list[str], name: str = "web") -> None:
-    agent = spine.agents[cluster]
-
-    async def look() -> bool:
-        return await agent.addresses(f"{name}.shop.svc.clusterset.local") == sorted(wanted)
-
-    await settles(look, f"{cluster} answers {wanted}; log:\n{agent.log.read_text()[-4000:]}")
+from spine import EVERYBODY, WEB, Spine, answers, both_serve, endpoints, kill, pods, thing
+from spineservers import settles
 
 
 async def test_an_export_reaches_the_imports_slices_and_answers_of_every_member(spine: Spine) -> None:
