@@ -49,6 +49,7 @@ class Accidents:
 
     async def play(self) -> None:
         """All accidents; results are in `told` and `delays`."""
+        self._stage.say("a spare endpoint comes and goes, to time how fast other clusters hear of it")
         await self._propagation.sample(FIRST_ROUNDS)
         for act in (self._silent, self._refused, self._drained, self._hub_cut, self._control_killed):
             await self._propagation.sample(CALM_ROUNDS)

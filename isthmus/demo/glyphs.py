@@ -24,7 +24,7 @@ class Glyphs:
     cut: str
 
 
-UNICODE = Glyphs(full="█", empty="░", levels=" ▁▂▃▄▅▆▇█", rise="↑", fall="↓", rule="─", cut="…")
+UNICODE = Glyphs(full="▆", empty="·", levels=" ▁▂▃▄▅▆▇█", rise="↑", fall="↓", rule="─", cut="…")
 ASCII = Glyphs(full="#", empty=".", levels=" _.:-=+*#", rise="+", fall="-", rule="-", cut="~")
 
 

@@ -15,6 +15,8 @@ from isthmus.demo.glyphs import Glyphs, bar, fit, sparkline
 
 WIDE = 100
 """From so many columns on, what happened and what was decided stand side by side."""
+AIRY = 26
+"""From so many lines on, blank ones set the parts apart."""
 NARROWEST_CELL = 10
 TONES = {"plain": "", "bad": "bold red", "good": "green"}
 COLOURS = ("cyan", "magenta", "yellow", "blue", "green", "bright_red")
@@ -31,7 +33,10 @@ def lines(snapshot: Snapshot, width: int, height: int, glyphs: Glyphs) -> list[T
         _title(snapshot, width, glyphs),
         *_clusters(snapshot, label, cell, shown, glyphs),
     ]
-    latency = _latency(snapshot, label, width, glyphs)
+    # Air where there is room for it.
+    air = [Text()] if height >= AIRY else []
+    head += air
+    latency = [*air, *_latency(snapshot, label, width, glyphs), *air]
     room = height - len(head) - len(latency) - len(footer) - (1 + LEAST_LOG_ROWS)
     traffic = _traffic(snapshot, label, cell, shown, max(0, room), glyphs)
     body = [*head, *traffic, *latency]
@@ -109,7 +114,14 @@ def _cell(share: Share, cell: int, colour: str, glyphs: Glyphs) -> list[tuple[st
         moving = glyphs.fall
     numbers = f"{share.now * 100:3.0f}%{moving}"
     width = max(0, cell - len(numbers) - 1)
-    return [(bar(glyphs, share.now, width), colour), (numbers, "bold" if moving.strip() else ""), (" ", "")]
+    drawn = bar(glyphs, share.now, width)
+    filled = drawn.rstrip(glyphs.empty)
+    return [
+        (filled, colour),
+        (drawn[len(filled) :], "dim"),
+        (numbers, "bold" if moving.strip() else ""),
+        (" ", ""),
+    ]
 
 
 def _latency(snapshot: Snapshot, label: int, width: int, glyphs: Glyphs) -> list[Text]:
