@@ -58,6 +58,10 @@ def build(order: Order, clusters: World, say: Say) -> tuple[list[population.Popu
         folder=Path(order.folder),
         say=say,
     )
+    if not stage.routed:
+        raise ConfigError(
+            f"{order.manifests}: no exported Service with an HTTP port selects a pod, so nobody can answer"
+        )
     return populated, stage
 
 

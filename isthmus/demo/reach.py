@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 
+from isthmus.demo.dnscall import dns_caller
 from isthmus.demo.httpcall import connect, fetch
 from isthmus.demo.population import DemoService
-from isthmus.demo.world import ADMIN_PORT, ENVOY_PORT, Member
+from isthmus.demo.world import ADMIN_PORT, DNS_PORT, ENVOY_PORT, Member
+
+QUERY_SECONDS = 1.0
 
 
 async def accepts(address: str, port: int) -> str:
@@ -38,6 +41,18 @@ async def serves(member: Member, service: DemoService) -> str:
     except OSError as error:
         return error.strerror or "no answer"
     return "" if answer.status == 200 else f"HTTP {answer.status}"
+
+
+async def resolves(member: Member, service: DemoService) -> str:
+    """Whether the agent's DNS gives addresses for the service's name."""
+    caller = await dns_caller(member.agent, DNS_PORT)
+    try:
+        code, addresses = await caller.ask(service.authority, QUERY_SECONDS)
+    except OSError as error:
+        return error.strerror or "no answer"
+    finally:
+        await caller.close()
+    return "" if addresses else f"response code {code}" if code else "no address"
 
 
 def admin(member: Member) -> tuple[str, int]:

@@ -25,7 +25,7 @@ from isthmus.demo.kubeconfig import kubeconfig
 from isthmus.demo.load import Caller, LoadConfig, Mute, Query, Request, Sample
 from isthmus.demo.population import DemoService, Population
 from isthmus.demo.processes import Child, Processes
-from isthmus.demo.reach import accepts, answers, serves
+from isthmus.demo.reach import accepts, answers, resolves, serves
 from isthmus.demo.report import Death
 from isthmus.demo.seed import seed
 from isthmus.demo.world import (
@@ -107,15 +107,25 @@ class Stage:
     @property
     def routed(self) -> list[DemoService]:
         """Services that callers reach through Envoy."""
-        return [s for s in self.services if s.exported and s.http_port is not None and not s.headless]
+        return [s for s in self._backed() if s.http_port is not None and not s.headless]
 
     @property
     def named(self) -> list[DemoService]:
         """Services whose names are watched."""
-        return [s for s in self.services if s.exported][:DNS_NAMES]
+        return self._backed()[:DNS_NAMES]
+
+    def _backed(self) -> list[DemoService]:
+        """Exported services that have an endpoint; one without rightly fails whoever calls it."""
+        backed = {
+            (body["metadata"]["namespace"], body["metadata"]["labels"]["kubernetes.io/service-name"])
+            for population in self.populations.values()
+            for kind, body in population.objects
+            if kind == "EndpointSlice"
+        }
+        return [s for s in self.services if s.exported and (s.namespace, s.name) in backed]
 
     async def raise_curtain(self) -> None:
-        """Start everything and wait until each cluster's callers reach every service, else NotReady."""
+        """Start everything and wait until callers everywhere reach every service and name, else NotReady."""
         await self._start_api_servers()
         await seed(self.clients, list(self.populations.values()), self.policies)
         self.say("objects are in the API servers, agents start")
@@ -127,6 +137,7 @@ class Stage:
             await self.processes.start(f"envoy-{member.name}", command)
         await self.until("agents ready", self._agents_ready)
         await self.until("every service served through every Envoy", self._served)
+        await self.until("every name resolved by every agent", self._resolved)
 
     async def until(
         self, what: str, holds: Callable[[], Awaitable[str]], seconds: float = READY_SECONDS
@@ -208,6 +219,14 @@ class Stage:
                 complaint = await serves(member, service)
                 if complaint:
                     return f"{member.name} asks {service.authority}:{service.http_port}: {complaint}"
+        return ""
+
+    async def _resolved(self) -> str:
+        for member in self.world.members:
+            for service in self.named:
+                complaint = await resolves(member, service)
+                if complaint:
+                    return f"{member.name} looks up {service.authority}: {complaint}"
         return ""
 
     # -- the load

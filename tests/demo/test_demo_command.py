@@ -59,8 +59,13 @@ def short() -> Iterator[Path]:
             "apiVersion: v1\nkind: Service\nmetadata: {name: a}\nspec: {ports: [{port: 80}]}\n",
             "no Service with an HTTP port is exported",
         ),
+        (
+            "apiVersion: v1\nkind: Service\nmetadata: {name: a, annotations: {isthmus.dev/export: 'true'}}\n"
+            "spec: {ports: [{port: 80}]}\n",
+            "no exported Service with an HTTP port selects a pod",
+        ),
     ],
-    ids=["not yaml", "unknown kind", "no services", "nothing exported"],
+    ids=["not yaml", "unknown kind", "no services", "nothing exported", "no pods"],
 )
 def test_manifests_that_cannot_be_used_are_one_line_and_exit_code_2(
     text: str, said: str, tmp_path: Path, short: Path
@@ -86,6 +91,18 @@ def test_numbers_out_of_range_are_wrong_use() -> None:
     assert (done.returncode, done.stderr) == (
         2,
         "isthmus: --duration 1: 30 to 3600 seconds (five accidents need their time)\n",
+    )
+
+
+@needs_all
+def test_keys_without_a_terminal_are_wrong_use() -> None:
+    done = subprocess.run(
+        command("--interactive"), cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+        timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr == (
+        "isthmus: --interactive: needs a terminal to read keys from and to show the view on\n"
     )
 
 
