@@ -23,9 +23,10 @@ async def test_an_export_reaches_the_imports_slices_and_answers_of_every_member(
         async def imported(cluster: str = cluster) -> dict[str, Any] | None:
             found = await spine.get(cluster, kinds.SERVICE_IMPORT, "web")
             ready = await spine.condition(cluster, kinds.SERVICE_IMPORT, "web", "Ready")
-            return found if ready and ready["status"] == "True" else None
+            both = len((found or {}).get("status", {}).get("clusters", ())) == 2
+            return found if both and ready and ready["status"] == "True" else None
 
-        found = await settles(imported, f"a ready import in {cluster}")
+        found = await settles(imported, f"a ready import of both in {cluster}")
         assert found["spec"]["type"] == "ClusterSetIP"
         assert [(port["name"], port["port"]) for port in found["spec"]["ports"]] == [("http", 80)]
         assert [one["cluster"] for one in found["status"]["clusters"]] == ["eu-1", "eu-2"]
