@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections.abc import Sequence
-from statistics import median
 
 from isthmus.demo.load import REQUEST_TIMEOUT, Request
 
@@ -53,15 +52,15 @@ def settled_ms(requests: Sequence[Request], began: float, ended: float) -> float
     """Milliseconds from `began` until latency is back; None when it is not before `ended`.
 
     Back is the first moment from which, for HOLD_SECONDS, the p99 of every window of WINDOW_SECONDS is at
-    most the larger of CALM_MS and twice its level before: the median p99 of such windows in the
-    BEFORE_SECONDS before `began`. A request belongs to the window it was due in, and a window's beginning is
-    the moment that counts. A failed request counts as the longest there is.
+    most the larger of CALM_MS and twice its level before: what three quarters of such windows stay within
+    in the BEFORE_SECONDS before `began`. A request belongs to the window it was due in, and a window's
+    beginning is the moment that counts. A failed request counts as the longest there is.
     """
     ordered = sorted(requests, key=lambda r: r.at)
-    before = [p99 for _, p99 in _windows(ordered, began - BEFORE_SECONDS, began)]
+    before = sorted(p99 for _, p99 in _windows(ordered, began - BEFORE_SECONDS, began))
     if not before:
         return None
-    calm = max(CALM_MS, 2 * median(before))
+    calm = max(CALM_MS, 2 * before[math.ceil(0.75 * len(before)) - 1])
     since: float | None = None
     for at, p99 in _windows(ordered, began, ended):
         if p99 > calm:

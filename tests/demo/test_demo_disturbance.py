@@ -87,6 +87,12 @@ def test_what_was_slow_before_may_be_twice_as_slow_and_no_slower() -> None:
     assert settled_ms(steady(95.0, BEGAN, 0.5) + steady(BEGAN, ENDED, CALM_MS), BEGAN, ENDED) == 0.0
 
 
+def test_one_stutter_before_does_not_raise_the_level() -> None:
+    stutter = steady(97.5, 97.7, 400.0)
+    samples = steady(95.0, BEGAN, 30.0) + stutter + steady(BEGAN, ENDED, 61.0)
+    assert settled_ms(samples, BEGAN, ENDED) is None
+
+
 def test_without_a_level_before_nothing_can_be_back() -> None:
     assert settled_ms(steady(BEGAN, ENDED), BEGAN, ENDED) is None
     assert settled_ms([], BEGAN, ENDED) is None
