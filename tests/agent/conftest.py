@@ -11,10 +11,7 @@ import pytest
 sys.path.append(str(Path(__file__).parent))  # test folders are not packages
 
 from spine import Spine
-from spineservers import Embedded, Real
-
-ATTEMPTED = {("create", "namespaces"), ("patch", "namespaces")}
-"""Where a namespace may not be made, whoever admits a cluster has made it."""
+from spineservers import ATTEMPTED, Embedded, Real
 
 
 @pytest.fixture(params=["embedded", pytest.param("real", marks=pytest.mark.realapi)])

@@ -231,4 +231,4 @@ async def answers(spine: Spine, cluster: str, wanted: list[str], name: str = "we
     async def look() -> bool:
         return await agent.addresses(f"{name}.shop.svc.clusterset.local") == sorted(wanted)
 
-    await settles(look, f"{cluster} answers {wanted}; log:\n{agent.log.read_text()[-4000:]}")
+    await settles(look, f"{cluster} answers {wanted}", agent.log)

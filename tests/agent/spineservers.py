@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 import socket
 import string
 import time
@@ -33,8 +34,11 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 MEMBERS = ("eu-1", "eu-2")
 SECONDS = 60.0
+PORTS = range(20_000, 32_000)
 RBAC = Path(__file__).parents[2] / "deploy" / "rbac"
 AGENT, HUB = "isthmus-agent", "isthmus-hub"
+ATTEMPTED = {("create", "namespaces"), ("patch", "namespaces")}
+"""Where a namespace may not be made, whoever admits a cluster has made it."""
 
 Clients = Mapping[str, Client]
 Manifest = dict[str, Any]
@@ -59,14 +63,20 @@ _KINDS = {
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port nobody listens on now; below the ephemeral ones, so that nobody is given it by chance."""
+    while True:
+        port = random.SystemRandom().choice(PORTS)
+        with socket.socket() as stream, socket.socket(type=socket.SOCK_DGRAM) as datagram:
+            try:
+                stream.bind(("127.0.0.1", port))
+                datagram.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
 
 
-async def settles(look: Callable[[], Awaitable[T | None]], what: str) -> T:
-    """Waits until `look` finds something; says what was missed."""
+async def settles(look: Callable[[], Awaitable[T | None]], what: str, log: Path | None = None) -> T:
+    """Waits until `look` finds something; says what was missed, with the end of `log`."""
     until = time.monotonic() + SECONDS
     try:
         async with asyncio.timeout(SECONDS):
@@ -77,7 +87,11 @@ async def settles(look: Callable[[], Awaitable[T | None]], what: str) -> T:
                 await asyncio.sleep(0.02)
     except TimeoutError:
         pass
-    raise AssertionError(f"did not settle within {SECONDS:g} s: {what}")
+    raise AssertionError(f"did not settle within {SECONDS:g} s: {what}{_end(log)}")
+
+
+def _end(log: Path | None) -> str:
+    return f"; {log}:\n{log.read_text()[-4000:]}" if log is not None else ""
 
 
 class Servers(Protocol):

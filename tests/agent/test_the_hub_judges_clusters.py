@@ -22,4 +22,4 @@ async def test_clusters_that_beat_become_ready(tmp_path: Path) -> None:
                 found = await spine.get("hub", kinds.CLUSTER, cluster, namespace="")
                 return (found or {}).get("status", {}).get("state") == "Ready"
 
-            await settles(ready, f"{cluster} is Ready on the hub; log:\n{spine.hub.log.read_text()[-2000:]}")
+            await settles(ready, f"{cluster} is Ready on the hub", spine.hub.log)
