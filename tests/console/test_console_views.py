@@ -18,7 +18,7 @@ from isthmus.model.plan import PlanKey
 ALL = Page()
 
 
-def test_every_view_is_plain_json() -> None:
+async def test_every_view_is_plain_json() -> None:
     made = sources(tables=(broken(),))
     for view in (
         views.status(made),
@@ -31,7 +31,7 @@ def test_every_view_is_plain_json() -> None:
         assert json.loads(msgspec.json.encode(view)) == view
 
 
-def test_status_names_what_is_missing_stale_or_broken() -> None:
+async def test_status_names_what_is_missing_stale_or_broken() -> None:
     late, ill = table("late", None), table("ill", {1: 1})
     ill._writers["test"].stale(12.5)
     view = views.status(sources(required=(late,), tables=(ill, broken())))
