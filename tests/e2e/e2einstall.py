@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import random
+import shlex
 import signal
 import string
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import yaml
-from e2eground import ROOT, Cluster, Ground, settles
+from e2eground import ROOT, Cluster, Ground, Missing, settles
 
 from isthmus.mcs.hubobjects import hub_namespace
 from isthmus.model.names import ClusterId, Vantage
@@ -23,6 +26,7 @@ MANIFESTS = Path(__file__).parent / "manifests"
 RBAC = ROOT / "deploy" / "rbac"
 PORTS = range(20_000, 32_000)
 STOP_SECONDS = 60.0
+DOORS = ("kube-proxy", "DNS", "Envoy")
 
 
 def fill(path: Path, **values: str) -> str:
@@ -54,13 +58,6 @@ class Agent:
             *("--dns-listen", self.dns, "--xds-listen", self.xds, "--console-listen", f"127.0.0.1:{console}"),
         ]
         self._process = _isthmus(cluster, self._arguments, self.log)
-
-    def answers(self, name: str) -> set[str]:
-        """Addresses that the agent's DNS itself gives, asked from where it runs."""
-        host, _, port = self.dns.rpartition(":")
-        command = [*self.cluster.beside, "dig", "+short", f"@{host}", "-p", port, name]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=STOP_SECONDS, check=True)
-        return set(done.stdout.split())
 
     def stop(self) -> None:
         _stop(self._process)
@@ -193,6 +190,11 @@ class Site:
 
     # How it is called, always from a pod of the near cluster.
 
+    @property
+    def doors(self) -> tuple[str, ...]:
+        """The doors that pods of the near cluster have."""
+        return DOORS if self.near.dns_ip else tuple(door for door in DOORS if door != "DNS")
+
     def clusterset_ip(self, name: str) -> str:
         """Waits for the address of an import in the near cluster."""
 
@@ -206,9 +208,35 @@ class Site:
     def calls(self, door: str, name: str, times: int = 12) -> Counter[str]:
         """Answers of so many new connections by who gave them; "" counts the failures.
 
+        Raises Missing for a door that these clusters do not have.
+
         `door`: kube-proxy (the import's address), DNS (its name, by the cluster's DNS), Envoy (by the pod).
         """
+        script = f"for i in $(seq {times}); do {self._call(door, name)}; done"
+        said = self.near.run("exec", "-n", "shop", "client", "--", "sh", "-c", script, check=False)
+        return Counter(line.strip() for line in said.splitlines())
+
+    @contextmanager
+    def calling(self, name: str) -> Iterator[dict[str, Counter[str]]]:
+        """Calls through all doors for as long as it lasts, whatever dies; afterwards, what each door gave."""
+        found: dict[str, Counter[str]] = {}
+        calls = "; ".join(f"({self._call(door, name)}) >>/tmp/{door}" for door in self.doors)
+        loop = f"while [ -e /tmp/calling ]; do {calls}; sleep 0.2; done"
+        files = " ".join(f"/tmp/{door}" for door in self.doors)
+        self._in_client(f"rm -f {files}; touch /tmp/calling")
+        self._in_client(f"setsid sh -c {shlex.quote(loop)} </dev/null >/dev/null 2>&1 &")
+        try:
+            yield found
+        finally:
+            self._in_client("rm -f /tmp/calling")
+            for door in self.doors:
+                said = self._in_client(f"cat /tmp/{door}")
+                found[door] = Counter(line.strip() for line in said.splitlines())
+
+    def _call(self, door: str, name: str) -> str:
+        """A shell command: one call, an empty line where it fails."""
         host = f"{name}.shop.svc.clusterset.local"
+        self._need(door)
         match door:
             case "kube-proxy":
                 wget = f"wget -qO- http://{self.clusterset_ip(name)}/"
@@ -219,13 +247,19 @@ class Site:
                 wget = f"wget -qO- --header 'Host: {host}' http://{ip}:10000/"
             case _:
                 raise ValueError(door)
-        script = f"for i in $(seq {times}); do timeout 2 {wget} 2>/dev/null || echo; done"
-        said = self.near.run("exec", "-n", "shop", "client", "--", "sh", "-c", script, check=False)
-        return Counter(line.strip() for line in said.splitlines())
+        return f"timeout 2 {wget} 2>/dev/null || echo"
+
+    def _need(self, door: str) -> None:
+        if door not in self.doors:
+            raise Missing(f"the DNS of {self.near.name} is not ours to change: it does not ask Isthmus")
+
+    def _in_client(self, script: str) -> str:
+        return self.near.run("exec", "-n", "shop", "client", "--", "sh", "-c", script)
 
     def look_up(self, name: str) -> set[str]:
         """Addresses that the near cluster's DNS gives a pod for an imported service."""
         host = f"{name}.shop.svc.clusterset.local"
+        self._need("DNS")
         said = self.near.run("exec", "-n", "shop", "client", "--", "nslookup", "-type=a", host, check=False)
         _, _, answer = said.partition("\n\n")
         return {line.split()[-1] for line in answer.splitlines() if line.startswith("Address")}

@@ -10,11 +10,9 @@ import pytest
 sys.path.append(str(Path(__file__).parent))  # test folders are not packages
 
 from e2eground import settles
-from e2einstall import Site
+from e2einstall import DOORS, Site
 
 pytestmark = pytest.mark.e2e
-
-DOORS = ("kube-proxy", "DNS", "Envoy")
 
 
 @pytest.fixture(scope="module")
