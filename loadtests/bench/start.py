@@ -17,11 +17,13 @@ import tempfile
 import time
 from pathlib import Path
 
+sys.path.append(str(Path(__file__).parents[2]))
 sys.path.append(str(Path(__file__).parents[2] / "tests" / "agent"))
 
 from rich.console import Console
 from rich.table import Table
 from spine import Agent, Spine
+from spineservers import Embedded
 
 from isthmus.api import kinds
 
@@ -32,7 +34,7 @@ TARGET_SECONDS = 1.0
 async def measure(rounds: int) -> dict[str, list[float]]:
     found: dict[str, list[float]] = {"first_plan_s": [], "first_answer_s": []}
     with tempfile.TemporaryDirectory() as folder:
-        async with Spine(Path(folder)) as spine:
+        async with Spine(Path(folder), Embedded()) as spine:
             for cluster in ("eu-1", "eu-2"):
                 for number in range(SERVICES):
                     await spine.serve(cluster, f"web-{number}")
