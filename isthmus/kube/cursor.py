@@ -3,7 +3,8 @@
 Contract (Kubernetes API concepts, "Efficient detection of changes"): list in pages, replace everything at
 once, watch from the list's version, go on from the last version seen when the stream ends, list again when
 the server no longer keeps that version (410). A stream that ends at once, an error and a 410 back off; a
-stream that lived for `HEALTHY_SECONDS` starts the back-off afresh.
+stream that lived for `HEALTHY_SECONDS` starts the back-off afresh. A 410 is the word of a server that is well
+(one that has restarted keeps no history), so it waits for former 410s only, not for what failed before.
 """
 
 from __future__ import annotations
@@ -56,6 +57,8 @@ class Cursor(Generic[K, T]):
         self._opened: float | None = None
         self.failures = 0
         """Failures in a row."""
+        self._gone = 0
+        """410s since a stream was last healthy."""
 
     @property
     def listing(self) -> bool:
@@ -95,25 +98,28 @@ class Cursor(Generic[K, T]):
 
     def ended(self, now: float) -> None:
         """The server ended the stream, as it does every few minutes."""
-        if self._lived(now):
-            self.failures = 0
-        else:
+        if not self._healthy(now):
             self._fail(None)
 
     def failed(self, error: KubeError, now: float) -> None:
         """A list, a watch or the stream failed."""
-        if self._lived(now):
-            self.failures = 0
+        self._healthy(now)
         if isinstance(error, Gone):
             self._version = None
+            self.failures = self._gone
+            self._gone += 1
         if self._version is None:
             self._continue = ""
             self._rows = {}
         self._fail(error.retry_after)
 
-    def _lived(self, now: float) -> bool:
+    def _healthy(self, now: float) -> bool:
+        """Whether the stream that is over lived long enough to forget former failures; it then forgets them."""
         opened, self._opened = self._opened, None
-        return opened is not None and now - opened >= HEALTHY_SECONDS
+        healthy = opened is not None and now - opened >= HEALTHY_SECONDS
+        if healthy:
+            self.failures = self._gone = 0
+        return healthy
 
     def _fail(self, retry_after: float | None) -> None:
         self._delay = self._backoff.delay(self.failures, self._random(), retry_after)

@@ -85,6 +85,26 @@ def test_410_lists_again_and_other_errors_go_on_from_the_version() -> None:
     assert made.step() == List("")
 
 
+def test_a_server_that_restarted_is_listed_at_once_and_one_that_repeats_itself_later_and_later() -> None:
+    made = synced()
+    for _ in range(6):
+        made.failed(KubeError("refused"), now=0.0)
+        made.step()
+    waits = []
+    for _ in range(4):
+        made.opened(0.0)
+        made.failed(Gone("too old", status=410), now=0.1)
+        step = made.step()
+        assert isinstance(step, Wait)
+        waits.append(step.seconds)
+        assert made.step() == List("")
+        made.page({"a": 1}, "9", "")
+    assert waits == [0.8, 1.6, 3.2, 6.4]
+    made.opened(10.0)
+    made.failed(Gone("too old", status=410), now=10.0 + HEALTHY_SECONDS)
+    assert made.step() == Wait(0.8)
+
+
 def test_what_the_server_asks_for_is_waited_but_not_for_ever() -> None:
     made = synced()
     made.failed(Throttled("busy", retry_after=17.0), now=0.0)
