@@ -114,7 +114,7 @@ class Cursor(Generic[K, T]):
         self._fail(error.retry_after)
 
     def _healthy(self, now: float) -> bool:
-        """Whether the stream that is over lived long enough to forget former failures; it then forgets them."""
+        """Whether the stream that is over lived long enough; former failures are then forgotten."""
         opened, self._opened = self._opened, None
         healthy = opened is not None and now - opened >= HEALTHY_SECONDS
         if healthy:
