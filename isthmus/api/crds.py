@@ -29,15 +29,20 @@ Schema = dict[str, Any]
 
 MAX_ENDPOINTS = 500
 MAX_PORTS = 100
+MAX_AUDIENCE = 65
+MAX_SOURCES = 500
 
 _NAME = {"maxLength": 253}
 _PORT = {"minimum": 1, "maximum": 65_535, "format": "int32"}
 _PROTOCOL = {"enum": ["TCP", "UDP", "SCTP"]}
 _AGE = {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}
-_SERVICE: dict[str, Schema] = {
+_NAMED: dict[str, Schema] = {
     "cluster": {"maxLength": 127},
     "service.namespace": {"maxLength": 63},
     "service.name": {"maxLength": 63},
+}
+_SERVICE: dict[str, Schema] = {
+    **_NAMED,
     "algorithm": {"minimum": 1, "maximum": 1_000_000},
     "ports": {"maxItems": MAX_PORTS},
     "ports.name": {"maxLength": 63},
@@ -59,7 +64,14 @@ def member_crds() -> list[Schema]:
 
 def hub_crds() -> list[Schema]:
     """The CRDs of the hub."""
-    return [global_traffic_policies(), clusters(), exported_services(), exported_endpoints()]
+    return [
+        global_traffic_policies(),
+        clusters(),
+        exported_services(),
+        exported_endpoints(),
+        health_reports(),
+        policy_reports(),
+    ]
 
 
 def global_traffic_policies() -> Schema:
@@ -114,6 +126,7 @@ def exported_services() -> Schema:
             "trafficDistribution": {"maxLength": 63},
             "labels": {"maxProperties": 256},
             "annotations": {"maxProperties": 256},
+            "exportTo": {"maxItems": MAX_AUDIENCE, "items": {"type": "string", "maxLength": 400}},
             "expectedEndpoints": {"minimum": 1, "maximum": 1_000_000, "format": "int32"},
         },
     )
@@ -144,6 +157,48 @@ def exported_endpoints() -> Schema:
     return _crd(kinds.EXPORTED_ENDPOINTS, whole(about, {"spec": spec}), columns, status=False)
 
 
+def health_reports() -> Schema:
+    """HealthReport: what one cluster's probes say of a service, counted by source cluster."""
+    count = {"minimum": 0, "maximum": 1_000_000, "format": "int32"}
+    spec = bounded(
+        _of(hub.HealthReportSpec, "Checked endpoints by source cluster, as seen from one cluster."),
+        {
+            **_NAMED,
+            "observedAt": {"maxLength": 63},
+            "sources": {"maxItems": MAX_SOURCES},
+            "sources.cluster": {"maxLength": 127},
+            "sources.up": count,
+            "sources.down": count,
+            "sources.unknown": count,
+        },
+    )
+    columns = [_spec_column("Service"), _spec_column("Cluster"), _AGE]
+    columns[0]["jsonPath"] = ".spec.service.name"
+    about = "What one cluster's probes say of a service, for people; written by that cluster's agent alone."
+    return _crd(kinds.HEALTH_REPORT, whole(about, {"spec": spec}), columns, status=False)
+
+
+def policy_reports() -> Schema:
+    """PolicyReport: what one cluster made of a policy."""
+    spec = _of(hub.PolicyReportSpec, "The policy as that cluster took it.")
+    spec["properties"]["conditions"] = {**conditions(), "maxItems": 16}
+    spec["properties"]["inForce"] = structural(PolicySpec.model_json_schema(by_alias=True))
+    spec = bounded(
+        spec,
+        {
+            "cluster": {"maxLength": 127},
+            "policy.namespace": {"maxLength": 63},
+            "policy.name": _NAME,
+            "observedGeneration": {"minimum": 0, "format": "int64"},
+        },
+    )
+    columns = [_spec_column("Policy"), _spec_column("Cluster"), _AGE]
+    columns[0]["jsonPath"] = ".spec.policy.name"
+    columns.insert(2, _condition_column("Accepted", ".spec"))
+    about = "What one cluster made of a policy; written by that cluster's agent alone."
+    return _crd(kinds.POLICY_REPORT, whole(about, {"spec": spec}), columns, status=False)
+
+
 def _of(struct_type: type[msgspec.Struct], description: str) -> Schema:
     return {**structural(msgspec.json.schema(struct_type)), "description": description}
 
@@ -166,9 +221,9 @@ def _spec_column(name: str) -> Schema:
     return {"name": name, "type": "string", "jsonPath": f".spec.{name.lower()}"}
 
 
-def _condition_column(name: str) -> Schema:
+def _condition_column(name: str, under: str = ".status") -> Schema:
     return {
         "name": name,
         "type": "string",
-        "jsonPath": f'.status.conditions[?(@.type=="{name}")].status',
+        "jsonPath": f'{under}.conditions[?(@.type=="{name}")].status',
     }

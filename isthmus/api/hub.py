@@ -27,7 +27,10 @@ class ExportedPort(Struct, frozen=True):
 
 
 class ExportedServiceSpec(Struct, frozen=True):
-    """The spec half of an export. `exported_at` is RFC 3339 with microseconds, in the hub's clock."""
+    """The spec half of an export. `exported_at` is RFC 3339 with microseconds, in the hub's clock.
+
+    `export_to` holds cluster ids and `key=value` of clusters' labels (None: every cluster may import).
+    """
 
     cluster: str = ""
     service: ServiceName = ServiceName()
@@ -43,6 +46,7 @@ class ExportedServiceSpec(Struct, frozen=True):
     publish_not_ready_addresses: bool = False
     labels: dict[str, str] = {}
     annotations: dict[str, str] = {}
+    export_to: list[str] | None = None
     draining: bool = False
     expected_endpoints: int | None = None
     probe: dict[str, Any] | None = None
@@ -110,3 +114,43 @@ class Cluster(Struct, frozen=True):
     metadata: ObjectMeta = ObjectMeta()
     spec: ClusterSpec = ClusterSpec()
     status: ClusterStatus = ClusterStatus()
+
+
+class SourceHealth(Struct, frozen=True):
+    """How many checked endpoints of one exporting cluster are up, down or not judged yet."""
+
+    cluster: str = ""
+    up: int = 0
+    down: int = 0
+    unknown: int = 0
+
+
+class HealthReportSpec(Struct, frozen=True):
+    """What the probes of `cluster` say of one service; `observed_at` is RFC 3339."""
+
+    cluster: str = ""
+    service: ServiceName = ServiceName()
+    observed_at: str = ""
+    sources: list[SourceHealth] = []
+
+
+class HealthReport(Struct, frozen=True):
+    """For people: nobody decides by it."""
+
+    metadata: ObjectMeta = ObjectMeta()
+    spec: HealthReportSpec = HealthReportSpec()
+
+
+class PolicyReportSpec(Struct, frozen=True):
+    """What `cluster` made of one policy: its conditions, and the spec that is in force there."""
+
+    cluster: str = ""
+    policy: ServiceName = ServiceName()
+    observed_generation: int = 0
+    conditions: list[Condition] = []
+    in_force: dict[str, Any] | None = None
+
+
+class PolicyReport(Struct, frozen=True):
+    metadata: ObjectMeta = ObjectMeta()
+    spec: PolicyReportSpec = PolicyReportSpec()

@@ -38,3 +38,5 @@ EXPORTED_SERVICE = Kind(
 EXPORTED_ENDPOINTS = Kind(
     HUB_GROUP, "v1alpha1", "ExportedEndpoints", "exportedendpoints", True, hub.ExportedEndpoints
 )
+HEALTH_REPORT = Kind(HUB_GROUP, "v1alpha1", "HealthReport", "healthreports", True, hub.HealthReport)
+POLICY_REPORT = Kind(HUB_GROUP, "v1alpha1", "PolicyReport", "policyreports", True, hub.PolicyReport)

@@ -110,7 +110,7 @@ def test_a_definition_is_whole(name: str) -> None:
 def test_every_custom_kind_has_a_definition_with_its_version_and_scope() -> None:
     ours = [kind for kind in vars(kinds).values() if isinstance(kind, kinds.Kind)]
     custom = [kind for kind in ours if kind.group.endswith((".isthmus.dev", "x-k8s.io", "about.k8s.io"))]
-    assert len(custom) == len(CRDS) == 7
+    assert len(custom) == len(CRDS) == 9
     for kind in custom:
         spec = CRDS[f"{kind.plural}.{kind.group}"]["spec"]
         assert spec["names"]["kind"] == kind.kind
@@ -161,6 +161,7 @@ EXPORT = hub.ExportedServiceSpec(
     session_affinity="ClientIP",
     labels={"a": "b"},
     annotations={"c": "d"},
+    export_to=["eu-2", "region=us"],
     draining=True,
     expected_endpoints=3,
     probe={"protocol": "HTTP", "path": "/", "interval": "500ms", "timeout": "400ms", "rise": 2, "fall": 2},
@@ -193,6 +194,19 @@ CONDITION = {
     "observedGeneration": 1,
 }
 STATUS = {"conditions": [CONDITION]}
+HEALTH = hub.HealthReportSpec(
+    cluster="eu-1",
+    service=hub.ServiceName(namespace="shop", name="checkout"),
+    observed_at="2025-06-01T10:00:00Z",
+    sources=[hub.SourceHealth(cluster="eu-2", up=2, down=1, unknown=3)],
+)
+REPORT = {
+    "cluster": "eu-1",
+    "policy": {"namespace": "shop", "name": "checkout"},
+    "observedGeneration": 3,
+    "conditions": [CONDITION],
+    "inForce": POLICY,
+}
 IMPORT = {
     "type": "ClusterSetIP",
     "ports": [{"name": "http", "protocol": "TCP", "appProtocol": "http", "port": 80}],
@@ -211,6 +225,8 @@ IMPORT = {
         (kinds.POLICY, POLICY, STATUS),
         (kinds.EXPORTED_SERVICE, msgspec.to_builtins(EXPORT), None),
         (kinds.EXPORTED_ENDPOINTS, msgspec.to_builtins(ENDPOINTS), None),
+        (kinds.HEALTH_REPORT, msgspec.to_builtins(HEALTH), None),
+        (kinds.POLICY_REPORT, REPORT, None),
         (kinds.CLUSTER, {"region": "eu", "drain": True}, {"state": "Ready", "lastHeartbeat": "x", **STATUS}),
         (kinds.SERVICE_EXPORT, {"exportedLabels": {"a": "b"}, "exportedAnnotations": {"c": "d"}}, STATUS),
         (
