@@ -10,7 +10,7 @@ import time
 
 from prometheus_client import CollectorRegistry
 
-from isthmus.agent import history, inputs, vantages
+from isthmus.agent import history, inputs, vantages, workerstats
 from isthmus.agent.control import Control
 from isthmus.agent.doors import Doors
 from isthmus.agent.identity import identity
@@ -24,7 +24,9 @@ from isthmus.console import http
 from isthmus.console.events import Ring
 from isthmus.console.views import Sources
 from isthmus.errors import PlatformError
+from isthmus.flow import Table, pulse
 from isthmus.flow.replica import Publisher
+from isthmus.flow.stats import STATS, Stats
 from isthmus.kube.lease import LeaseHolder
 from isthmus.mcs.hubobjects import hub_namespace
 from isthmus.probes.prober import Prober, anchor
@@ -39,9 +41,14 @@ def start(core: Control, group: asyncio.TaskGroup) -> None:
     outputs = Outputs(chain)
     doors = Doors(chain, outputs.vips, core.callers)
     core.graph.add([*outputs.tables, *doors.tables])
+    counted: Table[str, bytes] = Table(STATS)
+    workerstats.WorkerStats(counted, registry)
     publisher = Publisher(
-        settings.state_dir / LINK, {"xds": doors.xds, "dns": doors.dns}, {"wants": doors.wants}
+        settings.state_dir / LINK,
+        {"xds": doors.xds, "dns": doors.dns},
+        {"wants": doors.wants, STATS: counted},
     )
+    stats = Stats("control", counted, prefix="control/")
     prober = Prober(
         chain.checks,
         core.health,
@@ -74,11 +81,13 @@ def start(core: Control, group: asyncio.TaskGroup) -> None:
         places=lambda: vantages.places(chain),
         tables=tuple(source.table for source in (*core.member_sources, *core.hub_sources)),
         failing=lambda: inputs.failing((*core.member_sources, *core.hub_sources)),
+        waiting=lambda: workerstats.not_ready(counted, settings.workers),
     )
     ring = Ring(f"{time.time_ns() // 1_000_000:x}")
     group.create_task(_console(sources, registry, ring, settings.console_listen), name="console")
     group.create_task(history.record(chain, ring), name="history")
     group.create_task(publisher.run(), name="publisher")
+    group.create_task(pulse.publish(stats, tuple, lambda: chain.plans.synced), name="stats")
     group.create_task(prober.run(), name="prober")
     group.create_task(compete(core.member_client, settings.namespace, lease), name="writer-lease")
     group.create_task(member.run(), name="write-member")

@@ -56,6 +56,12 @@ class AgentSettings(_Settings, frozen=True, kw_only=True):
     xds_workers: Workers = 1
     console_listen: HostPort = "127.0.0.1:9470"
 
+    @property
+    def workers(self) -> tuple[str, ...]:
+        """Names of the door workers."""
+        numbers = {"dns": self.dns_workers, "xds": self.xds_workers}
+        return tuple(f"{door}-{number}" for door, count in numbers.items() for number in range(count))
+
 
 class HubSettings(_Settings, frozen=True, kw_only=True):
     """`isthmus run hub`; without `hub_kubeconfig` the credentials are those of the pod.

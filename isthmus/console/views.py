@@ -51,6 +51,8 @@ class Sources:
     tables: tuple[Table[Any, Any], ...] = ()
     failing: Callable[[], Mapping[str, str]] = dict
     """The last failure of each source that fails now, by table name."""
+    waiting: Callable[[], Iterable[str]] = tuple
+    """What else the process is not ready for, in words."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +75,8 @@ def _by_key(row: tuple[Any, Any]) -> Any:
 
 def not_ready(sources: Sources) -> list[str]:
     """Why the process is not ready, in words; empty when it is."""
-    return [f"{table.name} is not complete" for table in sources.required if not table.synced]
+    incomplete = [f"{table.name} is not complete" for table in sources.required if not table.synced]
+    return [*incomplete, *sources.waiting()]
 
 
 def status(sources: Sources) -> View:

@@ -21,7 +21,9 @@ from isthmus.dns.answer import Responder
 from isthmus.dns.server import Listen, TcpLimits, serving
 from isthmus.dns.zone import Zone
 from isthmus.errors import WireError
+from isthmus.flow import pulse
 from isthmus.flow.replica import Replica
+from isthmus.flow.stats import STATS, Stats
 from isthmus.flow.table import Table
 from isthmus.model.names import Vantage
 
@@ -54,10 +56,16 @@ async def run(options: Options, link: Path) -> None:
     Raises ConfigError for a zone that is no name, PlatformError where an address cannot be listened on.
     """
     rows: Table[str, bytes] = Table(TABLE)
-    replica = Replica(link, {TABLE: rows}, {}, name=options.name)
+    stats = Stats(options.name)
+    replica = Replica(link, {TABLE: rows}, {STATS: stats.table}, name=options.name)
     async with asyncio.TaskGroup() as group:
+
+        def listening(_bound: tuple[Listen, ...], zone: Zone) -> None:
+            told = pulse.publish(stats, tuple, lambda: rows.current and zone.synced)
+            group.create_task(told, name="dns-stats")
+
         group.create_task(replica.run(), name="dns-replica")
-        group.create_task(serve(options, rows), name="dns-serve")
+        group.create_task(serve(options, rows, listening=listening), name="dns-serve")
 
 
 async def serve(
@@ -65,14 +73,17 @@ async def serve(
     rows: Table[str, bytes],
     *,
     clock: Callable[[], float] = time.time,
-    listening: Callable[[tuple[Listen, ...]], None] = lambda _: None,
+    listening: Callable[[tuple[Listen, ...], Zone], None] = lambda _bound, _zone: None,
 ) -> None:
-    """Serve the rows of a table until cancelled; `listening` is told the addresses once they are served."""
+    """Serve the rows of a table until cancelled.
+
+    `listening` is told the addresses once they are served, and the zone behind them.
+    """
     zone = Zone(options.zone, addresses=options.addresses, clock=clock)
     responder = Responder(zone, udp_size=options.udp_size)
     async with serving(responder, options.listen, options.tcp, clock) as bound:
         log.info("dns listening", zone=options.zone, listen=[f"{host} {port}" for host, port in bound])
-        listening(bound)
+        listening(bound, zone)
         await _follow(zone, rows, f"{options.vantage}|")
 
 

@@ -82,6 +82,16 @@ class Table(Generic[K, V]):
         return bool(self._writers) and all(w.synced for w in self._writers.values())
 
     @property
+    def current(self) -> bool:
+        """Whether it holds everything and no source of it fails now."""
+        return self.synced and not self.stale
+
+    @property
+    def pending(self) -> int:
+        """How many changed keys the slowest of those who follow `changes` has not taken yet."""
+        return max((len(subscription.pending) for subscription in self._subscriptions), default=0)
+
+    @property
     def stale(self) -> dict[str, float]:
         """Owners whose source fails now, with the time (as its writer gave it) since when."""
         return {owner: w.stale_since for owner, w in self._writers.items() if w.stale_since is not None}

@@ -48,13 +48,21 @@ def scope_of(kind: ResourceType, proxy_class: ProxyClass) -> str:
             return str(proxy_class)
 
 
+def _zeros() -> dict[ResourceType, int]:
+    return dict.fromkeys(ResourceType, 0)
+
+
 @dataclass(slots=True)
 class Counts:
     """What happened since the start, by type."""
 
-    pushes: dict[ResourceType, int] = field(default_factory=lambda: dict.fromkeys(ResourceType, 0))
-    rejections: dict[ResourceType, int] = field(default_factory=lambda: dict.fromkeys(ResourceType, 0))
-    stale: dict[ResourceType, int] = field(default_factory=lambda: dict.fromkeys(ResourceType, 0))
+    pushes: dict[ResourceType, int] = field(default_factory=_zeros)
+    bytes: dict[ResourceType, int] = field(default_factory=_zeros)
+    acceptances: dict[ResourceType, int] = field(default_factory=_zeros)
+    rejections: dict[ResourceType, int] = field(default_factory=_zeros)
+    stale: dict[ResourceType, int] = field(default_factory=_zeros)
+    refused: int = 0
+    """Streams that were ended: one too many, or one that broke the protocol."""
 
 
 class Ads:
@@ -123,6 +131,16 @@ class Ads:
     def streams(self) -> list[dict[str, Any]]:
         """For people: every stream with its node, class, accepted versions and rejections by type."""
         return [stream.describe() for streams in self._classes.values() for stream in streams]
+
+    @property
+    def open_streams(self) -> int:
+        """How many streams have said who they are."""
+        return sum(map(len, self._classes.values()))
+
+    @property
+    def classes(self) -> int:
+        """How many classes of proxies are wanted."""
+        return len(self._wants)
 
     def join(self, stream: Stream, proxy_class: ProxyClass) -> None:
         """Counts a stream in its class. Raises WireError when there are too many classes."""
@@ -232,7 +250,10 @@ class Stream:
             if request.error != was:
                 node = self.node.id if self.node else ""
                 log.warning("xds rejected", node=node, type=kind.value, reason=request.error)
-        if accepted is not None and kind is ResourceType.RDS:
+        if accepted is None:
+            return
+        self._ads.counts.acceptances[kind] += 1
+        if kind is ResourceType.RDS:
             self._routes.update((resource.name, resource) for resource in accepted.resources)
             if released := self.kept - {resource.name for resource in self._keep()}:
                 self._subscriptions[ResourceType.CDS].mark(set(released), now)
@@ -260,7 +281,9 @@ class Stream:
         nonce = f"{self._responses:x}"
         subscription.sent(body, nonce, now)
         self._ads.counts.pushes[subscription.kind] += 1
-        self._blocked = not self._write(body.with_nonce(nonce))
+        data = body.with_nonce(nonce)
+        self._ads.counts.bytes[subscription.kind] += len(data)
+        self._blocked = not self._write(data)
         if subscription.kind is ResourceType.CDS:
             self._repeat_assignments(changed, now)
         return not self._blocked

@@ -94,6 +94,7 @@ class _Streams:
     async def serve(self, _: object, context: Any) -> None:
         """One stream, to its end."""
         if self._open >= self._most:
+            self._ads.counts.refused += 1
             log.warning("xds stream refused", limit=self._most)
             await context.abort(
                 grpc.StatusCode.RESOURCE_EXHAUSTED, f"this worker carries {self._most} streams"
@@ -105,6 +106,7 @@ class _Streams:
         try:
             await self._read(stream, context)
         except WireError as error:
+            self._ads.counts.refused += 1
             log.warning("xds stream refused", reason=str(error), peer=context.peer())
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
         except TimeoutError:

@@ -16,9 +16,12 @@ from typing import Final, cast
 
 import structlog
 
+from isthmus.flow import pulse
 from isthmus.flow.replica import Replica
+from isthmus.flow.stats import STATS, Stats
 from isthmus.flow.table import Table
 from isthmus.model.names import ClusterId
+from isthmus.xds import metrics
 from isthmus.xds.ads import Ads
 from isthmus.xds.server import Limits, serving
 from isthmus.xds.wants import Wants
@@ -50,10 +53,18 @@ async def run(options: Options, link: Path) -> None:
     """
     rows: Table[str, bytes] = Table(TABLE)
     wants: Table[str, bytes] = Table(WANTS)
-    replica = Replica(link, {TABLE: rows}, {WANTS: wants}, name=options.name)
+    stats = Stats(options.name)
+    replica = Replica(link, {TABLE: rows}, {WANTS: wants, STATS: stats.table}, name=options.name)
     async with asyncio.TaskGroup() as group:
+
+        def listening(_address: str, ads: Ads) -> None:
+            told = pulse.publish(
+                stats, lambda: metrics.samples(ads, len(rows)), lambda: rows.current and ads.snapshot.synced
+            )
+            group.create_task(told, name="xds-stats")
+
         group.create_task(replica.run(), name="xds-replica")
-        group.create_task(serve(options, rows, wants), name="xds-serve")
+        group.create_task(serve(options, rows, wants, listening=listening), name="xds-serve")
 
 
 async def serve(

@@ -84,7 +84,9 @@ async def worker(make: Any, *, synced: bool = True, **more: Any) -> AsyncIterato
     if synced:
         rows.replace({make.key("shop/checkout"): make.render(make.service("shop/checkout"), ["10.96.0.10"])})
     bound: asyncio.Future[tuple[Listen, ...]] = asyncio.get_running_loop().create_future()
-    task = asyncio.create_task(serve(options(make, **more), table, listening=bound.set_result))
+    task = asyncio.create_task(
+        serve(options(make, **more), table, listening=lambda at, _zone: bound.set_result(at))
+    )
     try:
         async with asyncio.timeout(DEADLINE):
             await asyncio.wait({task, bound}, return_when=asyncio.FIRST_COMPLETED)
