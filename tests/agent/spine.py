@@ -84,12 +84,12 @@ class Agent(Process):
 
 
 class Spine:
-    """A hub, two members and their agents."""
+    """A hub, the members of its servers (two as a rule) and their agents."""
 
     def __init__(self, root: Path, servers: Servers) -> None:
         self.root = root
         self.servers = servers
-        self.agents = {name: Agent(name, root) for name in NUMBERS}
+        self.agents = {name: Agent(name, root) for name in servers.members}
         arguments = ["hub", "--hub-kubeconfig", str(root / "hub.kubeconfig"), "--hub-context", "hub"]
         arguments += ["--console-listen", f"127.0.0.1:{free_port()}"]
         self.hub = Process("hub", arguments, root / "hub.log")
@@ -97,14 +97,14 @@ class Spine:
 
     async def __aenter__(self) -> Self:
         await self.servers.start(self.root)
-        for name in ("hub", *NUMBERS):
+        for name in ("hub", *self.agents):
             client = await Client(load_access(self.root / "kubeconfig", name)).__aenter__()
             self.clients[name] = client
             for crd in crds.hub_crds() if name == "hub" else crds.member_crds():
                 await self.apply(name, kinds.CRD, crd)
                 await self._served(name, crd)
         await self.servers.admit(self.root, self.clients)
-        for name in NUMBERS:
+        for name in self.agents:
             await self.apply(name, kinds.NAMESPACE, thing(kinds.NAMESPACE, "", "shop"))
         return self
 

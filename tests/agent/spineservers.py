@@ -6,18 +6,20 @@ Both write the same files: `kubeconfig` for the tests (contexts hub, eu-1, eu-2)
 
 from __future__ import annotations
 
-import asyncio
 import json
-import random
-import socket
 import string
-import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import aiohttp
 import yaml
+
+sys.path.append(str(Path(__file__).parent))  # test folders are not packages
+
+from spinewaits import SECONDS as SECONDS
+from spinewaits import free_port, settles
 
 from isthmus.api import kinds, meta
 from isthmus.api.meta import Kind
@@ -31,10 +33,8 @@ from isthmus.model.names import ClusterId
 if TYPE_CHECKING:
     from control_plane import ControlPlanes, RealCluster
 
-T = TypeVar("T")
 MEMBERS = ("eu-1", "eu-2")
-SECONDS = 60.0
-PORTS = range(20_000, 32_000)
+SERVICE_CIDR = "10.96.0.0/16"
 RBAC = Path(__file__).parents[2] / "deploy" / "rbac"
 AGENT, HUB = "isthmus-agent", "isthmus-hub"
 ATTEMPTED = {("create", "namespaces"), ("patch", "namespaces")}
@@ -62,40 +62,10 @@ _KINDS = {
 }
 
 
-def free_port() -> int:
-    """A port nobody listens on now; below the ephemeral ones, so that nobody is given it by chance."""
-    while True:
-        port = random.SystemRandom().choice(PORTS)
-        with socket.socket() as stream, socket.socket(type=socket.SOCK_DGRAM) as datagram:
-            try:
-                stream.bind(("127.0.0.1", port))
-                datagram.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
-
-
-async def settles(look: Callable[[], Awaitable[T | None]], what: str, log: Path | None = None) -> T:
-    """Waits until `look` finds something; says what was missed, with the end of `log`."""
-    until = time.monotonic() + SECONDS
-    try:
-        async with asyncio.timeout(SECONDS):
-            # asyncio.wait_for of Python 3.11, in what `look` calls, can swallow a cancellation.
-            while time.monotonic() < until:
-                if found := await look():
-                    return found
-                await asyncio.sleep(0.02)
-    except TimeoutError:
-        pass
-    raise AssertionError(f"did not settle within {SECONDS:g} s: {what}{_end(log)}")
-
-
-def _end(log: Path | None) -> str:
-    return f"; {log}:\n{log.read_text()[-4000:]}" if log is not None else ""
-
-
 class Servers(Protocol):
     """A hub and members that can be reached and can have accidents."""
+
+    members: tuple[str, ...]
 
     async def start(self, root: Path) -> None:
         """Runs them and writes `kubeconfig`."""
@@ -119,15 +89,33 @@ class Servers(Protocol):
 class Embedded:
     """Servers of this process, which ask for no credentials."""
 
-    def __init__(self) -> None:
-        self.server = ApiServer([ClusterConfig(name=name, port=free_port()) for name in ("hub", *MEMBERS)])
+    def __init__(
+        self,
+        members: Sequence[str] = MEMBERS,
+        *,
+        cidrs: Mapping[str, str] | None = None,
+        clocks: Mapping[str, float] | None = None,
+    ) -> None:
+        """`cidrs`: ranges of cluster IPs; `clocks`: seconds that a server's clock is ahead."""
+        self.members = tuple(members)
+        self.server = ApiServer(
+            [
+                ClusterConfig(
+                    name=name,
+                    port=free_port(),
+                    service_cidr=(cidrs or {}).get(name, SERVICE_CIDR),
+                    clock_offset_seconds=(clocks or {}).get(name, 0.0),
+                )
+                for name in ("hub", *members)
+            ]
+        )
 
     async def start(self, root: Path) -> None:
         await self.server.start()
         (root / "kubeconfig").write_text(self.server.kubeconfig())
 
     async def admit(self, root: Path, clients: Clients) -> None:
-        for process in ("hub", *MEMBERS):
+        for process in ("hub", *self.members):
             (root / f"{process}.kubeconfig").write_text(self.server.kubeconfig())
 
     def silence(self, cluster: str) -> None:
@@ -160,9 +148,25 @@ class Real:
     The servers outlive the test, so what an earlier one left is removed first.
     """
 
-    def __init__(self, planes: ControlPlanes, without: Sequence[tuple[str, str]] = ()) -> None:
+    def __init__(
+        self,
+        planes: ControlPlanes,
+        without: Sequence[tuple[str, str]] = (),
+        members: Sequence[str] = MEMBERS,
+        *,
+        cidrs: Mapping[str, str] | None = None,
+    ) -> None:
+        """`cidrs`: ranges of cluster IPs of members that this test is the first to start."""
         self._planes = planes
-        self._clusters = dict(zip(("hub", *MEMBERS), planes.clusters("hub", *MEMBERS), strict=True))
+        self.members = tuple(members)
+        by_cidr: dict[str, list[str]] = {SERVICE_CIDR: ["hub"]}
+        for member in members:
+            by_cidr.setdefault((cidrs or {}).get(member, SERVICE_CIDR), []).append(member)
+        self._clusters = {
+            cluster.name: cluster
+            for cidr, names in by_cidr.items()
+            for cluster in planes.clusters(*names, service_cidr=cidr)
+        }
         self._without = frozenset(without)
         self._ill: set[str] = set()
         self.crashed: set[str] = set()
@@ -176,10 +180,10 @@ class Real:
 
     async def admit(self, root: Path, clients: Clients) -> None:
         for name, client in clients.items():
-            await _empty(name, client)
+            await self._empty(name, client)
         await self._apply(clients["hub"], manifests("hub.yaml"))
         tokens = {("hub", "hub"): await self._token("hub", "isthmus-system", HUB)}
-        for member in MEMBERS:
+        for member in self.members:
             namespace = hub_namespace(ClusterId(member))
             await self._apply(clients[member], manifests("member.yaml"))
             await self._apply(
@@ -193,7 +197,7 @@ class Real:
             await clients["hub"].apply(kinds.CLUSTER, cluster, manager="test")
             tokens[member, member] = await self._token(member, "isthmus-system", AGENT)
             tokens[member, "hub"] = await self._token("hub", namespace, AGENT)
-        for process in ("hub", *MEMBERS):
+        for process in ("hub", *self.members):
             own = {server: token for (owner, server), token in tokens.items() if owner == process}
             entries = {server: (self._clusters[server], token) for server, token in own.items()}
             write_kubeconfig(root / f"{process}.kubeconfig", entries)
@@ -237,6 +241,26 @@ class Real:
             role["metadata"]["name"] == name and resource in rule["resources"]
             for name, resource in self._without
         )
+
+    async def _empty(self, name: str, client: Client) -> None:
+        for kind, namespace in _leftovers(name, self.members):
+
+            async def none(kind: Kind[Any] = kind, namespace: str = namespace) -> bool:
+                page = await client.list_page(kind, namespace=namespace)
+                for item in page.items:
+                    key = meta.ObjectKey(
+                        **{
+                            part: json.loads(bytes(item))["metadata"].get(part, "")
+                            for part in ("namespace", "name")
+                        }
+                    )
+                    try:
+                        await client.delete(kind, key)
+                    except NotFound:
+                        continue
+                return not page.items
+
+            await settles(none, f"no {kind.kind} is left on {name}")
 
     async def _token(self, server: str, namespace: str, account: str) -> str:
         cluster = self._clusters[server]
@@ -317,12 +341,12 @@ async def _post(cluster: RealCluster, token: str, path: str, body: Manifest) -> 
         return answer
 
 
-def _leftovers(name: str) -> Iterator[tuple[Kind[Any], str]]:
+def _leftovers(name: str, members: Sequence[str]) -> Iterator[tuple[Kind[Any], str]]:
     """Kinds and namespaces ("": all) of what a test may leave on a server."""
     if name == "hub":
         for kind in (kinds.EXPORTED_SERVICE, kinds.EXPORTED_ENDPOINTS, kinds.CLUSTER, kinds.POLICY):
             yield kind, ""
-        for member in MEMBERS:
+        for member in members:
             yield kinds.LEASE, hub_namespace(ClusterId(member))
     else:
         for kind in (kinds.SERVICE_EXPORT, kinds.POLICY, kinds.SERVICE_IMPORT):
@@ -330,27 +354,6 @@ def _leftovers(name: str) -> Iterator[tuple[Kind[Any], str]]:
         for kind in (kinds.SERVICE, kinds.ENDPOINT_SLICE):
             yield kind, "shop"
     yield kinds.LEASE, "isthmus-system"
-
-
-async def _empty(name: str, client: Client) -> None:
-    for kind, namespace in _leftovers(name):
-
-        async def none(kind: Kind[Any] = kind, namespace: str = namespace) -> bool:
-            page = await client.list_page(kind, namespace=namespace)
-            for item in page.items:
-                key = meta.ObjectKey(
-                    **{
-                        part: json.loads(bytes(item))["metadata"].get(part, "")
-                        for part in ("namespace", "name")
-                    }
-                )
-                try:
-                    await client.delete(kind, key)
-                except NotFound:
-                    continue
-            return not page.items
-
-        await settles(none, f"no {kind.kind} is left on {name}")
 
 
 def _rule(rule: Mapping[str, Any]) -> Rule:

@@ -1,0 +1,47 @@
+"""Waiting for what tests cause, and ports to listen on."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import socket
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TypeVar
+
+T = TypeVar("T")
+SECONDS = 60.0
+PORTS = range(20_000, 32_000)
+
+
+def free_port() -> int:
+    """A port nobody listens on now; below the ephemeral ones, so that nobody is given it by chance."""
+    while True:
+        port = random.SystemRandom().choice(PORTS)
+        with socket.socket() as stream, socket.socket(type=socket.SOCK_DGRAM) as datagram:
+            try:
+                stream.bind(("127.0.0.1", port))
+                datagram.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+
+
+async def settles(look: Callable[[], Awaitable[T | None]], what: str, log: Path | None = None) -> T:
+    """Waits until `look` finds something; says what was missed, with the end of `log`."""
+    until = time.monotonic() + SECONDS
+    try:
+        async with asyncio.timeout(SECONDS):
+            # asyncio.wait_for of Python 3.11, in what `look` calls, can swallow a cancellation.
+            while time.monotonic() < until:
+                if found := await look():
+                    return found
+                await asyncio.sleep(0.02)
+    except TimeoutError:
+        pass
+    raise AssertionError(f"did not settle within {SECONDS:g} s: {what}{_end(log)}")
+
+
+def _end(log: Path | None) -> str:
+    return f"; {log}:\n{log.read_text()[-4000:]}" if log is not None else ""

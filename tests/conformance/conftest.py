@@ -1,0 +1,54 @@
+"""Conformance tests: one clusterset per module over servers of either sort, one namespace per test.
+
+A test's docstring begins with a line such as `Rules: C2, C4. Specs: 13.`: the rules of KEP-1645 and the
+upstream specs it covers (`-` for none), by the numbers of docs/conformance.md, which is made of these lines.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+sys.path.append(str(Path(__file__).parent))  # test folders are not packages
+
+from clusterset import MEMBERS, Space, Spine, embedded, real
+from spineservers import ATTEMPTED
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The world and the tests of a module share one event loop."""
+    here = Path(__file__).parent
+    for item in items:
+        if item.path.parent == here:
+            item.add_marker(pytest.mark.asyncio(loop_scope="module"), append=False)
+
+
+@pytest_asyncio.fixture(
+    scope="module",
+    loop_scope="module",
+    params=["embedded", pytest.param("real", marks=pytest.mark.realapi)],
+)
+async def world(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Spine]:
+    """A hub and three members with their agents, running."""
+    asked = real(request.getfixturevalue("control_planes")) if request.param == "real" else None
+    async with Spine(tmp_path_factory.mktemp("world"), asked or embedded()) as running:
+        await running.start("hub", *MEMBERS)
+        yield running
+    if asked is not None:
+        refused = {(one.verb, one.resource) for one in asked.requests() if one.code == 403}
+        assert refused <= ATTEMPTED, "every right that is needed is in deploy/rbac"
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def space(world: Spine) -> AsyncIterator[Space]:
+    """A new namespace in every member."""
+    opened = Space(world)
+    await opened.open()
+    yield opened
+    await opened.close()
