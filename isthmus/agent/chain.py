@@ -312,8 +312,12 @@ class Chain:
             service = self.services.get(key)
             if service is None:
                 return None
-            policy = self.policy_of(service, None)
-            return targets.targets(service, self.endpoints_of(service), policy, self.place.cluster)
+            return targets.targets(
+                service,
+                self.endpoints_of(service),
+                lambda port: self.policy_of(service, port),
+                self.place.cluster,
+            )
 
         return derive(
             "service checks",

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from isthmus.api import labels as names
-from isthmus.model.health import HealthCheck
+from isthmus.model.health import CheckProtocol, HealthCheck
 from isthmus.model.names import is_dns_label
 from isthmus.model.refusal import Refused
 from isthmus.model.service import EndpointPort, Export, Port, ServiceType
@@ -152,6 +152,10 @@ def check_probe(check: HealthCheck) -> Refused | None:
         wrong = "path: must begin with / and have at most 1024 characters"
     elif any(not "!" <= char <= "~" for char in check.path):
         wrong = "path: must be printable ASCII without spaces"
+    elif check.path and check.protocol not in (None, CheckProtocol.HTTP, CheckProtocol.HTTPS):
+        wrong = f"path: has no meaning with protocol {check.protocol}"
+    elif check.port is not None and check.protocol is CheckProtocol.ICMP:
+        wrong = "port: has no meaning with protocol ICMP"
     elif check.port is not None and not 1 <= check.port <= 65_535:
         wrong = "port: must be 1..65535"
     elif not 0.1 <= check.interval <= 300:

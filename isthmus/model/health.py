@@ -55,6 +55,10 @@ class CheckTarget:
     """True where nobody asked for this check: one of the few that speak for their (cluster, network)."""
     network: str = ""
     own_cluster: bool = False
+    name: str = ""
+    """The service's name in the clusterset: what TLS (SNI) and gRPC (:authority) ask for."""
+    udp: bool = False
+    """A DNS check over UDP."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

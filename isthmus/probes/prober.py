@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from itertools import islice
 from typing import cast
@@ -23,12 +23,11 @@ from isthmus.flow import Table, Writer
 from isthmus.model.health import CheckKey, CheckProtocol, CheckTarget, HealthCheck, Verdict
 from isthmus.model.names import EndpointId, ServiceKey
 from isthmus.probes import anchors, hysteresis, schedule
+from isthmus.probes.checks import CHECKS, Check, protocol_of
 from isthmus.probes.holddown import NEVER_DOWN, HoldDown
-from isthmus.probes.http import check_http
 from isthmus.probes.hysteresis import UNKNOWN, Streak
 from isthmus.probes.metrics import Metrics
 from isthmus.probes.outcome import Outcome
-from isthmus.probes.tcp import check_tcp
 
 log = structlog.get_logger()
 
@@ -37,19 +36,6 @@ SAME_TROUBLE_SECONDS = 60.0
 WITNESSES = 3
 """Other targets asked at once whether the prober still hears anybody."""
 _CANDIDATES = 50
-
-Check = Callable[[CheckTarget], Awaitable[Outcome]]
-
-
-def _tcp(target: CheckTarget) -> Awaitable[Outcome]:
-    return check_tcp(target.address, target.port, target.check.timeout)
-
-
-def _http(target: CheckTarget) -> Awaitable[Outcome]:
-    return check_http(target.address, target.port, target.check.timeout, target.check.path)
-
-
-CHECKS: Mapping[CheckProtocol, Check] = {CheckProtocol.TCP: _tcp, CheckProtocol.HTTP: _http}
 
 
 def anchor(address: str, port: int) -> CheckTarget:
@@ -60,9 +46,8 @@ def anchor(address: str, port: int) -> CheckTarget:
 class Prober:
     """Checks every row of `targets` and keeps a row of `health` for each.
 
-    `api_servers` are further anchors (see `anchor`). A protocol that `checks` lacks is checked by a TCP
-    connection. `clock` is the wall clock of `Verdict.since`; everything else runs on the loop's clock, and
-    `chance` (in [0, 1)) spreads it.
+    `api_servers` are further anchors (see `anchor`). `clock` is the wall clock of `Verdict.since`; everything
+    else runs on the loop's clock, and `chance` (in [0, 1)) spreads it.
     """
 
     def __init__(
@@ -90,7 +75,6 @@ class Prober:
         """Those whose last check passed, the one that passed longest ago first."""
         self._surplus: dict[CheckKey, None] = {}
         """Targets beyond the limit; they are not checked, which counts as up."""
-        self._reduced: set[CheckProtocol] = set()
         self._anchors = 0
         """Anchors that ever answered."""
         self._proof = anchors.NEVER
@@ -181,7 +165,7 @@ class Prober:
         loop = asyncio.get_running_loop()
         target, began, proof = runner.target, loop.time(), self._proof
         try:
-            outcome = await self._checker(target.check)(target)
+            outcome = await self._checks[protocol_of(target)](target)
         except Exception:  # a bug in one check must not end the others
             outcome = Outcome(None, "the check raised")
             if self._news(outcome.reason):
@@ -213,16 +197,6 @@ class Prober:
         now = asyncio.get_running_loop().time()
         known, self._troubles[trouble] = self._troubles.get(trouble, anchors.NEVER), now
         return now - known > SAME_TROUBLE_SECONDS
-
-    def _checker(self, check: HealthCheck) -> Check:
-        protocol = check.protocol or (CheckProtocol.HTTP if check.path else CheckProtocol.TCP)
-        found = self._checks.get(protocol)
-        if found is None:
-            if protocol not in self._reduced:
-                self._reduced.add(protocol)
-                log.warning("check reduced to a connection", protocol=protocol.value)
-            found = self._checks[CheckProtocol.TCP]
-        return found
 
     # What a result means.
 

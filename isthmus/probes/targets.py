@@ -7,10 +7,10 @@ the endpoints' names alone, so that one that comes or goes moves at most one of 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from hashlib import blake2b
 
-from isthmus.model.health import CheckKey, CheckTarget, HealthCheck
+from isthmus.model.health import CheckKey, CheckProtocol, CheckTarget, HealthCheck
 from isthmus.model.names import ClusterId, ServiceKey
 from isthmus.model.plan import port_id
 from isthmus.model.policy import Policy
@@ -23,21 +23,21 @@ DEFAULT_CHECK = HealthCheck()
 def targets(
     service: Service,
     endpoints_by_cluster: Mapping[ClusterId, Sequence[Endpoint]],
-    policy: Policy,
+    policy_of: Callable[[Port], Policy],
     own_cluster: ClusterId,
 ) -> dict[CheckKey, CheckTarget]:
-    """The checks of one service: a connection to each endpoint that speaks for itself or for others.
+    """The checks of one service: those of each endpoint and port that speaks for itself or for others.
 
-    The policy's check wins over the export's. Ports that are not TCP are checked only where the check names
-    a port of its own.
+    `policy_of` is the policy in force for a port; its check wins over the export's.
     """
     found: dict[CheckKey, CheckTarget] = {}
+    policies = {port: policy_of(port) for port in service.ports}
     for export in service.exports:
         endpoints = endpoints_by_cluster.get(export.cluster, ())
-        asked = policy.health or export.probe
-        check = asked or DEFAULT_CHECK
         for port in _exposed(service, export):
-            if port.protocol is not Protocol.TCP and check.port is None:
+            asked = policies[port].health or export.probe
+            check = asked or DEFAULT_CHECK
+            if not _possible(check, port):
                 continue
             reachable = [e for e in endpoints if e.addresses and e.target_port(port) is not None]
             if asked is None:
@@ -53,8 +53,21 @@ def targets(
                     canary=asked is None,
                     network=endpoint.network,
                     own_cluster=export.cluster == own_cluster,
+                    name=f"{service.key.name}.{service.key.namespace}.svc.clusterset.local",
+                    udp=port.protocol is Protocol.UDP or check.port is not None,
                 )
     return found
+
+
+def _possible(check: HealthCheck, port: Port) -> bool:
+    """Whether the check can speak for that port: its protocol fits, or it looks elsewhere by its own wish."""
+    match check.protocol:
+        case CheckProtocol.ICMP:
+            return True
+        case CheckProtocol.DNS:
+            return check.port is not None or port.protocol is not Protocol.SCTP
+        case _:
+            return check.port is not None or port.protocol is Protocol.TCP
 
 
 def _exposed(service: Service, export: Export) -> Iterable[Port]:

@@ -6,8 +6,8 @@ It is closed in the ordinary way (FIN): a reset would spare this side a TIME_WAI
 from __future__ import annotations
 
 import asyncio
-import socket
 
+from isthmus.probes.connection import dialled
 from isthmus.probes.outcome import PASSED, TIMEOUT, Outcome, failed
 
 
@@ -22,9 +22,3 @@ async def check_tcp(address: str, port: int, timeout: float) -> Outcome:
     except OSError as error:
         return failed(error)
     return PASSED
-
-
-def dialled(address: str) -> socket.socket:
-    """A non-blocking TCP socket of the address's family. Raises OSError."""
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    return socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from isthmus.api import core, labels, mcs
 from isthmus.api.meta import ObjectMeta
 from isthmus.mcs.conflict import merge
+from isthmus.mcs.limits import check_probe
 from isthmus.mcs.probespec import parse_probe, render_probe
 from isthmus.mcs.serviceexport import (
     Delivery,
@@ -265,7 +266,14 @@ CHECKS = st.builds(
     timeout=st.integers(10, 60_000).map(lambda ms: ms / 1000),
     rise=st.integers(1, 10),
     fall=st.integers(1, 10),
-)
+).filter(lambda check: check_probe(check) is None)
+
+
+@pytest.mark.parametrize("protocol", ["TCP", "GRPC", "ICMP", "DNS"])
+def test_a_path_is_for_http_alone(protocol: str) -> None:
+    refused = parse_probe({"protocol": protocol, "path": "/healthz"})
+    assert isinstance(refused, Refused)
+    assert refused.message == f"probe.path: has no meaning with protocol {protocol}"
 
 
 @given(CHECKS)

@@ -99,7 +99,7 @@ class World:
             self.rows,
             self.health.partition("prober"),
             api_servers=api_servers,
-            checks={CheckProtocol.TCP: network.check},
+            checks=dict.fromkeys(CheckProtocol, network.check),
             clock=lambda: self.now,
             chance=random.Random(seed).random,
             registry=registry,

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from probe_simulation import Network, World, simulate
 from prometheus_client import CollectorRegistry
 
-from isthmus.model.health import CheckKey, CheckProtocol, HealthCheck, Verdict
+from isthmus.model.health import CheckKey, HealthCheck, Verdict
 
 
 def test_health_is_complete_at_once_and_a_new_target_is_unknown() -> None:
@@ -111,16 +111,6 @@ def test_a_silent_target_delays_no_other() -> None:
         world.network.mode["e0"] = "refusing"
         died = world.now
         assert await world.until(lambda: world.up(victim) is False) - died <= 0.7
-        await world.stop()
-
-    simulate(play)
-
-
-def test_an_unknown_protocol_is_checked_by_a_connection() -> None:
-    async def play() -> None:
-        world = World(Network())
-        key = world.add("a", check=HealthCheck(protocol=CheckProtocol.GRPC))
-        await world.until(lambda: world.up(key) is True)
         await world.stop()
 
     simulate(play)
