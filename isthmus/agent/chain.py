@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
+from isthmus.agent.admission import Admission
 from isthmus.agent.followers import Forbidden, Named, UpCounts, moved
 from isthmus.agent.inputs import Hub, Member
 from isthmus.api import core, hub, labels
@@ -82,12 +83,13 @@ class Chain:
         self.own_endpoints = self._own_endpoints()
         self.heard_exports = self._heard_exports()
         self.heard_endpoints = self._heard_endpoints()
+        self.clusters = self._clusters()
+        self.admission = Admission(self.heard_exports, self.clusters, place.cluster, place.region)
         self.services = self._services()
         self.endpoints = self._endpoints()
         self.accepted = self._accepted()
         self._naming = Index(self.accepted, lambda _key, row: named_services(row.in_force))
         self.policies = self._policies()
-        self.clusters = self._clusters()
         self.views = self._views()
         self.views_by_cluster: Mapping[ClusterId, ClusterView] = Named(self.views, lambda key: key)
         self.service_checks = self._service_checks()
@@ -173,12 +175,10 @@ class Chain:
     # The merged view.
 
     def _services(self) -> Derived[ServiceKey, Service]:
-        own, heard, me = self.own_exports, self.heard_exports, self.place.cluster
-        by_service = Index(heard, lambda _key, row: (row.key,) if isinstance(row, Export) else ())
+        own, heard = self.own_exports, self.heard_exports
 
         def compute(key: ServiceKey) -> Service | None:
-            exports = [row for name in by_service.of(key) if isinstance(row := heard.get(name), Export)]
-            exports = [export for export in exports if export.cluster != me]
+            exports = self.admission.admitted(key)
             if isinstance(mine := own.get(key), Export):
                 exports.append(mine)
             return conflict.merge(exports) if exports else None
@@ -186,7 +186,13 @@ class Chain:
         def affected(_key: ObjectKey, old: object, new: object) -> Iterable[ServiceKey]:
             return {row.key for row in (old, new) if isinstance(row, Export)}
 
-        return derive("services", on(own, _itself), on(heard, affected), compute=compute)
+        return derive(
+            "services",
+            on(own, _itself),
+            on(heard, affected),
+            on(self.clusters, self.admission.restricted, priority=Priority.POLICY),
+            compute=compute,
+        )
 
     def _endpoints(self) -> Derived[SourceKey, tuple[Endpoint, ...]]:
         own, heard, me = self.own_endpoints, self.heard_endpoints, self.place.cluster

@@ -79,6 +79,7 @@ def start(core: Control, group: asyncio.TaskGroup) -> None:
         required=(chain.plans, doors.dns, doors.xds),
         reckon=chain.reckon,
         places=lambda: vantages.places(chain),
+        withheld=chain.admission.withheld,
         tables=tuple(source.table for source in (*core.member_sources, *core.hub_sources)),
         failing=lambda: inputs.failing((*core.member_sources, *core.hub_sources)),
         waiting=lambda: workerstats.not_ready(counted, settings.workers),

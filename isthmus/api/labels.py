@@ -34,6 +34,21 @@ EXPECTED_ENDPOINTS = "isthmus.dev/expected-endpoints"
 PROBE = "isthmus.dev/probe"
 """Annotation of a ServiceExport, a JSON object: how its endpoints are checked."""
 
+EXPORT_TO = "isthmus.dev/export-to"
+"""Annotation of a ServiceExport, cluster names and `label=value` with commas between: who may import."""
+
+AUTO_EXPORT = "isthmus.dev/auto-export"
+"""Annotation of a Namespace or Service, `true` or `false`: whether a ServiceExport is made for it."""
+
+DETACH = "isthmus.dev/detach"
+"""Annotation of a ServiceExport or ServiceImport, `true` or `false`: what exists stays as it is."""
+
+ADOPT = "isthmus.dev/adopt"
+"""Annotation of a ServiceImport that is not ours, `true` or `false`: Isthmus may take it over."""
+
+APPLIED = "isthmus.dev/applied"
+"""Annotation of every object that is ours: a fingerprint of what was applied last."""
+
 CLUSTER = "isthmus.dev/cluster"
 """Annotation of any object in a file: the cluster it belongs to (`isthmus translate`)."""
 

@@ -170,6 +170,9 @@ def _why(view: Item, screen: Screen) -> str:
     lines = [clean(head, screen)]
     if view["panic"]:
         lines.append("PANIC: nothing counts as healthy, so everything does.")
+    if view.get("withheld"):
+        clusters = ", ".join(view["withheld"])
+        lines.append(f"Not counted: {clusters}, whose export is not for {view['cluster']}.")
     if view["empty"]:
         lines.append("Nowhere: no endpoint can serve.")
     steps = [

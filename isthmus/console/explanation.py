@@ -34,8 +34,12 @@ def explanation(sources: Sources, key: ServiceKey, port: str = "", at: str = "")
     `port`: a name, a number or PROTOCOL/number; "" for the first one. `at` "" is this agent's own cluster.
     """
     service = sources.services.get(key)
+    withheld = sources.withheld(key)
     if service is None:
-        return Unanswerable(status=404, error=f"no service {key} in the clusterset")
+        why = f"no service {key} in the clusterset"
+        if withheld:
+            why = f"{', '.join(withheld)} exports {key}, and not to {sources.cluster} (isthmus.dev/export-to)"
+        return Unanswerable(status=404, error=why)
     found = find_port(service, port)
     if isinstance(found, Unanswerable):
         return found
@@ -46,7 +50,8 @@ def explanation(sources: Sources, key: ServiceKey, port: str = "", at: str = "")
     if reckoning is None:
         return Unanswerable(status=404, error=f"no service {key} in the clusterset")
     ports = [_port_text(one) for one in service.ports]
-    return explained(reckoning) | {"cluster": sources.cluster, "ports": ports}
+    more = {"cluster": sources.cluster, "ports": ports, "withheld": list(withheld)}
+    return explained(reckoning) | more
 
 
 def explained(reckoning: Reckoning) -> View:

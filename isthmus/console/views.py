@@ -49,6 +49,8 @@ class Sources:
     places: Callable[[], Iterable[Vantage]]
     """Where callers can stand; a vantage without a zone stands for its cluster."""
     tables: tuple[Table[Any, Any], ...] = ()
+    withheld: Callable[[ServiceKey], tuple[ClusterId, ...]] = lambda _key: ()
+    """Clusters that export a service, and not to this one."""
     failing: Callable[[], Mapping[str, str]] = dict
     """The last failure of each source that fails now, by table name."""
     waiting: Callable[[], Iterable[str]] = tuple
@@ -128,8 +130,12 @@ def service(sources: Sources, key: ServiceKey) -> View | None:
     """One service with its exports, endpoints and their verdicts; None where there is no such service."""
     found = sources.services.get(key)
     own = sources.exports.get(key)
+    withheld = list(sources.withheld(key))
     if found is None:
-        return _refused(key, own) if isinstance(own, Refused) else None
+        if not isinstance(own, Refused) and not withheld:
+            return None
+        absent: View = {"namespace": key.namespace, "name": key.name, "withheld": withheld}
+        return absent | (_refused(own) if isinstance(own, Refused) else {})
     verdicts = _verdicts(sources.health, key)
     view = _service_line(sources, found) | {
         "ipFamilies": [family.value for family in found.ip_families],
@@ -141,17 +147,12 @@ def service(sources: Sources, key: ServiceKey) -> View | None:
             for endpoint in sources.endpoints.get((key, cluster)) or ()
         ],
     }
-    if isinstance(own, Refused):
-        view["refused"] = {"reason": own.reason, "message": own.message}
-    return view
+    view["withheld"] = withheld
+    return view | (_refused(own) if isinstance(own, Refused) else {})
 
 
-def _refused(key: ServiceKey, refused: Refused) -> View:
-    return {
-        "namespace": key.namespace,
-        "name": key.name,
-        "refused": {"reason": refused.reason, "message": refused.message},
-    }
+def _refused(refused: Refused) -> View:
+    return {"refused": {"reason": refused.reason, "message": refused.message}}
 
 
 def _verdicts(health: Table[CheckKey, Verdict], key: ServiceKey) -> dict[tuple[str, str], View]:

@@ -13,9 +13,9 @@ from typing import Any
 
 import msgspec
 
+from isthmus.api.labels import APPLIED
 from isthmus.model.timestamp import format_time
 
-APPLIED = "isthmus.dev/applied"
 CONDITIONS = "conditions"
 TRANSITION = "lastTransitionTime"
 

@@ -14,6 +14,7 @@ from collections.abc import Container, Iterable
 from dataclasses import dataclass
 
 from isthmus.api import hub
+from isthmus.mcs.audience import MAX_ITEMS, parse_audience
 from isthmus.mcs.hubobjects import hub_namespace, object_name
 from isthmus.mcs.limits import (
     MAX_ADDRESSES,
@@ -32,6 +33,7 @@ from isthmus.model.names import ClusterId, EndpointId, ServiceKey, is_cluster_id
 from isthmus.model.refusal import Refused
 from isthmus.model.service import (
     AddressFamily,
+    Audience,
     ClientIpAffinity,
     Endpoint,
     EndpointPort,
@@ -94,6 +96,9 @@ def exported_service(obj: hub.ExportedService) -> Export | Refused:
     annotations, wrong_annotations = exportable_annotations(spec.annotations)
     for problem in (*wrong_labels, *wrong_annotations):
         return Refused(reason="InvalidMetadata", message=problem)
+    audience = _audience(spec.export_to)
+    if isinstance(audience, Refused):
+        return audience
     probe = None if spec.probe is None else parse_probe(spec.probe)
     if isinstance(probe, Refused):
         return probe
@@ -110,6 +115,7 @@ def exported_service(obj: hub.ExportedService) -> Export | Refused:
         publish_not_ready=spec.publish_not_ready_addresses,
         labels=labels,
         annotations=annotations,
+        audience=audience,
         draining=spec.draining,
         expected_endpoints=spec.expected_endpoints,
         probe=probe,
@@ -252,6 +258,16 @@ def _endpoint_ports(ports: list[hub.ExportedEndpointPort]) -> tuple[EndpointPort
         )
     )
     return check_ports(found) or found
+
+
+def _audience(items: list[str] | None) -> Audience | Refused | None:
+    """Whom the export is for. What cannot be read is for nobody, so the whole export is refused."""
+    if items is None:
+        return None
+    audience, problems = parse_audience(items, MAX_ITEMS + 1)  # the exporter is named beside the others
+    if problems:
+        return Refused(reason="InvalidExportTo", message=f"spec.exportTo: {problems[0]}")
+    return audience
 
 
 def _affinity(spec: hub.ExportedServiceSpec) -> ClientIpAffinity | None:

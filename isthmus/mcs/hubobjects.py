@@ -15,6 +15,7 @@ from typing import Any
 
 from isthmus.api import labels
 from isthmus.api.hub import ALGORITHM
+from isthmus.mcs.audience import render_audience
 from isthmus.mcs.limits import MAX_CHUNK
 from isthmus.mcs.probespec import render_probe
 from isthmus.model.chunks import chunks, short_hash
@@ -69,6 +70,8 @@ def exported_service(export: Export) -> dict[str, Any]:
         spec["sessionAffinityConfig"] = {"clientIP": {"timeoutSeconds": export.affinity.timeout_seconds}}
     if export.traffic_distribution:
         spec["trafficDistribution"] = export.traffic_distribution
+    if export.audience is not None:
+        spec["exportTo"] = render_audience(export.audience, export.cluster)
     if export.expected_endpoints is not None:
         spec["expectedEndpoints"] = export.expected_endpoints
     if export.probe is not None:

@@ -13,6 +13,8 @@ from enum import StrEnum
 from typing import Any
 
 from isthmus.api import core, labels, mcs
+from isthmus.mcs import annotations as known
+from isthmus.mcs.audience import parse_audience, render_audience, split_audience
 from isthmus.mcs.limits import MAX_EXPECTED, check_export, exportable_annotations, exportable_labels
 from isthmus.mcs.probespec import parse_probe
 from isthmus.model.health import HealthCheck
@@ -20,6 +22,7 @@ from isthmus.model.names import ClusterId, ServiceKey
 from isthmus.model.refusal import Refused
 from isthmus.model.service import (
     AddressFamily,
+    Audience,
     ClientIpAffinity,
     Export,
     Port,
@@ -46,6 +49,7 @@ class Delivery(StrEnum):
 class ExportSettings:
     """What the annotations of a ServiceExport and its exported metadata say; `problems` in words."""
 
+    audience: Audience | None = None
     draining: bool = False
     expected_endpoints: int | None = None
     probe: HealthCheck | None = None
@@ -56,34 +60,37 @@ class ExportSettings:
 
 def export_settings(export: mcs.ServiceExport) -> ExportSettings:
     """What the export's annotations ask for; whatever is malformed is left out and named in `problems`."""
-    problems: list[str] = []
-    draining = False
-    match export.metadata.annotations.get(labels.DRAIN):
-        case None | "false":
-            pass
-        case "true":
-            draining = True
-        case _:
-            problems.append(f"{labels.DRAIN}: must be true or false")
+    annotations = export.metadata.annotations
+    draining, wrong_drain = known.flag(annotations, labels.DRAIN)
+    _detached, wrong_detach = known.flag(annotations, labels.DETACH)
+    problems = [wrong for wrong in (wrong_drain, wrong_detach) if wrong]
+    audience: Audience | None = None
+    text = annotations.get(labels.EXPORT_TO)
+    if text is not None:
+        audience, wrong_items = parse_audience(split_audience(text))
+        problems += [f"{labels.EXPORT_TO}: {wrong}" for wrong in wrong_items]
     expected: int | None = None
-    text = export.metadata.annotations.get(labels.EXPECTED_ENDPOINTS)
+    text = annotations.get(labels.EXPECTED_ENDPOINTS)
     if text is not None:
         if text.isascii() and text.isdigit() and len(text) <= 7 and 1 <= int(text) <= MAX_EXPECTED:
             expected = int(text)
         else:
-            problems.append(f"{labels.EXPECTED_ENDPOINTS}: must be a number 1..{MAX_EXPECTED}")
+            must = f"must be a number 1..{MAX_EXPECTED}"
+            problems.append(known.wrong(labels.EXPECTED_ENDPOINTS, text, must))
     probe: HealthCheck | None = None
-    text = export.metadata.annotations.get(labels.PROBE)
+    text = annotations.get(labels.PROBE)
     if text is not None:
         match parse_probe(text):
             case HealthCheck() as probe:
                 pass
             case Refused(message=message):
-                problems.append(f"{labels.PROBE}: {message}")
+                problems.append(known.wrong(labels.PROBE, text, f"is no probe: {message}"))
+    problems += known.misplaced(annotations, "ServiceExport")
     exported_labels, wrong_labels = exportable_labels(export.spec.exported_labels)
     exported_annotations, wrong_annotations = exportable_annotations(export.spec.exported_annotations)
     return ExportSettings(
-        draining=draining,
+        audience=audience,
+        draining=bool(draining),
         expected_endpoints=expected,
         probe=probe,
         labels=exported_labels,
@@ -158,6 +165,7 @@ def local_export(
         publish_not_ready=spec.publish_not_ready_addresses,
         labels=settings.labels,
         annotations=settings.annotations,
+        audience=settings.audience,
         draining=settings.draining,
         expected_endpoints=settings.expected_endpoints,
         probe=settings.probe,
@@ -200,7 +208,7 @@ def conditions(
         message = (
             why
             or {
-                Delivery.EXPORTED: "The other clusters can see the Service.",
+                Delivery.EXPORTED: _seen_by(outcome),
                 Delivery.PENDING: "The hub does not have the export yet.",
                 Delivery.FAILED: "The hub does not take the export.",
             }[delivery]
@@ -215,6 +223,13 @@ def conditions(
     else:
         tell("isthmus.dev/AnnotationsAccepted", True, "Accepted", "")
     return told
+
+
+def _seen_by(offered: Export) -> str:
+    if offered.audience is None:
+        return "The other clusters can see the Service."
+    audience = ", ".join(render_audience(offered.audience, offered.cluster))
+    return f"The clusters that {labels.EXPORT_TO} names can import the Service: {audience}."
 
 
 def export_status(export: mcs.ServiceExport, conditions: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -89,12 +90,29 @@ class ClientIpAffinity:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Audience:
+    """The clusters that may import: those of these names, and those with one of these labels; both sorted.
+
+    The label `region` is the cluster's region. An audience of nobody is the exporting cluster alone.
+    """
+
+    clusters: tuple[ClusterId, ...] = ()
+    labels: tuple[tuple[str, str], ...] = ()
+
+    def admits(self, cluster: ClusterId, region: str, labels: Mapping[str, str]) -> bool:
+        """Whether the cluster of that name, region and labels may import."""
+        if cluster in self.clusters:
+            return True
+        return any(value == (region if key == "region" else labels.get(key)) for key, value in self.labels)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Export:
     """What one cluster offers under a name: the spec half of an export, without its endpoints.
 
     `created` is the ServiceExport's creation time in seconds since the epoch, corrected for the measured
     clock offset; it alone decides precedence, ties by cluster name. `labels` and `annotations` are the
-    exported ones, sorted.
+    exported ones, sorted. `audience` None: every cluster may import; the exporting one always may.
     """
 
     cluster: ClusterId
@@ -109,6 +127,7 @@ class Export:
     publish_not_ready: bool = False
     labels: tuple[tuple[str, str], ...] = ()
     annotations: tuple[tuple[str, str], ...] = ()
+    audience: Audience | None = None
     draining: bool = False
     expected_endpoints: int | None = None
     probe: HealthCheck | None = None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from console_tables import FAR, KEY, OWN, sources
 
@@ -42,3 +44,12 @@ def test_a_wrong_question_is_told_the_choices(
     found = explanation(sources(), service, port, at)
     assert isinstance(found, Unanswerable)
     assert (found.status, found.choices) == (status, choices)
+
+
+def test_an_export_that_is_not_for_this_cluster_is_named_as_such() -> None:
+    told = explanation(replace(sources(), withheld=lambda _key: (FAR,)), KEY)
+    assert isinstance(told, dict)
+    assert told["withheld"] == [FAR]
+    absent = explanation(replace(sources(), withheld=lambda _key: (FAR,)), ServiceKey("shop", "other"))
+    assert isinstance(absent, Unanswerable)
+    assert f"{FAR} exports shop/other, and not to {OWN}" in absent.error

@@ -75,6 +75,7 @@ def test_an_export_that_was_refused_says_why() -> None:
     assert views.service(sources(), ServiceKey("shop", "bad")) == {
         "namespace": "shop",
         "name": "bad",
+        "withheld": [],
         "refused": {"reason": "NoService", "message": "no such"},
     }
     assert views.service(sources(), ServiceKey("shop", "nobody")) is None

@@ -8,14 +8,13 @@ from typing import Any
 import pytest
 
 from isthmus.api import kinds
-from isthmus.api.labels import MANAGED_BY, MANAGER
+from isthmus.api.labels import APPLIED, MANAGED_BY, MANAGER
 from isthmus.api.meta import ObjectKey
 from isthmus.apiserver import ApiServer, ClusterConfig, Fault
 from isthmus.errors import Conflict, NotFound
 from isthmus.flow import Table
 from isthmus.kube.applier import Applier, ObjectRef
 from isthmus.kube.client import Client
-from isthmus.kube.comparison import APPLIED
 from isthmus.kube.config import Access
 from isthmus.kube.credentials import Files
 from isthmus.kube.raw import raw

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isthmus.kube.comparison import APPLIED, differs, fingerprint, stamped, with_fingerprint
+from isthmus.api.labels import APPLIED
+from isthmus.kube.comparison import differs, fingerprint, stamped, with_fingerprint
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-9, 9) | st.text("abc", max_size=3),

@@ -1,0 +1,118 @@
+"""Exports that are not for this cluster take no part in its services; the Cluster object says who it is."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+import msgspec
+
+from isthmus.agent.chain import Chain, Place
+from isthmus.agent.inputs import Hub, Member
+from isthmus.api import hub
+from isthmus.api.meta import ObjectKey, ObjectMeta
+from isthmus.flow import Graph
+from isthmus.mcs.hubobjects import exported_service, hub_namespace
+from isthmus.model.names import ClusterId, ServiceKey
+from isthmus.model.service import Audience, Export, Port, Protocol, ServiceType
+
+OWN, FAR = ClusterId("eu-1"), ClusterId("us-1")
+KEY = ServiceKey("shop", "web")
+EXPORT = Export(
+    cluster=FAR,
+    key=KEY,
+    created=1_767_323_045.0,
+    type=ServiceType.CLUSTER_SET_IP,
+    ports=(Port(name="http", protocol=Protocol.TCP, port=80),),
+)
+
+
+class World:
+    """An agent's chain that hears one other cluster."""
+
+    def __init__(self) -> None:
+        self.hub = Hub()
+        member = Member()
+        self.chain = Chain(Place(cluster=OWN, region="eu", network=""), member, self.hub)
+        self.graph = Graph([self.chain.services, self.chain.endpoints])
+        for _, table in member.pairs():
+            table.partition("test").replace({})
+        self.chain.session.partition("session").replace({"hub": True})
+        self.clusters = self.hub.clusters.partition("test")
+        self.exports = self.hub.exported_services.partition("test")
+        self.hub.exported_endpoints.partition("test").replace({})
+        self.hub.policies.partition("test").replace({})
+        self.clusters.replace({})
+        self.exports.replace({})
+
+    def exported(self, audience: Audience | None) -> None:
+        body = exported_service(replace(EXPORT, audience=audience))
+        key = ObjectKey(hub_namespace(FAR), body["metadata"]["name"])
+        self.exports.put(key, msgspec.convert(body, hub.ExportedService))
+
+    def labelled(self, region: str, **own: str) -> None:
+        found = hub.Cluster(metadata=ObjectMeta(name=OWN, labels=own), spec=hub.ClusterSpec(region=region))
+        self.clusters.put(ObjectKey("", OWN), found)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        task = asyncio.create_task(self.graph.run())
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.wait([task])
+
+    async def settles(self, condition: Callable[[], bool]) -> None:
+        async with asyncio.timeout(20):
+            while not condition():
+                await asyncio.sleep(0.001)
+
+    @property
+    def imported(self) -> bool:
+        return KEY in self.chain.services
+
+
+async def test_an_export_without_an_audience_is_for_everybody() -> None:
+    world = World()
+    world.exported(None)
+    async with world.running():
+        await world.settles(lambda: world.imported)
+        assert world.chain.admission.withheld(KEY) == ()
+
+
+async def test_an_export_appears_and_vanishes_with_its_audience() -> None:
+    world = World()
+    world.exported(Audience(clusters=(ClusterId("ap-1"),)))
+    async with world.running():
+        await world.settles(lambda: world.chain.services.synced)
+        assert not world.imported
+        assert world.chain.admission.withheld(KEY) == (FAR,)
+        world.exported(Audience(clusters=(OWN,)))
+        await world.settles(lambda: world.imported)
+        assert world.chain.admission.withheld(KEY) == ()
+        world.exported(Audience())
+        await world.settles(lambda: not world.imported)
+
+
+async def test_a_changed_label_or_region_of_the_own_cluster_counts_at_once() -> None:
+    world = World()
+    world.exported(Audience(labels=(("region", "ap"), ("tier", "gold"))))
+    async with world.running():
+        await world.settles(lambda: world.chain.services.synced)
+        assert not world.imported
+        world.labelled("eu", tier="gold")
+        await world.settles(lambda: world.imported)
+        world.labelled("eu")
+        await world.settles(lambda: not world.imported)
+        world.labelled("ap")
+        await world.settles(lambda: world.imported)
+
+
+async def test_before_the_hub_knows_the_cluster_its_configured_region_counts() -> None:
+    world = World()
+    world.exported(Audience(labels=(("region", "eu"),)))
+    async with world.running():
+        await world.settles(lambda: world.imported)
