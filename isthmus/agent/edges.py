@@ -10,7 +10,7 @@ import time
 
 from prometheus_client import CollectorRegistry
 
-from isthmus.agent import history, inputs, vantages, workerstats
+from isthmus.agent import families, history, inputs, vantages, workerstats
 from isthmus.agent.control import Control
 from isthmus.agent.doors import Doors
 from isthmus.agent.identity import identity
@@ -66,7 +66,13 @@ def start(core: Control, group: asyncio.TaskGroup) -> None:
         return core.everything_known
 
     member = Writing(
-        core.member_client, "member", outputs.member, may_write, MEMBER_KINDS, deletes=may_delete
+        core.member_client,
+        "member",
+        outputs.member,
+        may_write,
+        MEMBER_KINDS,
+        deletes=may_delete,
+        refused=outputs.member_refused,
     )
     sources = Sources(
         cluster=chain.place.cluster,
@@ -92,10 +98,22 @@ def start(core: Control, group: asyncio.TaskGroup) -> None:
     group.create_task(prober.run(), name="prober")
     group.create_task(compete(core.member_client, settings.namespace, lease), name="writer-lease")
     group.create_task(member.run(), name="write-member")
-    if core.hub_client is not None:
+    group.create_task(families.follow(core.member_client, outputs.asked.partition("server")), name="families")
+    if core.hub_client is None:
+        outputs.hub_refused.partition("no hub").replace({})
+    else:
         place, hub_client = chain.place, core.hub_client
         own = hub_namespace(place.cluster)
-        hub = Writing(hub_client, "hub", outputs.hub, may_write, HUB_KINDS, namespace=own, deletes=may_delete)
+        hub = Writing(
+            hub_client,
+            "hub",
+            outputs.hub,
+            may_write,
+            HUB_KINDS,
+            namespace=own,
+            deletes=may_delete,
+            refused=outputs.hub_refused,
+        )
         session = Session(
             hub_client,
             place.cluster,

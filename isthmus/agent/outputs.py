@@ -17,6 +17,7 @@ from isthmus.kubeproxy import slices
 from isthmus.mcs import endpointslice, hubobjects, serviceexport, serviceimport
 from isthmus.model.names import ServiceKey
 from isthmus.model.plan import PlanKey, port_id
+from isthmus.model.refusal import Refused
 from isthmus.model.service import AddressFamily, Export, Service
 from isthmus.traffic import accept, policystatus
 
@@ -24,12 +25,19 @@ Objects = Mapping[ObjectRef, dict[str, Any]]
 
 
 class Outputs:
-    """The tables `member` and `hub` of desired objects, and `vips` (read back from the derived Services)."""
+    """The tables `member` and `hub` of desired objects, and `vips`, the clusterset IPs of this cluster.
+
+    Answers of the API servers come back in three tables: `asked`, this cluster's address families by its own
+    word (no row: it does not say), and `member_refused` and `hub_refused`, what was refused and why.
+    """
 
     def __init__(self, chain: Chain) -> None:
         self.chain = chain
         self.member: Table[ObjectRef, dict[str, Any]] = Table("member/desired")
         self.hub: Table[ObjectRef, dict[str, Any]] = Table("hub/desired")
+        self.asked: Table[str, tuple[AddressFamily, ...]] = Table("member/families")
+        self.member_refused: Table[ObjectRef, Refused] = Table("member/refused")
+        self.hub_refused: Table[ObjectRef, Refused] = Table("hub/refused")
         self.families = self._families()
         self.vips = self._vips()
         wanted: list[Table[Any, Objects]] = [
@@ -48,13 +56,15 @@ class Outputs:
         self.tables: list[Table[Any, Any]] = [self.vips, *wanted, *exported]
 
     def _families(self) -> Derived[str, tuple[AddressFamily, ...]]:
-        """The address families of this cluster, as its Services and its nodes' pod ranges show them."""
+        """The address families of this cluster: its word, else what Services and nodes' pod ranges show."""
         member = self.chain.member
 
         of_services = Index(member.services, lambda _key, row: row.spec.ip_families)
         of_nodes = Index(member.nodes, lambda _key, row: map(_family, row.spec.pod_cidrs))
 
         def compute(_key: str) -> tuple[AddressFamily, ...]:
+            if told := self.asked.get(""):
+                return told
             found = {*of_services.groups(), *of_nodes.groups()}
             return tuple(family for family in AddressFamily if family.value in found)
 
@@ -65,6 +75,7 @@ class Outputs:
             "address families",
             on(member.services, on_service),
             on(member.nodes, lambda _key, old, new: () if old and new else ("",)),
+            on(self.asked, lambda _key, _o, _n: ("",)),
             compute=compute,
         )
 
@@ -72,17 +83,32 @@ class Outputs:
     def _supported(self) -> tuple[AddressFamily, ...]:
         return self.families.get("") or tuple(AddressFamily)
 
+    def _derived(self, key: ServiceKey) -> core.Service | None:
+        """The derived Service as it is in this cluster, None where there is none that is ours."""
+        found = self.chain.member.services.get(ObjectKey(key.namespace, serviceimport.derived_name(key)))
+        ours = found is not None and found.metadata.labels.get(labels.MANAGED_BY) == labels.MANAGER
+        return found if ours else None
+
+    def _owning_import(self, ref: ObjectRef, _old: object, _new: object) -> Iterable[ServiceKey]:
+        """The import that owns a desired Service."""
+        wanted = self.member.get(ref) if ref.kind is kinds.SERVICE else None
+        for owner in wanted["metadata"].get("ownerReferences", ()) if wanted else ():
+            yield ServiceKey(ref.namespace, owner["name"])
+
     def _vips(self) -> Derived[ServiceKey, tuple[str, ...]]:
-        services = self.chain.member.services
+        """The derived Service's addresses; while it is not there, those that the import had from it."""
+        member = self.chain.member
 
         def compute(key: ServiceKey) -> tuple[str, ...] | None:
-            found = services.get(ObjectKey(key.namespace, serviceimport.derived_name(key)))
-            if found is None or found.metadata.labels.get(labels.MANAGED_BY) != labels.MANAGER:
-                return None
-            given = found.spec.cluster_ips or [found.spec.cluster_ip]
-            return tuple(ip for ip in given if ip and ip != "None")
+            found = self._derived(key)
+            if found is not None:
+                return _cluster_ips(found) or None
+            imported = member.imports.get(ObjectKey(*key))
+            return tuple(imported.spec.ips) or None if imported and self._import_uid(key) else None
 
-        return derive("clusterset ips", on(services, _imports_of), compute=compute)
+        return derive(
+            "clusterset ips", on(member.services, _imports_of), on(member.imports, _by_key), compute=compute
+        )
 
     def _imports(self) -> Derived[ServiceKey, Objects]:
         """ServiceImports and their status, where their namespace exists (KEP-1645)."""
@@ -93,20 +119,22 @@ class Outputs:
             service = chain.services.get(key)
             if service is None or not self._namespace_stands(key.namespace):
                 return None
-            ips = self.vips.get(key) or ()
             wanted = {
                 _ref(kinds.SERVICE_IMPORT, key): serviceimport.service_import(
-                    service, ips, supported=self._supported
+                    service, self.vips.get(key) or (), supported=self._supported
                 )
             }
             existing = member.imports.get(ObjectKey(*key))
             if existing is not None:
+                derived = self._derived(key)
+                refused = self.member_refused.get(_derived_ref(key))
                 wanted[_ref(kinds.SERVICE_IMPORT, key, "status")] = serviceimport.service_import_status(
                     service,
-                    ips,
+                    _cluster_ips(derived) if derived else (),
                     supported=self._supported,
                     slices_present=True,
                     generation=existing.metadata.generation,
+                    problem=refused.message if refused else "",
                 )
             return wanted
 
@@ -114,7 +142,9 @@ class Outputs:
             "imports",
             on(chain.services, _itself),
             on(self.vips, _itself),
+            on(member.services, _imports_of),
             on(member.imports, _by_key),
+            on(self.member_refused, self._owning_import),
             on(self.families, lambda _key, _o, _n: list(chain.services)),
             on(member.namespaces, lambda key, _o, _n: list(by_namespace.of(key.name))),
             compute=compute,
@@ -138,12 +168,23 @@ class Outputs:
             service, uid = chain.services.get(key), self._import_uid(key)
             if service is None or not uid:
                 return None
-            wanted = serviceimport.derived_service(service, uid, supported=self._supported)
+            missing = self._derived(key) is None
+            wanted = serviceimport.derived_service(
+                service,
+                uid,
+                supported=self._supported,
+                ips=self.vips.get(key) or (),
+                # Where its old addresses are not to be had any more, it gets others.
+                anew=missing and _derived_ref(key) not in self.member_refused,
+            )
             return {_object_ref(kinds.SERVICE, wanted): wanted} if wanted is not None else None
 
         return derive(
             "derived services",
             on(chain.services, _itself),
+            on(self.vips, _itself),
+            on(chain.member.services, _imports_of),
+            on(self.member_refused, self._owning_import),
             on(self.families, lambda _key, _o, _n: list(chain.services)),
             on(chain.member.imports, _by_key),
             compute=compute,
@@ -212,6 +253,7 @@ class Outputs:
     def _export_statuses(self) -> Derived[ServiceKey, Objects]:
         chain = self.chain
         namespace = hubobjects.hub_namespace(chain.place.cluster)
+        by_service = Index(self.hub_refused, lambda ref, _row: _services_of(ref))
 
         def compute(key: ServiceKey) -> Objects | None:
             export = chain.member.exports.get(ObjectKey(*key))
@@ -219,12 +261,15 @@ class Outputs:
             if export is None or outcome is None:
                 return None
             heard = chain.hub.exported_services.get(ObjectKey(namespace, hubobjects.object_name(key)))
+            delivery = serviceexport.Delivery.EXPORTED if heard else serviceexport.Delivery.PENDING
+            refused = [row for ref in by_service.of(key) if (row := self.hub_refused.get(ref)) is not None]
             conditions = serviceexport.conditions(
                 export,
                 outcome,
                 problems=serviceexport.export_settings(export).problems,
                 merged=chain.services.get(key),
-                delivery=serviceexport.Delivery.EXPORTED if heard else serviceexport.Delivery.PENDING,
+                delivery=serviceexport.Delivery.FAILED if refused else delivery,
+                why=refused[0].message if refused else "",
             )
             wanted = serviceexport.export_status(export, conditions)
             return {_ref(kinds.SERVICE_EXPORT, key, "status"): wanted}
@@ -243,6 +288,7 @@ class Outputs:
             on(chain.own_exports, _itself),
             on(chain.services, _itself),
             on(chain.hub.exported_services, on_heard),
+            on(self.hub_refused, lambda ref, _o, _n: _services_of(ref)),
             compute=compute,
         )
 
@@ -314,6 +360,21 @@ def _family(cidr: str) -> str:
 
 def _each(_key: object, row: Objects) -> Objects:
     return row
+
+
+def _cluster_ips(found: core.Service) -> tuple[str, ...]:
+    given = found.spec.cluster_ips or [found.spec.cluster_ip]
+    return tuple(ip for ip in given if ip and ip != "None")
+
+
+def _derived_ref(key: ServiceKey) -> ObjectRef:
+    return ObjectRef(kinds.SERVICE, key.namespace, serviceimport.derived_name(key))
+
+
+def _services_of(ref: ObjectRef) -> Iterable[ServiceKey]:
+    """The service that an object on the hub speaks of: its name begins with `<service>.<namespace>`."""
+    service = hubobjects.service_of(ref.name)
+    return () if service is None else (service,)
 
 
 def _ref(kind: Kind[Any], key: ServiceKey, subresource: str = "") -> ObjectRef:

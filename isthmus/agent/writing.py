@@ -18,6 +18,7 @@ from isthmus.kube.client import Client
 from isthmus.kube.lease import LeaseHolder
 from isthmus.kube.raw import RawObject, raw, status_only
 from isthmus.kube.reflector import Reflector
+from isthmus.model.refusal import Refused
 
 GATE_SECONDS = 0.2
 MAKE_SECONDS = 1.0
@@ -71,6 +72,7 @@ class Writing:
     observed: tuple[Observed, ...]
     namespace: str = ""
     deletes: Callable[[], bool] = lambda: True
+    refused: Table[ObjectRef, Refused] | None = None
     applier: Applier = field(init=False)
     _reflectors: list[Reflector[RawObject]] = field(init=False)
 
@@ -90,7 +92,14 @@ class Writing:
                 )
             )
         self.applier = Applier(
-            self.client, self.name, self.desired, tables, gate=self.gate, deletes=self.deletes, ours=ours
+            self.client,
+            self.name,
+            self.desired,
+            tables,
+            gate=self.gate,
+            deletes=self.deletes,
+            refused=self.refused,
+            ours=ours,
         )
 
     async def run(self) -> None:

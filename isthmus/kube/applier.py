@@ -22,12 +22,21 @@ from isthmus.api.meta import Kind, ObjectKey
 from isthmus.errors import Conflict, Forbidden, Invalid, KubeError, NotFound
 from isthmus.flow import Table
 from isthmus.kube.client import Client
-from isthmus.kube.comparison import differs, fingerprint, residue, stamped, with_fingerprint
+from isthmus.kube.comparison import (
+    differs,
+    fingerprint,
+    has_more_conditions,
+    residue,
+    stamped,
+    with_fingerprint,
+)
 from isthmus.kube.raw import RawObject, raw
 from isthmus.kube.workqueue import Done, Result, Terminal, WorkQueue
 from isthmus.model.refusal import Refused
 
 STATUS = "status"
+_REFUSALS = frozenset({413, 500})
+"""Answers that are about the object: too large for a request, or for the store."""
 RESYNC_SECONDS = 60.0
 
 log = structlog.get_logger()
@@ -75,6 +84,7 @@ class Applier:
         *,
         gate: Callable[[], bool],
         deletes: Callable[[], bool] = lambda: True,
+        refused: Table[ObjectRef, Refused] | None = None,
         ours: Callable[[Mapping[str, Any]], bool] = managed,
         manager: str = MANAGER,
         workers: int = 8,
@@ -82,7 +92,7 @@ class Applier:
         wall: Callable[[], float] = time.time,
         rng: Random | None = None,
     ) -> None:
-        self.refused: Table[ObjectRef, Refused] = Table(f"{name}/refused")
+        self.refused: Table[ObjectRef, Refused] = Table(f"{name}/refused") if refused is None else refused
         """Desired objects that cannot be applied now, and why (`Foreign`, `NotFound`, …)."""
         self.writes = 0
         """Writes that the server accepted."""
@@ -181,12 +191,13 @@ class Applier:
             refused = await self._converge(ref, table)
         except (NotFound, Invalid) as error:
             refused = Refused(reason=type(error).__name__, message=str(error))
-        except Forbidden as error:
-            # Told, and tried again soon: a server that has just started does not know its own roles yet.
-            self._refusals.put(ref, Refused(reason="Forbidden", message=str(error)))
-            raise
         except Conflict:
             self._doubted.add(ref)
+            raise
+        except KubeError as error:
+            # Told, and tried again soon: a server that has just started does not know its own roles yet.
+            if isinstance(error, Forbidden) or error.status in _REFUSALS:
+                self._refusals.put(ref, Refused(reason=type(error).__name__, message=str(error)))
             raise
         if refused is None:
             self._refusals.drop(ref)
@@ -225,8 +236,10 @@ class Applier:
         if desired is None or found["metadata"].get("deletionTimestamp"):
             return
         print_ = fingerprint(desired)
-        # A condition that is not desired any more shows only in what we remember.
-        if differs(desired, found) or self._status_applied.get(ref, print_) != print_:
+        # A condition that is not desired any more shows only in what we remember; what was applied before the
+        # start is not remembered, so one that is too many is applied away once, if it is ours.
+        before = self._status_applied.get(ref)
+        if differs(desired, found) or (before != print_ if before else has_more_conditions(desired, found)):
             await self._apply(ref, stamped(desired, found, self._wall()), found)
         self._status_applied[ref] = print_
 

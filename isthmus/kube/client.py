@@ -147,9 +147,13 @@ class Client:
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise self._no_answer("GET", path, error) from error
 
-    async def create(self, kind: Kind[T], body: Mapping[str, Any], *, manager: str = "") -> T:
-        """Creates the object; Conflict when there is one of that name."""
+    async def create(
+        self, kind: Kind[T], body: Mapping[str, Any], *, manager: str = "", dry_run: bool = False
+    ) -> T:
+        """Creates the object (`dry_run`: says how it would be); Conflict when there is one of that name."""
         params = {"fieldManager": manager} if manager else {}
+        if dry_run:
+            params["dryRun"] = "All"
         path = kind.path(_metadata(body).get("namespace", ""))
         return self._decode(kind, await self._request("POST", path, params=params, body=body))
 

@@ -50,6 +50,12 @@ def differs(desired: Any, observed: Any) -> bool:
     return bool(desired != observed or isinstance(desired, bool) != isinstance(observed, bool))
 
 
+def has_more_conditions(desired: Mapping[str, Any], observed: Mapping[str, Any]) -> bool:
+    """Whether the observed status has conditions of types that the desired one has not."""
+    want, have = (one.get("status") or {} for one in (desired, observed))
+    return bool(_by_type(have.get(CONDITIONS)).keys() - _by_type(want.get(CONDITIONS)).keys())
+
+
 def residue(desired: Mapping[str, Any], observed: Mapping[str, Any]) -> dict[str, Any]:
     """The merge patch that makes lists equal which server-side apply leaves different; {} for none.
 

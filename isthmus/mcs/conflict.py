@@ -2,15 +2,15 @@
 
 The oldest export wins, ties by cluster name. Ports are a union: in order of precedence, a port whose name or
 whose (protocol, port) is taken is dropped. So a newcomer never changes what already carries traffic; it can
-only add, and narrow the address families to those that all have. The order in which exports or ports are
-listed never matters. All agents run this over the same exports and find the same service.
+only add. The order in which exports or ports are listed never matters. All agents run this over the same
+exports and find the same service.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 
-from isthmus.model.service import AddressFamily, Export, ExportConflict, Port, Service
+from isthmus.model.service import Export, ExportConflict, Port, Service
 
 
 def merge(exports: Sequence[Export]) -> Service:
@@ -25,7 +25,7 @@ def merge(exports: Sequence[Export]) -> Service:
         type=oldest.type,
         ports=merged_ports(ordered),
         exports=tuple(ordered),
-        ip_families=_common_families(ordered),
+        ip_families=oldest.ip_families,
         affinity=oldest.affinity,
         internal_traffic_policy=oldest.internal_traffic_policy,
         traffic_distribution=oldest.traffic_distribution,
@@ -108,21 +108,11 @@ def _affinity_config(ordered: Sequence[Export]) -> ExportConflict | None:
     return _conflict(ordered, reason, "session affinity timeout", said, disagree, len(ordered))
 
 
-def _common_families(ordered: Sequence[Export]) -> tuple[AddressFamily, ...]:
-    """The families of the oldest that the others have too; an export that would leave none is passed over."""
-    common = list(ordered[0].ip_families)
-    for export in ordered[1:]:
-        narrowed = [family for family in common if family in export.ip_families]
-        common = narrowed or common
-    return tuple(common)
-
-
 def _ip_families(ordered: Sequence[Export]) -> ExportConflict | None:
-    """A family that the oldest has and another lacks: either it is given up, or it reaches only a part."""
-    first = frozenset(ordered[0].ip_families)
-    disagree = sum(not first <= frozenset(export.ip_families) for export in ordered)
-    common = _common_families(ordered)
-    said = f'Using "{",".join(common)}" of those'
+    """A family that the oldest has and another lacks reaches only a part of the endpoints."""
+    first = ordered[0].ip_families
+    disagree = sum(not frozenset(first) <= frozenset(export.ip_families) for export in ordered)
+    said = f'Using "{",".join(first)}"'
     return _conflict(ordered, "IPFamilyConflict", "IP families", said, disagree, len(ordered))
 
 

@@ -45,6 +45,13 @@ def object_name(key: ServiceKey) -> str:
     return f"{key.name}.{key.namespace}"
 
 
+def service_of(name: str) -> ServiceKey | None:
+    """The service of an ExportedService or ExportedEndpoints object of this name; None where it has none."""
+    service, _, rest = name.partition(".")
+    namespace = rest.partition(".")[0]
+    return ServiceKey(namespace, service) if service and namespace else None
+
+
 def exported_service(export: Export) -> dict[str, Any]:
     """The ExportedService to apply for an export."""
     spec: dict[str, Any] = {

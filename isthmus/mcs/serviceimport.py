@@ -1,9 +1,11 @@
 """ServiceImport and its derived Service: a merged service as the callers of one cluster find it.
 
 A ServiceImport stands in every cluster that has the namespace, for as long as one export is valid. A derived
-Service without selector gives it the clusterset IPs, so they are stable for the import's life and kube-proxy
-serves them. Only fields that Isthmus owns are rendered; a user's Service is never touched: the derived one
-has a name of its own (KEP-1645; the name's form is that of the reference implementation).
+Service without selector gives it the clusterset IPs, and kube-proxy serves them. They are stable for the
+import's life: the derived Service never loses a family (Kubernetes would want it made anew), and where it was
+deleted it is made again with the addresses that the import has. Only fields that Isthmus owns are rendered; a
+user's Service is never touched: the derived one has a name of its own (KEP-1645; the name's form is that of
+the reference implementation).
 """
 
 from __future__ import annotations
@@ -77,9 +79,11 @@ def service_import_status(
     supported: Sequence[AddressFamily] = BOTH_FAMILIES,
     slices_present: bool,
     generation: int = 0,
+    problem: str = "",
 ) -> dict[str, Any]:
     """The ServiceImport's status to apply, conditions without their times.
 
+    `ips` are those that the derived Service has now, `problem` is why it has none where that is known.
     `slices_present`: imported EndpointSlices are written in this cluster. `generation` is the import's own.
     """
     families = usable_families(service, supported)
@@ -91,7 +95,8 @@ def service_import_status(
     elif service.type is ServiceType.CLUSTER_SET_IP and len(_ordered_ips(service, ips, families)) < len(
         families
     ):
-        ready, reason, message = "False", "Pending", "The clusterset IPs are not allocated yet."
+        ready, reason = "False", "Pending"
+        message = problem or "The clusterset IPs are not allocated yet."
     return {
         **_HEADING,
         "metadata": {"namespace": service.key.namespace, "name": service.key.name},
@@ -114,13 +119,21 @@ def service_import_status(
 
 
 def derived_service(
-    service: Service, owner_uid: str, *, supported: Sequence[AddressFamily] = BOTH_FAMILIES
+    service: Service,
+    owner_uid: str,
+    *,
+    supported: Sequence[AddressFamily] = BOTH_FAMILIES,
+    ips: Sequence[str] = (),
+    anew: bool = False,
 ) -> dict[str, Any] | None:
     """The derived Service to apply, owned by the ServiceImport of that uid.
 
-    None for a headless service, and where this cluster has none of its address families.
+    `ips` are the clusterset IPs it has or had; their families stay, in their order, and others only follow.
+    `anew`: it is not there, and is to be made with these addresses. None for a headless service, and where
+    this cluster has none of its address families and never had.
     """
-    families = usable_families(service, supported)
+    held = tuple(AddressFamily.IPV6 if ":" in ip else AddressFamily.IPV4 for ip in ips)
+    families = tuple(dict.fromkeys((*held, *usable_families(service, supported))))
     if service.type is ServiceType.HEADLESS or not families:
         return None
     spec: dict[str, Any] = {
@@ -139,6 +152,8 @@ def derived_service(
     }
     if service.traffic_distribution in _DISTRIBUTIONS:
         spec["trafficDistribution"] = service.traffic_distribution
+    if anew and ips:
+        spec["clusterIP"], spec["clusterIPs"] = ips[0], list(ips)
     return {
         "apiVersion": "v1",
         "kind": "Service",

@@ -140,6 +140,8 @@ class Request(NamedTuple):
     group: str
     resource: str
     code: int
+    message: str
+    """What the server said to a request that it refused."""
 
 
 class Real:
@@ -366,7 +368,13 @@ def _rule(rule: Mapping[str, Any]) -> Rule:
 def _request(server: str, event: Mapping[str, Any]) -> Request:
     about = event.get("objectRef", {})
     resource = "/".join(part for part in (about.get("resource"), about.get("subresource")) if part)
-    code = event.get("responseStatus", {}).get("code", 0)
+    answer = event.get("responseStatus", {})
     return Request(
-        server, event["user"]["username"], event["verb"], about.get("apiGroup", ""), resource, code
+        server,
+        event["user"]["username"],
+        event["verb"],
+        about.get("apiGroup", ""),
+        resource,
+        answer.get("code", 0),
+        answer.get("message", ""),
     )

@@ -175,6 +175,34 @@ def test_the_derived_service_has_no_selector_and_carries_what_kube_proxy_needs()
     }
 
 
+def test_a_derived_service_keeps_its_families_in_their_order_whatever_the_exports_say_now() -> None:
+    """Rules: R5. Specs: -."""
+    only_v6 = service(ip_families=(V6,))
+    derived = derived_service(only_v6, "u", ips=("10.0.0.7",))
+    assert derived is not None
+    assert derived["spec"]["ipFamilies"] == ["IPv4", "IPv6"]
+    assert "clusterIP" not in derived["spec"]
+    unsupported = derived_service(only_v6, "u", supported=(V4,), ips=("10.0.0.7",))
+    assert unsupported is not None
+    assert unsupported["spec"]["ipFamilies"] == ["IPv4"]
+    assert service_import(only_v6, ("10.0.0.7", "fd00::7"))["spec"]["ips"] == ["fd00::7"]
+
+
+def test_a_derived_service_that_is_made_anew_asks_for_its_addresses() -> None:
+    """Rules: R5. Specs: -."""
+    derived = derived_service(service(), "u", ips=("10.0.0.7", "fd00::7"), anew=True)
+    assert derived is not None
+    assert derived["spec"]["clusterIP"] == "10.0.0.7"
+    assert derived["spec"]["clusterIPs"] == ["10.0.0.7", "fd00::7"]
+    assert derived["spec"]["ipFamilies"] == ["IPv4", "IPv6"]
+
+
+def test_an_import_says_why_it_has_no_address() -> None:
+    """Rules: R5. Specs: -."""
+    told = condition(service_import_status(service(), slices_present=True, problem="the range is full"))
+    assert (told["reason"], told["message"]) == ("Pending", "the range is full")
+
+
 def test_a_distribution_that_no_service_may_have_stays_out_of_the_derived_one() -> None:
     derived = derived_service(service(traffic_distribution="PreferMoon"), "u")
     assert derived is not None
