@@ -1,7 +1,9 @@
-"""Which of the other clusters' exports this cluster may import (`isthmus.dev/export-to`).
+"""Which of the other clusters' exports this cluster may import: those of members, that are for it.
 
-Invariant: an export whose audience does not name this cluster takes no part in anything here: no merge, no
-plan, no import. The hub shows it all the same; an audience is an order, not a secret.
+Invariants: what lies in the namespace of a cluster that is no member (it has no Cluster object) counts for
+nothing; an export whose audience (`isthmus.dev/export-to`) does not name this cluster takes no part in
+anything here: no merge, no plan, no import. The hub shows it all the same; an audience is an order, not a
+secret.
 """
 
 from __future__ import annotations
@@ -17,7 +19,10 @@ from isthmus.model.service import Export
 
 
 class Admission:
-    """The exports heard of other clusters, by service, as far as they are for cluster `me`."""
+    """The exports heard of other clusters, by service, as far as they are for cluster `me`.
+
+    `clusters`: the members.
+    """
 
     def __init__(
         self,
@@ -31,6 +36,7 @@ class Admission:
         self._me = me
         self._region = region
         self._by_service = Index(heard, lambda _key, row: (row.key,) if isinstance(row, Export) else ())
+        self._by_cluster = Index(heard, lambda _key, row: (row.cluster,) if isinstance(row, Export) else ())
         self._restricted = Index(heard, _limited)
 
     def admitted(self, key: ServiceKey) -> list[Export]:
@@ -41,14 +47,27 @@ class Admission:
         """Clusters that export a service, and not to this one."""
         return tuple(sorted(export.cluster for export in self._of(key) if not self._admits(export)))
 
-    def restricted(self, cluster: ClusterId, _old: object, _new: object) -> Iterable[ServiceKey]:
-        """Services that a change of a Cluster concerns: those with an audience, where it is our own."""
-        return list(self._restricted.groups()) if cluster == self._me else ()
+    @property
+    def services(self) -> Iterable[ServiceKey]:
+        """Everything that anybody exports."""
+        return self._by_service.groups()
+
+    def concerned(self, cluster: ClusterId, old: object, new: object) -> Iterable[ServiceKey]:
+        """Services that a change of a Cluster concerns.
+
+        Those it exports, where it joined or left; those with an audience, where it is our own.
+        """
+        if cluster == self._me:
+            return list(self._restricted.groups())
+        if (old is None) == (new is None):
+            return ()
+        rows = [self._heard.get(name) for name in self._by_cluster.of(cluster)]
+        return {row.key for row in rows if isinstance(row, Export)}
 
     def _of(self, key: ServiceKey) -> Iterator[Export]:
         for name in self._by_service.of(key):
             row = self._heard.get(name)
-            if isinstance(row, Export) and row.cluster != self._me:
+            if isinstance(row, Export) and row.cluster != self._me and row.cluster in self._clusters:
                 yield row
 
     def _admits(self, export: Export) -> bool:

@@ -8,6 +8,7 @@ Each derivation is one method: the keys a change affects beside the pure functio
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
@@ -20,11 +21,12 @@ from isthmus.api.meta import ObjectKey
 from isthmus.api.policy import GlobalTrafficPolicy
 from isthmus.fleet import accept as fleet_accept
 from isthmus.fleet import evidence
-from isthmus.flow import Derived, Index, Priority, Table, derive, on, spread
+from isthmus.fleet.departure import GRACE_SECONDS, Departures
+from isthmus.flow import Again, Derived, Index, Priority, Table, derive, on, spread
 from isthmus.mcs import border, conflict, endpointslice, serviceexport
-from isthmus.model.cluster import Cluster, ClusterView
+from isthmus.model.cluster import Cluster, ClusterView, Phase, Standing
 from isthmus.model.health import CheckKey, CheckTarget, Verdict
-from isthmus.model.names import ClusterId, ServiceKey, Vantage
+from isthmus.model.names import ClusterId, ServiceKey, Vantage, is_cluster_id
 from isthmus.model.plan import Plan, PlanKey, port_id
 from isthmus.model.policy import Policy
 from isthmus.model.refusal import Refused
@@ -39,6 +41,10 @@ G = TypeVar("G")
 SourceKey = tuple[ServiceKey, ClusterId]
 PolicyKey = tuple[str, ObjectKey]
 """Origin (`member` or `hub`) and object."""
+
+
+OWN = "own"
+"""The row of this cluster in `membership`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +66,8 @@ class Place:
     """Addresses of the API servers this agent talks to."""
     clock_offset: Callable[[], float] = lambda: 0.0
     """Seconds to add to this cluster's clock to get the hub's, as measured now."""
+    grace: float = GRACE_SECONDS
+    """How long a cluster counts whose Cluster object is gone."""
 
     @property
     def vantage(self) -> Vantage:
@@ -76,6 +84,7 @@ class Chain:
         self.hub = hub_
         self.health: Table[CheckKey, Verdict] = Table("health")
         self.session: Table[str, bool] = Table("session")
+        self.membership: Table[str, Standing] = Table("membership")
         self.vantages: Table[Vantage, int] = Table("vantages")
         self.checks: Table[CheckKey, CheckTarget] = Table("checks")
         self.forbidden = Forbidden(place.api_servers, member.nodes)
@@ -95,6 +104,11 @@ class Chain:
         self.service_checks = self._service_checks()
         self.plans = self._plans()
         spread(self.service_checks, self.checks, lambda _key, row: row)
+
+    @property
+    def standing(self) -> Standing:
+        """Where this cluster stands on its hub."""
+        return self.membership.get(OWN) or Standing(phase=Phase.UNDECIDED)
 
     # What this cluster offers.
 
@@ -178,19 +192,25 @@ class Chain:
         own, heard = self.own_exports, self.heard_exports
 
         def compute(key: ServiceKey) -> Service | None:
+            if self.standing.phase is Phase.LEFT:
+                return None
             exports = self.admission.admitted(key)
-            if isinstance(mine := own.get(key), Export):
+            if isinstance(mine := own.get(key), Export) and not self.standing.withdrawn:
                 exports.append(mine)
             return conflict.merge(exports) if exports else None
 
         def affected(_key: ObjectKey, old: object, new: object) -> Iterable[ServiceKey]:
             return {row.key for row in (old, new) if isinstance(row, Export)}
 
+        def on_membership(_key: str, old: Standing | None, new: Standing | None) -> Iterable[ServiceKey]:
+            return {*own, *self.admission.services} if turned(old, new) else ()
+
         return derive(
             "services",
             on(own, _itself),
             on(heard, affected),
-            on(self.clusters, self.admission.restricted, priority=Priority.POLICY),
+            on(self.clusters, self.admission.concerned, priority=Priority.POLICY),
+            on(self.membership, on_membership),
             compute=compute,
         )
 
@@ -272,12 +292,21 @@ class Chain:
     # Clusters.
 
     def _clusters(self) -> Derived[ClusterId, Cluster]:
+        """The members: who is not among them is not heard."""
         heard = self.hub.clusters
+        departures = Departures(time.monotonic, self.place.grace)
 
-        def compute(key: ClusterId) -> Cluster | None:
-            found = heard.get(ObjectKey("", key))
-            answer = None if found is None else fleet_accept.cluster(found)
-            return answer if isinstance(answer, Cluster) else None
+        def compute(key: ClusterId) -> Again[Cluster] | Cluster | None:
+            found, before = heard.get(ObjectKey("", key)), self.clusters.get(key)
+            if found is None:
+                left = departures.left(key) if before is not None else 0.0
+                return Again(before, left) if left else None
+            departures.here(key)
+            answer = fleet_accept.cluster(found)
+            if isinstance(answer, Cluster):
+                return answer
+            # A slip in its region takes nothing away from a member.
+            return before or (Cluster(id=key) if is_cluster_id(key) else None)
 
         def affected(
             key: ObjectKey, _old: hub.Cluster | None, _new: hub.Cluster | None
@@ -414,6 +443,12 @@ def _port(service: Service | None, wanted: str) -> Port | None:
 
 def _same(key: ObjectKey, _old: object, _new: object) -> Iterable[ServiceKey]:
     return (ServiceKey(*key),)
+
+
+def turned(old: Standing | None, new: Standing | None) -> bool:
+    """Whether a cluster began to leave, has left, or has come back."""
+    phases = [row.phase if row is not None and row.withdrawn else None for row in (old, new)]
+    return phases[0] != phases[1]
 
 
 def _itself(key: K, _old: object, _new: object) -> Iterable[K]:

@@ -31,6 +31,7 @@ from isthmus.agent.settings import AgentSettings, decode_agent
 from isthmus.flow import Graph, Writer
 from isthmus.kube.client import Client
 from isthmus.kube.config import Access, load_access
+from isthmus.model.cluster import Standing
 from isthmus.model.health import CheckKey, Verdict
 from isthmus.model.names import ClusterId, Vantage
 
@@ -82,6 +83,13 @@ class Control:
         self.callers.replace({place.vantage: 1})
         self.session: Writer[str, bool] = self.chain.session.partition("session")
         self.session.replace({})
+        self.membership: Writer[str, Standing] = self.chain.membership.partition("membership")
+        self.membership.replace({})
+
+    @property
+    def hub_read(self) -> bool:
+        """Whether the hub's objects were read since the start."""
+        return all(source.reflector.synced for source in self.hub_sources)
 
     @property
     def member_read(self) -> bool:
@@ -97,8 +105,7 @@ class Control:
 
         Not so while the hub was never read, and while a derivation fails (its row is missing, or old).
         """
-        read = all(source.reflector.synced for source in (*self.member_sources, *self.hub_sources))
-        return read and not any(table.failures for table in self.graph.tables)
+        return self.member_read and self.hub_read and not any(table.failures for table in self.graph.tables)
 
     def _clock_offset(self) -> float:
         """Seconds to add to this cluster's clock to get the hub's."""

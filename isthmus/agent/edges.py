@@ -10,7 +10,8 @@ import time
 
 from prometheus_client import CollectorRegistry
 
-from isthmus.agent import families, history, inputs, vantages, workerstats
+from isthmus.agent import families, history, inputs, membership, vantages, workerstats
+from isthmus.agent.clusterproperty import ClusterProperties
 from isthmus.agent.control import Control
 from isthmus.agent.doors import Doors
 from isthmus.agent.identity import identity
@@ -60,7 +61,7 @@ def start(core: Control, group: asyncio.TaskGroup) -> None:
     )
 
     def may_write() -> bool:
-        return lease.holds and core.member_read
+        return lease.holds and core.member_read and membership.named_well(chain, settings.clusterset)
 
     def may_delete() -> bool:
         return core.everything_known
@@ -88,6 +89,7 @@ def start(core: Control, group: asyncio.TaskGroup) -> None:
         withheld=chain.admission.withheld,
         tables=tuple(source.table for source in (*core.member_sources, *core.hub_sources)),
         failing=lambda: inputs.failing((*core.member_sources, *core.hub_sources)),
+        membership=lambda: chain.standing,
         waiting=lambda: workerstats.not_ready(counted, settings.workers),
     )
     ring = Ring(f"{time.time_ns() // 1_000_000:x}")
@@ -108,20 +110,31 @@ def start(core: Control, group: asyncio.TaskGroup) -> None:
             hub_client,
             "hub",
             outputs.hub,
-            may_write,
+            lambda: may_write() and member_of.speaks,
             HUB_KINDS,
             namespace=own,
             deletes=may_delete,
             refused=outputs.hub_refused,
         )
+        member_of = membership.Membership(
+            hub_client,
+            chain,
+            settings.clusterset,
+            core.membership,
+            hub_read=lambda: core.hub_read,
+            may_write=may_write,
+            withdrawn=lambda: outputs.hub.synced and not len(outputs.hub),
+            on_claimed=hub.applier.resync,
+        )
         session = Session(
             hub_client,
             place.cluster,
-            place.region,
+            member_of,
             lambda: inputs.last_heard(core.hub_sources),
             core.session,
-            on_registered=hub.applier.resync,
         )
+        properties = ClusterProperties(core.member_client, chain, settings.clusterset, may_write)
+        group.create_task(properties.run(), name="cluster-properties")
         records = Records(core.member_client, chain, may_write)
         group.create_task(session.run(), name="session")
         group.create_task(records.run(), name="exported-at")

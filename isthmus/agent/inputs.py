@@ -40,6 +40,7 @@ class Member:
         self.exports: Table[ObjectKey, mcs.ServiceExport] = Table("member/serviceexports")
         self.imports: Table[ObjectKey, mcs.ServiceImport] = Table("member/serviceimports")
         self.policies: Table[ObjectKey, GlobalTrafficPolicy] = Table("member/globaltrafficpolicies")
+        self.properties: Table[ObjectKey, mcs.ClusterProperty] = Table("member/clusterproperties")
 
     def pairs(self) -> Pairs:
         yield kinds.SERVICE, self.services
@@ -49,6 +50,7 @@ class Member:
         yield kinds.SERVICE_EXPORT, self.exports
         yield kinds.SERVICE_IMPORT, self.imports
         yield kinds.POLICY, self.policies
+        yield kinds.CLUSTER_PROPERTY, self.properties
 
 
 class Hub:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from isthmus.agent.chain import Chain, SourceKey, named_services
+from isthmus.agent.chain import Chain, SourceKey, named_services, turned
 from isthmus.api import core, hub, kinds, labels, mcs
 from isthmus.api.meta import Kind, ObjectKey
 from isthmus.flow import Derived, Index, Table, derive, on, spread
@@ -263,13 +263,14 @@ class Outputs:
             heard = chain.hub.exported_services.get(ObjectKey(namespace, hubobjects.object_name(key)))
             delivery = serviceexport.Delivery.EXPORTED if heard else serviceexport.Delivery.PENDING
             refused = [row for ref in by_service.of(key) if (row := self.hub_refused.get(ref)) is not None]
+            why = chain.standing.silenced or (refused[0].message if refused else "")
             conditions = serviceexport.conditions(
                 export,
                 outcome,
                 problems=serviceexport.export_settings(export).problems,
                 merged=chain.services.get(key),
-                delivery=serviceexport.Delivery.FAILED if refused else delivery,
-                why=refused[0].message if refused else "",
+                delivery=serviceexport.Delivery.FAILED if why else delivery,
+                why=why,
             )
             wanted = serviceexport.export_status(export, conditions)
             return {_ref(kinds.SERVICE_EXPORT, key, "status"): wanted}
@@ -289,6 +290,7 @@ class Outputs:
             on(chain.services, _itself),
             on(chain.hub.exported_services, on_heard),
             on(self.hub_refused, lambda ref, _o, _n: _services_of(ref)),
+            on(chain.membership, lambda _key, _o, _n: list(chain.own_exports)),
             compute=compute,
         )
 
@@ -331,27 +333,37 @@ class Outputs:
         )
 
     def _exported_services(self) -> Derived[ServiceKey, Objects]:
-        own = self.chain.own_exports
+        chain, own = self.chain, self.chain.own_exports
 
         def compute(key: ServiceKey) -> Objects | None:
-            if not isinstance(export := own.get(key), Export):
+            if not isinstance(export := own.get(key), Export) or chain.standing.withdrawn:
                 return None
             wanted = hubobjects.exported_service(export)
             return {_object_ref(kinds.EXPORTED_SERVICE, wanted): wanted}
 
-        return derive("exported services", on(own, _itself), compute=compute)
+        return derive(
+            "exported services",
+            on(own, _itself),
+            on(chain.membership, lambda _key, old, new: list(own) if turned(old, new) else ()),
+            compute=compute,
+        )
 
     def _exported_endpoints(self) -> Derived[ServiceKey, Objects]:
-        own, me = self.chain.own_endpoints, self.chain.place.cluster
+        chain, own, me = self.chain, self.chain.own_endpoints, self.chain.place.cluster
 
         def compute(key: ServiceKey) -> Objects | None:
             found = own.get(key)
-            if found is None:
+            if found is None or chain.standing.withdrawn:
                 return None
             rendered = hubobjects.exported_endpoints(key, me, found)
             return {_object_ref(kinds.EXPORTED_ENDPOINTS, wanted): wanted for wanted in rendered.values()}
 
-        return derive("exported endpoints", on(own, _itself), compute=compute)
+        return derive(
+            "exported endpoints",
+            on(own, _itself),
+            on(chain.membership, lambda _key, old, new: list(own) if turned(old, new) else ()),
+            compute=compute,
+        )
 
 
 def _family(cidr: str) -> str:

@@ -36,11 +36,13 @@ class AgentSettings(_Settings, frozen=True, kw_only=True):
     """`isthmus run agent`.
 
     Without `kubeconfig` the credentials are those of the pod; without `hub_kubeconfig` there is no hub.
+    `clusterset` is the name of the clusterset (ClusterProperty clusterset.k8s.io), the same in every member.
     `region` is for nodes without a region label, `network` is what pod addresses belong to, `namespace` is
     where the agents of this cluster agree who writes, `state_dir` holds last-good inputs, sockets, pid files.
     """
 
     cluster: str
+    clusterset: str = "default"
     region: str = ""
     network: str = ""
     kubeconfig: Path | None = None

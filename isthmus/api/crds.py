@@ -91,8 +91,8 @@ def global_traffic_policies() -> Schema:
 def clusters() -> Schema:
     """Cluster: members as the hub knows them."""
     spec = bounded(
-        _of(hub.ClusterSpec, "Where the cluster is, and whether it is to be drained."),
-        {"region": {"maxLength": 63}},
+        _of(hub.ClusterSpec, "Who and where the cluster is, and whether it is to be drained or to leave."),
+        {"uid": {"maxLength": 63}, "region": {"maxLength": 63}},
     )
     status = bounded(
         _of(hub.ClusterStatus, "What the hub knows of it."),

@@ -94,10 +94,16 @@ class ExportedEndpoints(Struct, frozen=True):
 
 
 class ClusterSpec(Struct, frozen=True):
-    """`cluster` is the cluster id where it differs from the object's name; `drain` is set by people."""
+    """`uid` tells who the member is: the uid of its namespace kube-system, claimed by its agent.
 
+    `drain` (new sessions go elsewhere) and `leave` (the agent withdraws its exports and ends the membership)
+    are set by people.
+    """
+
+    uid: str = ""
     region: str = ""
     drain: bool = False
+    leave: bool = False
 
 
 class ClusterStatus(Struct, frozen=True):

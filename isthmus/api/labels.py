@@ -54,3 +54,7 @@ CLUSTER = "isthmus.dev/cluster"
 
 EXPORTED_AT = "isthmus.dev/exported-at"
 """Annotation of a ServiceExport, `<RFC 3339> <uid>`: its creation in the hub's clock, measured once."""
+
+LEFT = "isthmus.dev/left"
+"""Annotation of the ClusterProperty `cluster.clusterset.k8s.io`: since when the cluster is leaving its
+clusterset, or has left it. Whoever removes it lets the cluster join again."""

@@ -26,6 +26,9 @@ LogFormat = Annotated[str | None, typer.Option(help="auto, json or text.")]
 )
 def agent(
     cluster: Annotated[str | None, typer.Option(help="This cluster's id in the clusterset.")] = None,
+    clusterset: Annotated[
+        str | None, typer.Option(help="Name of the clusterset, the same in every member; default: default.")
+    ] = None,
     region: Annotated[str | None, typer.Option(help="Its region, where nodes carry no region label.")] = None,
     network: Annotated[str | None, typer.Option(help="Network that its pod addresses belong to.")] = None,
     kubeconfig: Annotated[

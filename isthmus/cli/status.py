@@ -58,7 +58,9 @@ def _item(agent: Agent) -> dict[str, Any]:
 def problems(status: dict[str, Any], context: str = "") -> list[str]:
     """What a status says is wrong, each in one line that says what to do."""
     failing = status.get("failing", {})
-    found = [_failing(name, error, context) for name, error in failing.items()]
+    membership = status.get("membership", {})
+    found = [f"membership: {membership['reason']}"] if membership.get("reason") else []
+    found += [_failing(name, error, context) for name, error in failing.items()]
     for name, table in status.get("tables", {}).items():
         if name not in failing and table.get("stale"):
             found.append(f"{name}: not heard of lately, its last rows serve")

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from isthmus import __version__
 from isthmus.flow import Derived, Table
-from isthmus.model.cluster import ClusterView
+from isthmus.model.cluster import ClusterView, Phase, Standing
 from isthmus.model.health import CheckKey, Verdict
 from isthmus.model.names import ClusterId, ServiceKey, Vantage
 from isthmus.model.plan import Backend, Plan, PlanGroup, PlanKey, port_id
@@ -48,6 +48,8 @@ class Sources:
     """The reckoning behind a plan, at any vantage."""
     places: Callable[[], Iterable[Vantage]]
     """Where callers can stand; a vantage without a zone stands for its cluster."""
+    membership: Callable[[], Standing] = lambda: Standing(phase=Phase.UNDECIDED)
+    """Where this cluster stands on its hub."""
     tables: tuple[Table[Any, Any], ...] = ()
     withheld: Callable[[ServiceKey], tuple[ClusterId, ...]] = lambda _key: ()
     """Clusters that export a service, and not to this one."""
@@ -84,10 +86,12 @@ def not_ready(sources: Sources) -> list[str]:
 def status(sources: Sources) -> View:
     """The process as a whole: readiness, sources that fail, tables and derivations in trouble."""
     reasons = not_ready(sources)
+    standing = sources.membership()
     tables = {table.name: table for table in (*sources.required, *sources.tables)}
     return {
         "version": __version__,
         "cluster": sources.cluster,
+        "membership": {"phase": standing.phase.value, "reason": standing.reason},
         "ready": not reasons,
         "notReady": reasons,
         "failing": dict(sorted(sources.failing().items())),

@@ -25,16 +25,19 @@ from isthmus.model.timestamp import format_time
 
 API_VERSION = "hub.isthmus.dev/v1alpha1"
 
+_SYSTEM = "system"
+"""`isthmus-system` is where Isthmus itself runs."""
 _HASHED = re.compile(r".*-[0-9a-f]{8}", re.ASCII)
 
 
 def hub_namespace(cluster: ClusterId) -> str:
     """The namespace of a cluster on the hub: `isthmus-<cluster>`, 63 characters at most.
 
-    An id with a dot, one over 55 characters, and one that itself ends like a hash get the hashed form
+    An id with a dot, one over 55 characters, one that ends like a hash, and `system` get the hashed form
     `isthmus-<first 40, dots to dashes>-<8 hex of the id's sha256>`, so no plain form equals a hashed one.
     """
-    if "." not in cluster and len(cluster) <= 55 and not _HASHED.fullmatch(cluster):
+    plain = "." not in cluster and len(cluster) <= 55 and not _HASHED.fullmatch(cluster)
+    if plain and cluster != _SYSTEM:
         return f"isthmus-{cluster}"
     digest = sha256(cluster.encode("utf-8", "surrogatepass")).hexdigest()[:8]
     return f"isthmus-{cluster[:40].replace('.', '-')}-{digest}"

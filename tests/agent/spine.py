@@ -24,7 +24,7 @@ sys.path.append(str(Path(__file__).parent))  # test folders are not packages
 
 from spineservers import SECONDS, Servers, free_port, settles
 
-NUMBERS = {"eu-1": 1, "eu-2": 2}
+NUMBERS = {"eu-1": 1, "eu-2": 2, "eu-3": 3}
 
 
 class Process:
@@ -53,14 +53,22 @@ class Process:
 
 
 class Agent(Process):
-    """The agent of one member."""
+    """The agent of one member; `named`: the cluster id it is told, where that is not the member's."""
 
-    def __init__(self, cluster: str, root: Path) -> None:
+    def __init__(self, cluster: str, root: Path, *, named: str = "") -> None:
         self.cluster = cluster
         self.state_dir = root / cluster
         self.dns_port, self.xds_port, self.console_port = free_port(), free_port(), free_port()
         kubeconfig = str(root / f"{cluster}.kubeconfig")
-        arguments = ["agent", "--cluster", cluster, "--region", "eu", "--state-dir", str(self.state_dir)]
+        arguments = [
+            "agent",
+            "--cluster",
+            named or cluster,
+            "--region",
+            "eu",
+            "--state-dir",
+            str(self.state_dir),
+        ]
         arguments += ["--kubeconfig", kubeconfig, "--context", cluster]
         arguments += ["--hub-kubeconfig", kubeconfig, "--hub-context", "hub"]
         for door, port in (("dns", self.dns_port), ("xds", self.xds_port), ("console", self.console_port)):

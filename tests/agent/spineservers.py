@@ -351,7 +351,7 @@ def _leftovers(name: str, members: Sequence[str]) -> Iterator[tuple[Kind[Any], s
         for member in members:
             yield kinds.LEASE, hub_namespace(ClusterId(member))
     else:
-        for kind in (kinds.SERVICE_EXPORT, kinds.POLICY, kinds.SERVICE_IMPORT):
+        for kind in (kinds.SERVICE_EXPORT, kinds.POLICY, kinds.SERVICE_IMPORT, kinds.CLUSTER_PROPERTY):
             yield kind, ""
         for kind in (kinds.SERVICE, kinds.ENDPOINT_SLICE):
             yield kind, "shop"

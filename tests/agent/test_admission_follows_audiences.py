@@ -1,4 +1,4 @@
-"""Exports that are not for this cluster take no part in its services; the Cluster object says who it is."""
+"""Only members are heard, and of them only what is for this cluster; the Cluster object says who it is."""
 
 from __future__ import annotations
 
@@ -9,16 +9,19 @@ from dataclasses import replace
 
 import msgspec
 
+from isthmus.agent.chain import OWN as STANDING
 from isthmus.agent.chain import Chain, Place
 from isthmus.agent.inputs import Hub, Member
 from isthmus.api import hub
 from isthmus.api.meta import ObjectKey, ObjectMeta
 from isthmus.flow import Graph
 from isthmus.mcs.hubobjects import exported_service, hub_namespace
+from isthmus.model.cluster import Phase, Standing
 from isthmus.model.names import ClusterId, ServiceKey
 from isthmus.model.service import Audience, Export, Port, Protocol, ServiceType
 
 OWN, FAR = ClusterId("eu-1"), ClusterId("us-1")
+FAR_ENTRY = ObjectKey("", FAR)
 KEY = ServiceKey("shop", "web")
 EXPORT = Export(
     cluster=FAR,
@@ -32,10 +35,11 @@ EXPORT = Export(
 class World:
     """An agent's chain that hears one other cluster."""
 
-    def __init__(self) -> None:
+    def __init__(self, grace: float = 60.0) -> None:
         self.hub = Hub()
         member = Member()
-        self.chain = Chain(Place(cluster=OWN, region="eu", network=""), member, self.hub)
+        place = Place(cluster=OWN, region="eu", network="", grace=grace)
+        self.chain = Chain(place, member, self.hub)
         self.graph = Graph([self.chain.services, self.chain.endpoints])
         for _, table in member.pairs():
             table.partition("test").replace({})
@@ -44,7 +48,9 @@ class World:
         self.exports = self.hub.exported_services.partition("test")
         self.hub.exported_endpoints.partition("test").replace({})
         self.hub.policies.partition("test").replace({})
-        self.clusters.replace({})
+        self.clusters.replace({FAR_ENTRY: hub.Cluster(metadata=ObjectMeta(name=FAR))})
+        self.membership = self.chain.membership.partition("test")
+        self.membership.replace({})
         self.exports.replace({})
 
     def exported(self, audience: Audience | None) -> None:
@@ -115,4 +121,61 @@ async def test_before_the_hub_knows_the_cluster_its_configured_region_counts() -
     world = World()
     world.exported(Audience(labels=(("region", "eu"),)))
     async with world.running():
+        await world.settles(lambda: world.imported)
+
+
+async def test_a_namespace_without_a_cluster_counts_for_nothing() -> None:
+    world = World()
+    world.clusters.drop(FAR_ENTRY)
+    world.exported(None)
+    async with world.running():
+        await world.settles(lambda: world.chain.services.synced)
+        assert not world.imported
+        world.clusters.put(FAR_ENTRY, hub.Cluster(metadata=ObjectMeta(name=FAR)))
+        await world.settles(lambda: world.imported)
+
+
+async def test_a_cluster_whose_object_is_deleted_counts_for_a_while() -> None:
+    world = World(grace=3600.0)
+    world.exported(None)
+    async with world.running():
+        await world.settles(lambda: world.imported)
+        computed = world.chain.clusters.computed
+        world.clusters.drop(FAR_ENTRY)
+        await world.settles(lambda: world.chain.clusters.computed > computed)
+        assert FAR in world.chain.clusters
+        assert world.imported
+
+
+async def test_a_cluster_that_does_not_register_again_is_no_member_any_more() -> None:
+    world = World(grace=0.05)
+    world.exported(None)
+    async with world.running():
+        await world.settles(lambda: world.imported)
+        world.clusters.drop(FAR_ENTRY)
+        await world.settles(lambda: not world.imported)
+        world.clusters.put(FAR_ENTRY, hub.Cluster(metadata=ObjectMeta(name=FAR)))
+        await world.settles(lambda: world.imported)
+
+
+async def test_a_slip_in_the_region_of_a_member_takes_nothing_from_it() -> None:
+    world = World()
+    world.exported(None)
+    async with world.running():
+        await world.settles(lambda: world.imported)
+        computed = world.chain.clusters.computed
+        slip = hub.Cluster(metadata=ObjectMeta(name=FAR), spec=hub.ClusterSpec(region="no region!"))
+        world.clusters.put(FAR_ENTRY, slip)
+        await world.settles(lambda: world.chain.clusters.computed > computed)
+        assert world.imported
+
+
+async def test_a_cluster_that_has_left_imports_nothing() -> None:
+    world = World()
+    world.exported(None)
+    async with world.running():
+        await world.settles(lambda: world.imported)
+        world.membership.put(STANDING, Standing(phase=Phase.LEFT))
+        await world.settles(lambda: not world.imported)
+        world.membership.put(STANDING, Standing(phase=Phase.MEMBER))
         await world.settles(lambda: world.imported)

@@ -11,9 +11,10 @@ import msgspec
 
 from isthmus.agent.chain import Chain, Place
 from isthmus.agent.inputs import Hub, Member
+from isthmus.agent.membership import Membership
 from isthmus.agent.records import Records
 from isthmus.agent.session import Session
-from isthmus.api import core, crds, kinds, mcs
+from isthmus.api import core, crds, hub, kinds, mcs
 from isthmus.api.labels import EXPORTED_AT
 from isthmus.api.meta import ObjectKey
 from isthmus.apiserver import ApiServer, ClusterConfig
@@ -67,13 +68,23 @@ async def running(*works: Any) -> AsyncIterator[None]:
 async def test_a_cluster_registers_again_when_its_namespace_is_deleted() -> None:
     async with api_server(crds.hub_crds()) as client:
         registered: list[None] = []
+        chain = known_chain()
+        membership = Membership(
+            client,
+            chain,
+            "default",
+            chain.membership.partition("test"),
+            hub_read=lambda: True,
+            may_write=lambda: True,
+            withdrawn=lambda: False,
+            on_claimed=lambda: registered.append(None),
+        )
         session = Session(
             client,
             ClusterId("eu-1"),
-            "eu",
+            membership,
             lambda: None,
             Table[str, bool]("session").partition("session"),
-            on_registered=lambda: registered.append(None),
             beats=QUICK,
         )
         async with running(session.run()):
@@ -87,12 +98,25 @@ async def test_a_cluster_registers_again_when_its_namespace_is_deleted() -> None
             await until(deleted)
 
 
+def known_chain() -> Chain:
+    """A chain of a cluster that knows who it is, whose hub knew it, too."""
+    place = Place(cluster=ClusterId("eu-1"), region="eu", network="", clock_offset=lambda: 60.0)
+    chain = Chain(place, Member(), Hub())
+    system = {"metadata": {"name": "kube-system", "uid": "a"}}
+    rows = {ObjectKey("", "kube-system"): msgspec.convert(system, core.Namespace)}
+    chain.member.namespaces.partition("test").replace(rows)
+    chain.member.properties.partition("test").replace({})
+    entry = {"metadata": {"name": "eu-1"}, "spec": {"uid": "a", "region": "eu"}}
+    clusters = {ObjectKey("", "eu-1"): msgspec.convert(entry, hub.Cluster)}
+    chain.hub.clusters.partition("test").replace(clusters)
+    return chain
+
+
 def chain_of(export: dict[str, Any]) -> tuple[Chain, Graph]:
     """A chain that has read one Service and its export, with a live session."""
-    member = Member()
-    chain = Chain(
-        Place(cluster=ClusterId("eu-1"), region="eu", network="", clock_offset=lambda: 60.0), member, Hub()
-    )
+    chain = known_chain()
+    member = chain.member
+    chain.membership.partition("test").replace({})
     service = {"metadata": METADATA, "spec": {"clusterIP": "10.0.0.1", "ports": [{"port": 80}]}}
     member.services.partition("test").replace({WEB: msgspec.convert(service, core.Service)})
     member.exports.partition("test").replace({WEB: msgspec.convert(export, mcs.ServiceExport)})

@@ -36,6 +36,7 @@ def completed(chain: Chain) -> Writer[CheckKey, Verdict]:
         for _kind, table in source.pairs():
             table.partition("test").replace({})
     chain.session.partition("test").replace({})
+    chain.membership.partition("test").replace({})
     chain.vantages.partition("test").replace({chain.place.vantage: 1})
     health = chain.health.partition("test")
     health.replace({check(n): Verdict(up=True) for n in range(2)})

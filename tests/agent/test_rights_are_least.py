@@ -65,6 +65,19 @@ def used(requests: list[Request]) -> Iterator[Right]:
             yield one.group, one.resource, "create"  # an apply that made the object
 
 
+async def all_leave(spine: Spine) -> None:
+    """Every member leaves, told by the hub's operator."""
+
+    async def left() -> bool:
+        found = [await spine.everything(member, kinds.CLUSTER_PROPERTY) for member in MEMBERS]
+        names = [one["metadata"]["name"] for properties in found for one in properties]
+        return "clusterset.k8s.io" not in names and not await spine.everything("hub", kinds.CLUSTER)
+
+    for member in MEMBERS:
+        await spine.clients["hub"].patch(kinds.CLUSTER, ObjectKey("", member), {"spec": {"leave": True}})
+    await settles(left, "the members have left", spine.agents["eu-1"].log)
+
+
 async def test_what_is_granted_is_used_and_what_is_needed_is_granted(
     tmp_path: Path, control_planes: ControlPlanes
 ) -> None:
@@ -105,6 +118,7 @@ async def test_what_is_granted_is_used_and_what_is_needed_is_granted(
             await spine.clients[member].delete(kinds.SERVICE_EXPORT, ObjectKey("shop", "web"))
         await answers(spine, "eu-1", [])
         await settles(gone, "nothing of an export is left")
+        await all_leave(spine)
     requests = servers.requests()
     refused = {(one.verb, one.resource) for one in requests if one.code == 403}
     assert refused <= ATTEMPTED

@@ -21,8 +21,8 @@ async def test_an_export_reaches_the_imports_slices_and_answers_of_every_member(
     for cluster in ("eu-1", "eu-2"):
 
         async def imported(cluster: str = cluster) -> dict[str, Any] | None:
-            found = await spine.get(cluster, kinds.SERVICE_IMPORT, "web")
             ready = await spine.condition(cluster, kinds.SERVICE_IMPORT, "web", "Ready")
+            found = await spine.get(cluster, kinds.SERVICE_IMPORT, "web")
             both = len((found or {}).get("status", {}).get("clusters", ())) == 2
             return found if both and ready and ready["status"] == "True" else None
 

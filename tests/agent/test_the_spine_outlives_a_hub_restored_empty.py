@@ -19,6 +19,8 @@ from isthmus.apiserver.server import ApiServer, ClusterConfig
 class Apart(Embedded):
     """The hub is a server of its own, which can be replaced by an empty one."""
 
+    members = ("eu-1", "eu-2")
+
     def __init__(self) -> None:
         self.server = ApiServer([ClusterConfig(name=name, port=free_port()) for name in ("eu-1", "eu-2")])
         self.port = free_port()
