@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from isthmus.agent.admission import Admission
-from isthmus.agent.followers import Forbidden, Named, UpCounts, moved
+from isthmus.agent.followers import API_SERVICE, Forbidden, Named, PodRanges, UpCounts, api_moved, moved
 from isthmus.agent.inputs import Hub, Member
+from isthmus.agent.quotas import Quotas
+from isthmus.agent.refusals import Refusals
 from isthmus.api import core, hub, labels
 from isthmus.api.meta import ObjectKey
 from isthmus.api.policy import GlobalTrafficPolicy
@@ -24,6 +26,8 @@ from isthmus.fleet import evidence
 from isthmus.fleet.departure import GRACE_SECONDS, Departures
 from isthmus.flow import Again, Derived, Index, Priority, Table, derive, on, spread
 from isthmus.mcs import border, conflict, endpointslice, serviceexport
+from isthmus.mcs.hubobjects import hub_namespace
+from isthmus.mcs.quota import Quota
 from isthmus.model.cluster import Cluster, ClusterView, Phase, Standing
 from isthmus.model.health import CheckKey, CheckTarget, Verdict
 from isthmus.model.names import ClusterId, ServiceKey, Vantage, is_cluster_id
@@ -68,6 +72,8 @@ class Place:
     """Seconds to add to this cluster's clock to get the hub's, as measured now."""
     grace: float = GRACE_SECONDS
     """How long a cluster counts whose Cluster object is gone."""
+    quota: Quota = field(default_factory=Quota)
+    """The most that one cluster may offer."""
 
     @property
     def vantage(self) -> Vantage:
@@ -87,15 +93,21 @@ class Chain:
         self.membership: Table[str, Standing] = Table("membership")
         self.vantages: Table[Vantage, int] = Table("vantages")
         self.checks: Table[CheckKey, CheckTarget] = Table("checks")
-        self.forbidden = Forbidden(place.api_servers, member.nodes)
-        self.own_exports = self._own_exports()
-        self.own_endpoints = self._own_endpoints()
-        self.heard_exports = self._heard_exports()
+        self.forbidden = Forbidden(place.api_servers, member.nodes, member.services, member.slices)
+        self.pod_ranges = PodRanges(member.nodes)
+        self.wishes = self._wishes()
+        self.offers = self._offers()
+        self.claims = self._claims()
         self.heard_endpoints = self._heard_endpoints()
+        self.quotas = Quotas(place.quota, (self.wishes, self.claims), (self.offers, self.heard_endpoints))
+        self.own_exports = self.quotas.within(self.wishes, "own exports")
+        self.own_endpoints = self._own_endpoints()
+        self.heard_exports = self.quotas.within(self.claims, "heard exports")
         self.clusters = self._clusters()
         self.admission = Admission(self.heard_exports, self.clusters, place.cluster, place.region)
         self.services = self._services()
         self.endpoints = self._endpoints()
+        self.refusals = Refusals(hub_.clusters, self.heard_exports, self.heard_endpoints, self.endpoints)
         self.accepted = self._accepted()
         self._naming = Index(self.accepted, lambda _key, row: named_services(row.in_force))
         self.policies = self._policies()
@@ -112,7 +124,8 @@ class Chain:
 
     # What this cluster offers.
 
-    def _own_exports(self) -> Derived[ServiceKey, Export | Refused]:
+    def _wishes(self) -> Derived[ServiceKey, Export | Refused]:
+        """Exports as their owners ask for them, before the quota."""
         member, place = self.member, self.place
 
         def compute(key: ServiceKey) -> Export | Refused | None:
@@ -125,7 +138,7 @@ class Chain:
             )
 
         return derive(
-            "own exports",
+            "wishes",
             on(member.exports, _same),
             on(member.services, _same),
             # The hub's clock is known once it has answered.
@@ -133,7 +146,8 @@ class Chain:
             compute=compute,
         )
 
-    def _own_endpoints(self) -> Derived[ServiceKey, tuple[Endpoint, ...]]:
+    def _offers(self) -> Derived[ServiceKey, border.ImportedEndpoints]:
+        """This cluster's own endpoints, checked as its neighbours will check them."""
         member, place = self.member, self.place
         by_service = Index(member.slices, _slice_services)
         by_node = Index(member.slices, _slice_nodes)
@@ -145,44 +159,65 @@ class Chain:
                 if found is not None:
                     yield from _slice_services(slice_key, found)
 
-        def compute(key: ServiceKey) -> tuple[Endpoint, ...] | None:
-            if not isinstance(self.own_exports.get(key), Export):
+        def compute(key: ServiceKey) -> border.ImportedEndpoints | None:
+            if not isinstance(self.wishes.get(key), Export):
                 return None
             slices = [found for name in by_service.of(key) if (found := member.slices.get(name)) is not None]
-            return endpointslice.local_endpoints(
+            endpoints = endpointslice.local_endpoints(
                 slices, cluster=place.cluster, network=place.network, nodes=nodes, region=place.region
             )
+            return border.offered(key, place.cluster, endpoints)
 
         return derive(
-            "own endpoints",
-            on(self.own_exports, lambda key, old, new: (key,) if type(old) is not type(new) else ()),
+            "offers",
+            on(self.wishes, lambda key, old, new: (key,) if type(old) is not type(new) else ()),
             on(member.slices, _either(_slice_services), priority=Priority.HEALTH),
             on(member.nodes, on_node),
             compute=compute,
         )
 
-    # What the other clusters offer.
+    def _own_endpoints(self) -> Derived[ServiceKey, tuple[Endpoint, ...]]:
+        offers, exports = self.offers, self.own_exports
 
-    def _heard_exports(self) -> Derived[ObjectKey, Export | Refused]:
-        heard = self.hub.exported_services
+        def compute(key: ServiceKey) -> tuple[Endpoint, ...] | None:
+            offer = offers.get(key)
+            return offer.endpoints if offer and isinstance(exports.get(key), Export) else None
+
+        return derive(
+            "own endpoints",
+            on(offers, _itself, priority=Priority.HEALTH),
+            on(exports, lambda key, old, new: (key,) if type(old) is not type(new) else ()),
+            compute=compute,
+        )
+
+    # What the other clusters offer. What this one wrote on the hub is not news to it.
+
+    def _claims(self) -> Derived[ObjectKey, Export | Refused]:
+        """Exports as the other clusters tell them, before the quota."""
+        heard, mine = self.hub.exported_services, hub_namespace(self.place.cluster)
 
         def compute(key: ObjectKey) -> Export | Refused | None:
             found = heard.get(key)
-            return None if found is None else border.exported_service(found)
+            return None if found is None or key.namespace == mine else border.exported_service(found)
 
-        return derive("heard exports", on(heard, _itself), compute=compute)
+        return derive("claims", on(heard, _itself), compute=compute)
 
     def _heard_endpoints(self) -> Derived[ObjectKey, border.ImportedEndpoints | Refused]:
-        heard = self.hub.exported_endpoints
+        heard, place, mine = self.hub.exported_endpoints, self.place, hub_namespace(self.place.cluster)
 
         def compute(key: ObjectKey) -> border.ImportedEndpoints | Refused | None:
             found = heard.get(key)
-            return None if found is None else border.exported_endpoints(found, forbidden=self.forbidden)
+            if found is None or key.namespace == mine:
+                return None
+            pods = self.pod_ranges if found.spec.network == place.network else ()
+            return border.exported_endpoints(found, forbidden=self.forbidden, pods=pods)
 
         return derive(
             "heard endpoints",
             on(heard, _itself, priority=Priority.HEALTH),
             on(self.member.nodes, lambda _key, old, new: heard if moved(old, new) else ()),
+            on(self.member.services, lambda key, _o, _n: heard if key == API_SERVICE else ()),
+            on(self.member.slices, lambda key, old, new: heard if api_moved(key, old, new) else ()),
             compute=compute,
         )
 

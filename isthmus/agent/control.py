@@ -31,6 +31,7 @@ from isthmus.agent.settings import AgentSettings, decode_agent
 from isthmus.flow import Graph, Writer
 from isthmus.kube.client import Client
 from isthmus.kube.config import Access, load_access
+from isthmus.mcs.quota import Quota
 from isthmus.model.cluster import Standing
 from isthmus.model.health import CheckKey, Verdict
 from isthmus.model.names import ClusterId, Vantage
@@ -64,6 +65,11 @@ class Control:
             network=settings.network,
             api_servers=frozenset(host for host, _port in (*member_at, *hub_at)),
             clock_offset=self._clock_offset,
+            quota=Quota(
+                services=settings.quota_services,
+                endpoints=settings.quota_endpoints,
+                bytes=settings.quota_bytes,
+            ),
         )
         self.chain = Chain(place, Member(), Hub())
         self.graph = Graph([self.chain.plans, self.chain.service_checks])

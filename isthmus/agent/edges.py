@@ -90,6 +90,8 @@ def start(core: Control, group: asyncio.TaskGroup) -> None:
         tables=tuple(source.table for source in (*core.member_sources, *core.hub_sources)),
         failing=lambda: inputs.failing((*core.member_sources, *core.hub_sources)),
         membership=lambda: chain.standing,
+        refused=chain.refusals.by_cluster,
+        refused_of=chain.refusals.of_service,
         waiting=lambda: workerstats.not_ready(counted, settings.workers),
     )
     ring = Ring(f"{time.time_ns() // 1_000_000:x}")

@@ -15,6 +15,7 @@ from isthmus.flow import Derived, Index, Table, derive, on, spread
 from isthmus.kube.applier import ObjectRef
 from isthmus.kubeproxy import slices
 from isthmus.mcs import endpointslice, hubobjects, serviceexport, serviceimport
+from isthmus.mcs.border import ImportedEndpoints
 from isthmus.model.names import ServiceKey
 from isthmus.model.plan import PlanKey, port_id
 from isthmus.model.refusal import Refused
@@ -271,9 +272,16 @@ class Outputs:
                 merged=chain.services.get(key),
                 delivery=serviceexport.Delivery.FAILED if why else delivery,
                 why=why,
+                left_out=offer.refused if (offer := chain.offers.get(key)) is not None else (),
             )
             wanted = serviceexport.export_status(export, conditions)
             return {_ref(kinds.SERVICE_EXPORT, key, "status"): wanted}
+
+        def on_offer(
+            key: ServiceKey, old: ImportedEndpoints | None, new: ImportedEndpoints | None
+        ) -> Iterable[ServiceKey]:
+            before, after = (row.refused if row is not None else () for row in (old, new))
+            return (key,) if before != after else ()
 
         def on_heard(
             key: ObjectKey, old: hub.ExportedService | None, new: hub.ExportedService | None
@@ -287,6 +295,7 @@ class Outputs:
             "export statuses",
             on(chain.member.exports, _by_key),
             on(chain.own_exports, _itself),
+            on(chain.offers, on_offer),
             on(chain.services, _itself),
             on(chain.hub.exported_services, on_heard),
             on(self.hub_refused, lambda ref, _o, _n: _services_of(ref)),

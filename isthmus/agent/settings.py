@@ -21,6 +21,7 @@ LONGEST_STATE_DIR = 80
 
 HostPort = Annotated[str, Meta(description="HOST:PORT")]
 Workers = Annotated[int, Meta(ge=0, le=64)]
+Most = Annotated[int, Meta(ge=1)]
 
 S = TypeVar("S", bound="_Settings")
 
@@ -39,6 +40,7 @@ class AgentSettings(_Settings, frozen=True, kw_only=True):
     `clusterset` is the name of the clusterset (ClusterProperty clusterset.k8s.io), the same in every member.
     `region` is for nodes without a region label, `network` is what pod addresses belong to, `namespace` is
     where the agents of this cluster agree who writes, `state_dir` holds last-good inputs, sockets, pid files.
+    `quota_*` are the most that one cluster may offer; they are the same in all agents of a clusterset.
     """
 
     cluster: str
@@ -57,6 +59,9 @@ class AgentSettings(_Settings, frozen=True, kw_only=True):
     xds_listen: HostPort = "127.0.0.1:18000"
     xds_workers: Workers = 1
     console_listen: HostPort = "127.0.0.1:9470"
+    quota_services: Most = 10_000
+    quota_endpoints: Most = 150_000
+    quota_bytes: Most = 64 << 20
 
     @property
     def workers(self) -> tuple[str, ...]:

@@ -36,6 +36,9 @@ async def _run(reach: r.Reach, form: r.Format) -> None:
         if form is r.Format.TABLE:
             output.emit(_table(items) if items else "No cluster is known: is there a hub?\n")
             output.notes(company)
+            for item in items:
+                for teller, refused in item["refused"].items():
+                    output.note(f"{item['id']}: {teller} refuses {_refused(refused)}; see isthmus services")
         else:
             output.emit(output.structured(form, {"items": items}, company))
 
@@ -46,16 +49,27 @@ def merged(told: Mapping[str, Iterable[Item]]) -> list[Item]:
     for teller, rows in told.items():
         for row in rows:
             item = found.setdefault(
-                row["id"], {"id": row["id"], "region": row["region"], "services": 0, "seen": {}}
+                row["id"],
+                {"id": row["id"], "region": row["region"], "services": 0, "seen": {}, "refused": {}},
             )
             item["services"] = max(item["services"], row["services"])
             item["seen"][teller] = _state(row)
+            if refused := row.get("refused"):
+                item["refused"][teller] = refused
     for item in found.values():
         for teller in told:
             item["seen"].setdefault(teller, "not known")
         states = set(item["seen"].values())
         item["state"] = states.pop() if len(states) == 1 else "differs"
     return [item for _id, item in sorted(found.items())]
+
+
+def _refused(refused: Mapping[str, Mapping[str, int]]) -> str:
+    """`3 endpoints (ForbiddenAddress 3), 1 services (QuotaExceeded 1)`."""
+    return ", ".join(
+        f"{sum(reasons.values())} {what} ({', '.join(f'{why} {count}' for why, count in reasons.items())})"
+        for what, reasons in refused.items()
+    )
 
 
 def _state(row: Item) -> str:

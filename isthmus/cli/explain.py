@@ -129,6 +129,11 @@ async def _mistake(company: Company, name: str, wrong: dict[str, str]) -> Config
                 f"{name} is not in the clusterset: its export in {agent.cluster} is not valid "
                 f"({refused['reason']}): {refused['message']}"
             )
+        for refusal in answer.body.get("refusals", ()) if answer.good else ():
+            from isthmus.cli.services import refusal_text
+
+            by = refusal | {"by": agent.cluster}
+            return ConfigError(f"{name} is not in the clusterset: {refusal_text(by)}")
     from isthmus.cli.nearness import near_names
 
     told = await company.lists("/v1/services")
@@ -212,6 +217,12 @@ def _why(view: Item, screen: Screen) -> str:
         table(("CLUSTER", "REGION", "ZONE", "STEP", "SHARE"), groups, screen) if groups else "",
         table(("ENDPOINT", "PLACE", "STATE", "STEP", "SHARE", "WHY"), endpoints, screen),
     ]
+    refused = [
+        (row["cluster"], row["what"], row["count"], row["reason"], row["message"])
+        for row in view.get("refusals", ())
+    ]
+    if refused:
+        tables.append(table(("REFUSED OF", "WHAT", "COUNT", "REASON", "WHY"), refused, screen))
     return "\n".join(["\n".join(lines) + "\n", *(part for part in tables if part)])
 
 

@@ -49,6 +49,11 @@ def agent(
     xds_listen: Annotated[str | None, typer.Option(help="Where xDS is served, HOST:PORT.")] = None,
     xds_workers: Annotated[int | None, typer.Option(help="Processes that serve xDS; 0: none.")] = None,
     console_listen: Annotated[str | None, typer.Option(help="Health, metrics and views, HOST:PORT.")] = None,
+    quota_services: Annotated[
+        int | None, typer.Option(help="Services that one cluster may export; the same in all agents.")
+    ] = None,
+    quota_endpoints: Annotated[int | None, typer.Option(help="Their endpoints, in all.")] = None,
+    quota_bytes: Annotated[int | None, typer.Option(help="Their names, labels and annotations.")] = None,
     config: Config = None,
     log_level: LogLevel = None,
     log_format: LogFormat = None,

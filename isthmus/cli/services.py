@@ -42,6 +42,9 @@ async def _run(reach: r.Reach, form: r.Format, namespace: str | None) -> None:
         if form is r.Format.TABLE:
             output.emit(_table(items) if items else "No service is exported.\n")
             output.notes(company)
+            for item in items:
+                for refusal in item["refusals"]:
+                    output.note(f"{item['namespace']}/{item['name']}: {refusal_text(refusal)}")
         else:
             output.emit(output.structured(form, {"items": items}, company))
 
@@ -49,7 +52,8 @@ async def _run(reach: r.Reach, form: r.Format, namespace: str | None) -> None:
 def merged(told: Mapping[str, Iterable[Item]]) -> list[Item]:
     """One item for each service, with clusters and conflicts as anybody knows them.
 
-    `endpoints` is how many each agent counts; `missing` names the agents that do not know the service.
+    `endpoints` is how many each agent counts; `missing` names the agents that do not know the service,
+    `refusals` what an agent (`by`) does not believe of a cluster's offer.
     """
     found: dict[tuple[str, str], Item] = {}
     for teller, rows in told.items():
@@ -64,14 +68,25 @@ def merged(told: Mapping[str, Iterable[Item]]) -> list[Item]:
                     "clusters": [],
                     "conflicts": [],
                     "endpoints": {},
+                    "refusals": [],
                 },
             )
             for part in ("clusters", "conflicts"):
                 item[part] += [one for one in row[part] if one not in item[part]]
             item["endpoints"][teller] = row["endpoints"]
+            item["refusals"] += [refusal | {"by": teller} for refusal in row.get("refusals", ())]
     for item in found.values():
         item["missing"] = sorted(set(told) - item["endpoints"].keys())
     return [item for _key, item in sorted(found.items())]
+
+
+def refusal_text(refusal: Item) -> str:
+    """What an agent does not believe of a cluster's offer, in one line."""
+    what = {"services": "the export", "chunks": "an object of endpoints"}.get(
+        refusal["what"], f"{refusal['count']} endpoint{'s' if refusal['count'] > 1 else ''}"
+    )
+    by = f"{refusal['by']} refuses " if "by" in refusal else "refused is "
+    return f"{by}{what} of {refusal['cluster']} ({refusal['reason']}): {refusal['message']}"
 
 
 def _table(items: list[Item]) -> str:

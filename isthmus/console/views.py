@@ -18,7 +18,7 @@ from isthmus.model.cluster import ClusterView, Phase, Standing
 from isthmus.model.health import CheckKey, Verdict
 from isthmus.model.names import ClusterId, ServiceKey, Vantage
 from isthmus.model.plan import Backend, Plan, PlanGroup, PlanKey, port_id
-from isthmus.model.refusal import Refused
+from isthmus.model.refusal import Refused, RefusedOffer
 from isthmus.model.service import Endpoint, Export, Port, Service
 from isthmus.traffic.planner import Reckoning
 
@@ -55,6 +55,10 @@ class Sources:
     """Clusters that export a service, and not to this one."""
     failing: Callable[[], Mapping[str, str]] = dict
     """The last failure of each source that fails now, by table name."""
+    refused: Callable[[], Mapping[ClusterId, Mapping[str, Mapping[str, int]]]] = dict
+    """How many things of each cluster are refused: by cluster, what they are, and reason."""
+    refused_of: Callable[[ServiceKey], Iterable[RefusedOffer]] = lambda _key: ()
+    """What is refused of a service."""
     waiting: Callable[[], Iterable[str]] = tuple
     """What else the process is not ready for, in words."""
 
@@ -127,6 +131,7 @@ def _service_line(sources: Sources, service: Service) -> View:
         "clusters": clusters,
         "endpoints": sum(len(sources.endpoints.get((service.key, cluster)) or ()) for cluster in clusters),
         "conflicts": [conflict.reason for conflict in service.conflicts],
+        "refusals": refusals(sources, service.key),
     }
 
 
@@ -136,9 +141,11 @@ def service(sources: Sources, key: ServiceKey) -> View | None:
     own = sources.exports.get(key)
     withheld = list(sources.withheld(key))
     if found is None:
-        if not isinstance(own, Refused) and not withheld:
+        refused = refusals(sources, key)
+        if not isinstance(own, Refused) and not withheld and not refused:
             return None
         absent: View = {"namespace": key.namespace, "name": key.name, "withheld": withheld}
+        absent["refusals"] = refused
         return absent | (_refused(own) if isinstance(own, Refused) else {})
     verdicts = _verdicts(sources.health, key)
     view = _service_line(sources, found) | {
@@ -157,6 +164,17 @@ def service(sources: Sources, key: ServiceKey) -> View | None:
 
 def _refused(refused: Refused) -> View:
     return {"refused": {"reason": refused.reason, "message": refused.message}}
+
+
+def refusals(sources: Sources, key: ServiceKey) -> list[View]:
+    """What other clusters say of a service and this one does not believe; the same said twice is one."""
+    found: Counter[tuple[ClusterId, str, str, str]] = Counter()
+    for cluster, what, refused in sources.refused_of(key):
+        found[cluster, what, refused.reason, refused.message] += refused.count
+    return [
+        {"cluster": cluster, "what": what, "reason": reason, "message": message, "count": count}
+        for (cluster, what, reason, message), count in sorted(found.items())[:MOST_FAILURES]
+    ]
 
 
 def _verdicts(health: Table[CheckKey, Verdict], key: ServiceKey) -> dict[tuple[str, str], View]:
@@ -230,6 +248,7 @@ def _backend(backend: Backend) -> View:
 def clusters(sources: Sources, page: Page) -> View:
     """All clusters as the planner counts them."""
     exported = Counter(export.cluster for _, row in sources.services.items() for export in row.exports)
+    refused = sources.refused()
 
     def view(row: tuple[ClusterId, ClusterView]) -> View:
         cluster = row[1]
@@ -241,6 +260,7 @@ def clusters(sources: Sources, page: Page) -> View:
             "unknown": cluster.unknown,
             "draining": cluster.draining,
             "services": exported[cluster.id],
+            "refused": {what: dict(reasons) for what, reasons in refused.get(cluster.id, {}).items()},
         }
 
     return page.cut(sorted(sources.clusters.items(), key=_by_key), view)

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Container, Iterable
-from dataclasses import dataclass
+from collections.abc import Container, Iterable, Sequence
+from dataclasses import dataclass, replace
 
 from isthmus.api import hub
 from isthmus.mcs.audience import MAX_ITEMS, parse_audience
@@ -29,6 +29,7 @@ from isthmus.mcs.limits import (
     is_subdomain,
 )
 from isthmus.mcs.probespec import parse_probe
+from isthmus.mcs.quota import NOTHING, Load, endpoints_load
 from isthmus.model.names import ClusterId, EndpointId, ServiceKey, is_cluster_id, is_dns_label
 from isthmus.model.refusal import Refused
 from isthmus.model.service import (
@@ -52,19 +53,36 @@ _ENDPOINT_ID = re.compile(r"[A-Za-z0-9._-]{1,253}", re.ASCII)
 
 _CLOUD_METADATA = frozenset(
     ipaddress.ip_address(text)
-    for text in ("169.254.169.254", "168.63.129.16", "100.100.100.200", "192.0.0.192", "fd00:ec2::254")
+    for text in ("169.254.169.254", "168.63.129.16", "100.100.100.200", "192.0.0.192", "fd20:ce::254")
 )
+_AMAZON = ipaddress.IPv6Network("fd00:ec2::/32")
+"""Metadata, credentials, time and names of its instances."""
 _THIS_NETWORK = ipaddress.IPv4Network("0.0.0.0/8")
+
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+@dataclass(frozen=True, slots=True)
+class Wrong:
+    """What is wrong with one endpoint."""
+
+    reason: str
+    text: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImportedEndpoints:
-    """The good endpoints of one ExportedEndpoints object, and why the others were dropped."""
+    """The good endpoints of one ExportedEndpoints object, and why the others were dropped, by reason.
+
+    `load` is what the good ones weigh in their cluster's quota.
+    """
 
     key: ServiceKey
     cluster: ClusterId
     endpoints: tuple[Endpoint, ...]
     refused: tuple[Refused, ...] = ()
+    load: Load = NOTHING
 
 
 def exported_service(obj: hub.ExportedService) -> Export | Refused:
@@ -124,12 +142,16 @@ def exported_service(obj: hub.ExportedService) -> Export | Refused:
 
 
 def exported_endpoints(
-    obj: hub.ExportedEndpoints, *, forbidden: Container[str] = frozenset()
+    obj: hub.ExportedEndpoints,
+    *,
+    forbidden: Container[str] = frozenset(),
+    pods: Container[Address] = frozenset(),
 ) -> ImportedEndpoints | Refused:
     """The endpoints that one object of another cluster may give us, or why it is not believed at all.
 
     `forbidden` holds addresses, as canonical texts, that no neighbour may point to: those of this cluster's
-    own nodes and of the API servers.
+    own nodes and of the API servers. `pods` holds those of this cluster's own pods, if the object speaks of
+    the network that they are in.
     """
     spec = obj.spec
     said = _speaker_and_key(obj.metadata.namespace, spec.cluster, spec.service, spec.algorithm)
@@ -149,14 +171,14 @@ def exported_endpoints(
     if isinstance(ports, Refused):
         return ports
     good: dict[str, Endpoint] = {}
-    bad: list[Refused] = []
+    dropped: dict[str, Refused] = {}
     for at, entry in enumerate(spec.endpoints):
-        addresses = _addresses(entry.addresses, forbidden)
-        wrong = _wrong(entry) or (addresses if isinstance(addresses, str) else "")
-        if not wrong and entry.id in good:
-            wrong = "id: stands there twice"
-        if wrong or isinstance(addresses, str):
-            bad.append(Refused(reason="InvalidEndpoint", message=f"spec.endpoints[{at}].{wrong}"))
+        names = _wrong(entry.id, entry.hostname, entry.node_name, entry.region, entry.zone)
+        addresses = Wrong("InvalidEndpoint", names) if names else _addresses(entry.addresses, forbidden, pods)
+        if entry.id in good:
+            addresses = Wrong("DuplicateEndpoint", "id: stands there twice")
+        if isinstance(addresses, Wrong):
+            _drop(dropped, addresses, f"spec.endpoints[{at}].")
             continue
         good[entry.id] = Endpoint(
             id=EndpointId(entry.id),
@@ -172,7 +194,22 @@ def exported_endpoints(
             node=entry.node_name,
             network=spec.network,
         )
-    return ImportedEndpoints(key=key, cluster=cluster, endpoints=tuple(good.values()), refused=tuple(bad))
+    return _imported(key, cluster, tuple(good.values()), dropped)
+
+
+def offered(key: ServiceKey, cluster: ClusterId, endpoints: Iterable[Endpoint]) -> ImportedEndpoints:
+    """What of this cluster's own endpoints its neighbours will believe: they are checked as theirs are."""
+    good: list[Endpoint] = []
+    dropped: dict[str, Refused] = {}
+    for one in endpoints:
+        wrong = _own_wrong(one)
+        if wrong is not None:
+            _drop(dropped, wrong, f"endpoint {one.id}: ")
+        elif len(good) == MAX_ENDPOINTS:
+            _drop(dropped, Wrong("TooManyEndpoints", f"only {MAX_ENDPOINTS} of a service are offered"), "")
+        else:
+            good.append(one)
+    return _imported(key, cluster, tuple(good), dropped)
 
 
 def joined(parts: Iterable[ImportedEndpoints]) -> tuple[Endpoint, ...]:
@@ -187,12 +224,10 @@ def joined(parts: Iterable[ImportedEndpoints]) -> tuple[Endpoint, ...]:
     return tuple(found[name] for name in sorted(found)[:MAX_ENDPOINTS])
 
 
-def address_refusal(text: str, forbidden: Container[str] = frozenset()) -> str:
+def address_refusal(
+    address: Address, forbidden: Container[str] = frozenset(), pods: Container[Address] = frozenset()
+) -> str:
     """Why a neighbour may not name this address as an endpoint, "" where it may."""
-    try:
-        address = ipaddress.ip_address(text)
-    except ValueError:
-        return "is not an IP address"
     if isinstance(address, ipaddress.IPv6Address):
         if address.scope_id is not None:
             return "has a scope"
@@ -203,11 +238,12 @@ def address_refusal(text: str, forbidden: Container[str] = frozenset()) -> str:
     for bad, why in (
         (address.is_unspecified, "is unspecified"),
         (address.is_loopback, "is loopback"),
-        (address in _CLOUD_METADATA, "is a cloud's metadata service"),
+        (address in _CLOUD_METADATA or address in _AMAZON, "is a cloud's metadata service"),
         (address.is_link_local, "is link-local"),
         (address.is_multicast, "is multicast"),
         (address.is_reserved, "is reserved"),
         (str(address) in forbidden, "belongs to this cluster's own nodes or an API server"),
+        (address in pods, "belongs to this cluster's own pods; clusters of one network share no addresses"),
     ):
         if bad:
             return why
@@ -279,26 +315,63 @@ def _affinity(spec: hub.ExportedServiceSpec) -> ClientIpAffinity | None:
     return ClientIpAffinity(timeout_seconds=config.client_ip.timeout_seconds)
 
 
-def _addresses(texts: list[str], forbidden: Container[str]) -> tuple[str, ...] | str:
+def _addresses(
+    texts: Sequence[str], forbidden: Container[str] = frozenset(), pods: Container[Address] = frozenset()
+) -> tuple[str, ...] | Wrong:
     """The canonical addresses, IPv4 first; or what is wrong with them."""
     if not 1 <= len(texts) <= MAX_ADDRESSES:
-        return f"addresses: 1..{MAX_ADDRESSES} are needed"
+        return Wrong("InvalidEndpoint", f"addresses: 1..{MAX_ADDRESSES} are needed")
+    canonical: dict[str, bool] = {}
     for at, text in enumerate(texts):
-        why = address_refusal(text, forbidden)
-        if why:
-            return f"addresses[{at}]: {why}"
-    canonical = dict.fromkeys(str(ipaddress.ip_address(text)) for text in texts)
-    return tuple(sorted(canonical, key=lambda text: ":" in text))
+        try:
+            address = ipaddress.ip_address(text)
+        except ValueError:
+            return Wrong("InvalidEndpoint", f"addresses[{at}]: is not an IP address")
+        if why := address_refusal(address, forbidden, pods):
+            return Wrong("ForbiddenAddress", f"addresses[{at}]: {why}")
+        canonical[str(address)] = address.version == 6
+    return tuple(sorted(canonical, key=canonical.__getitem__))
 
 
-def _wrong(entry: hub.ExportedEndpoint) -> str:
+def _wrong(name: str, hostname: str, node: str, region: str, zone: str) -> str:
     """What is wrong with an endpoint's names, "" where nothing is."""
-    if not _ENDPOINT_ID.fullmatch(entry.id):
+    if not _ENDPOINT_ID.fullmatch(name):
         return "id: 1..253 letters, digits, dots, dashes and underscores"
-    if entry.hostname and not is_dns_label(entry.hostname):
+    if hostname and not is_dns_label(hostname):
         return "hostname: is not a DNS label"
-    if entry.node_name and not is_subdomain(entry.node_name):
+    if node and not is_subdomain(node):
         return "nodeName: is not a node's name"
-    if not is_label_value(entry.region) or not is_label_value(entry.zone):
+    if not is_label_value(region) or not is_label_value(zone):
         return "region, zone: are not legal label values"
     return ""
+
+
+def _own_wrong(one: Endpoint) -> Wrong | None:
+    if wrong := _wrong(one.id, one.hostname, one.node, one.region, one.zone):
+        return Wrong("InvalidEndpoint", wrong)
+    if isinstance(answer := _addresses(one.addresses), Wrong):
+        return answer
+    refused = check_ports(one.ports) if one.ports else None
+    return None if refused is None else Wrong(refused.reason, refused.message)
+
+
+def _drop(dropped: dict[str, Refused], wrong: Wrong, where: str) -> None:
+    """Counts one more endpoint that is wrong; the first of each reason is quoted."""
+    before = dropped.get(wrong.reason)
+    dropped[wrong.reason] = (
+        Refused(reason=wrong.reason, message=where + wrong.text)
+        if before is None
+        else replace(before, count=before.count + 1)
+    )
+
+
+def _imported(
+    key: ServiceKey, cluster: ClusterId, good: tuple[Endpoint, ...], dropped: dict[str, Refused]
+) -> ImportedEndpoints:
+    return ImportedEndpoints(
+        key=key,
+        cluster=cluster,
+        endpoints=good,
+        refused=tuple(dropped.values()),
+        load=endpoints_load(good),
+    )

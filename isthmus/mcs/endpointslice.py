@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from isthmus.api import core, labels
-from isthmus.mcs.limits import MAX_ADDRESSES, MAX_CHUNK, MAX_ENDPOINTS, MAX_PORTS
+from isthmus.mcs.limits import MAX_ADDRESSES, MAX_CHUNK, MAX_PORTS
 from isthmus.mcs.serviceimport import import_owner
 from isthmus.model.chunks import chunks, short_hash
 from isthmus.model.names import ClusterId, EndpointId
@@ -65,8 +65,8 @@ def local_endpoints(
 
     The IPv4 and IPv6 entries of one pod become one endpoint, by the uid of their target, else by hostname and
     node. Region and zone are the node's labels; a slice's own zone goes before, `region` is for endpoints
-    without a node. Imported slices and address types other than IPv4 and IPv6 are passed over, and whatever
-    is beyond the bounds of `mcs.limits`.
+    without a node. Imported slices and address types other than IPv4 and IPv6 are passed over, and more
+    addresses or ports of an endpoint than `mcs.limits` allows.
     """
     found: dict[tuple[str, ...], _Gathered] = {}
     for one in sorted(slices, key=lambda one: (one.address_type, one.metadata.name)):
@@ -98,7 +98,7 @@ def local_endpoints(
         )
         # Of two pods with one name and the same addresses (one replaces the other) the ready one counts.
         endpoints.setdefault(endpoint.id, endpoint)
-    return tuple(endpoints[name] for name in sorted(endpoints)[:MAX_ENDPOINTS])
+    return tuple(endpoints[name] for name in sorted(endpoints))
 
 
 def canonical_slices(

@@ -181,10 +181,12 @@ def conditions(
     merged: Service | None = None,
     delivery: Delivery = Delivery.PENDING,
     why: str = "",
+    left_out: Sequence[Refused] = (),
 ) -> list[dict[str, Any]]:
     """The conditions of a ServiceExport's status, without their times.
 
     `merged` is the service as this cluster sees it; Conflict is told only once it counts this very export.
+    `left_out` is what of its endpoints no neighbour would believe.
     `delivery` and `why` say whether the hub has it. An export that is not valid is never in conflict.
     """
     told: list[dict[str, Any]] = []
@@ -218,6 +220,11 @@ def conditions(
             reasons = ",".join(conflict.reason for conflict in merged.conflicts)
             message = " ".join(conflict.message for conflict in merged.conflicts)
             tell("Conflict", bool(reasons), reasons or "NoConflicts", message or "All exports agree.")
+    if left_out:
+        message = " ".join(f"{one.count} ({one.reason}): {one.message}." for one in left_out)
+        tell("isthmus.dev/EndpointsAccepted", False, left_out[0].reason, f"Not offered: {message}")
+    else:
+        tell("isthmus.dev/EndpointsAccepted", True, "Accepted", "")
     if problems:
         tell("isthmus.dev/AnnotationsAccepted", False, "InvalidAnnotation", "; ".join(problems))
     else:

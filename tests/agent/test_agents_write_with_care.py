@@ -117,6 +117,8 @@ def chain_of(export: dict[str, Any]) -> tuple[Chain, Graph]:
     chain = known_chain()
     member = chain.member
     chain.membership.partition("test").replace({})
+    for table in (member.slices, member.nodes, chain.hub.exported_services, chain.hub.exported_endpoints):
+        table.partition("test").replace({})
     service = {"metadata": METADATA, "spec": {"clusterIP": "10.0.0.1", "ports": [{"port": 80}]}}
     member.services.partition("test").replace({WEB: msgspec.convert(service, core.Service)})
     member.exports.partition("test").replace({WEB: msgspec.convert(export, mcs.ServiceExport)})

@@ -57,7 +57,7 @@ def test_forbidden_addresses_are_those_of_api_servers_and_nodes_however_spelt(
 ) -> None:
     table: Table[ObjectKey, core.Node] = Table("nodes")
     writer = table.partition("reflector")
-    forbidden = Forbidden({"10.0.0.1"}, table)
+    forbidden = Forbidden({"10.0.0.1"}, table, Table("services"), Table("slices"))
     names = Named(table, lambda key: key.name)
     held: dict[str, list[str]] = {}
     for number, addresses in edits:

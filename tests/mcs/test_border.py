@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_address
 from typing import Any
 
 import msgspec
@@ -159,6 +160,8 @@ def test_a_newer_algorithm_is_heard() -> None:
         "2002:7f00:1::",
         "2001:0:53aa:64c:0:fbff:adff:0",
         "fd00:ec2::254",
+        "fd00:ec2::23",
+        "fd20:ce::254",
         "10.0.0.1/8",
         "010.0.0.1",
         "localhost",
@@ -166,14 +169,17 @@ def test_a_newer_algorithm_is_heard() -> None:
     ],
 )
 def test_an_address_that_turns_callers_against_themselves_is_refused(address: str) -> None:
-    assert address_refusal(address)
+    part = endpoints([GOOD, {"id": "x", "addresses": [address]}])
+    assert isinstance(part, ImportedEndpoints)
+    assert [one.id for one in part.endpoints] == ["a"]
+    assert [one.reason for one in part.refused] in (["ForbiddenAddress"], ["InvalidEndpoint"])
 
 
 @pytest.mark.parametrize(
     "address", ["10.0.0.1", "100.64.0.1", "192.168.1.1", "203.0.114.7", "fd00::1", "2600::1"]
 )
 def test_an_ordinary_address_is_welcome(address: str) -> None:
-    assert address_refusal(address) == ""
+    assert address_refusal(ip_address(address)) == ""
 
 
 def test_our_own_nodes_and_api_servers_are_refused_however_they_are_written() -> None:
@@ -188,7 +194,11 @@ def test_our_own_nodes_and_api_servers_are_refused_however_they_are_written() ->
     )
     assert isinstance(part, ImportedEndpoints)
     assert [one.id for one in part.endpoints] == ["c"]
-    assert len(part.refused) == 2
+    (refusal,) = part.refused
+    assert (refusal.reason, refusal.count) == ("ForbiddenAddress", 2)
+    assert refusal.message == (
+        "spec.endpoints[0].addresses[0]: belongs to this cluster's own nodes or an API server"
+    )
 
 
 @pytest.mark.parametrize(
@@ -337,5 +347,7 @@ def test_no_exported_endpoints_raise(
     obj = hub.ExportedEndpoints(metadata=hub.ObjectMeta(namespace=speaker[0], name=name), spec=spec)
     outcome = exported_endpoints(obj)
     if isinstance(outcome, ImportedEndpoints):
-        assert len(outcome.endpoints) + len(outcome.refused) == len(spec.endpoints)
-        assert not any(address_refusal(text) for one in outcome.endpoints for text in one.addresses)
+        refused = sum(one.count for one in outcome.refused)
+        assert len(outcome.endpoints) + refused == len(spec.endpoints)
+        told = [ip_address(text) for one in outcome.endpoints for text in one.addresses]
+        assert not any(address_refusal(address) for address in told)
