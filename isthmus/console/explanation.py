@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
-from isthmus.console.views import Sources, View
+from isthmus.console.views import Sources, View, refusals
 from isthmus.model.names import ServiceKey, Vantage
 from isthmus.model.plan import PlanKey, port_id
 from isthmus.model.service import Port, Service
@@ -51,7 +51,7 @@ def explanation(sources: Sources, key: ServiceKey, port: str = "", at: str = "")
         return Unanswerable(status=404, error=f"no service {key} in the clusterset")
     ports = [_port_text(one) for one in service.ports]
     more = {"cluster": sources.cluster, "ports": ports, "withheld": list(withheld)}
-    return explained(reckoning) | more
+    return explained(reckoning) | more | {"refusals": refusals(sources, key)}
 
 
 def explained(reckoning: Reckoning) -> View:

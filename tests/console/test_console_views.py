@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 
 from isthmus import __version__
 from isthmus.console import views
+from isthmus.console.explanation import explanation
 from isthmus.console.views import Page
 from isthmus.model.names import ServiceKey
 from isthmus.model.plan import PlanKey
+from isthmus.model.refusal import Refused, RefusedOffer
 
 ALL = Page()
 
@@ -56,6 +58,7 @@ def test_services_are_listed_in_order_with_what_matters() -> None:
         "clusters": [OWN, FAR],
         "endpoints": 2,
         "conflicts": ["TypeConflict"],
+        "refusals": [],
     }
 
 
@@ -76,8 +79,34 @@ def test_an_export_that_was_refused_says_why() -> None:
         "namespace": "shop",
         "name": "bad",
         "withheld": [],
+        "refusals": [],
         "refused": {"reason": "NoService", "message": "no such"},
     }
+
+
+def test_what_neighbours_say_and_is_not_believed_stands_in_every_view() -> None:
+    bad = Refused(reason="ForbiddenAddress", message="is loopback", count=2)
+    held = sources(
+        refused=lambda: {FAR: {"endpoints": {"ForbiddenAddress": 4}}},
+        refused_of=lambda _key: [RefusedOffer(FAR, "endpoints", bad), RefusedOffer(FAR, "endpoints", bad)],
+    )
+    row = {
+        "cluster": FAR,
+        "what": "endpoints",
+        "reason": "ForbiddenAddress",
+        "message": "is loopback",
+        "count": 4,
+    }
+    assert views.services(held, ALL)["items"][1]["refusals"] == [row]
+    own, far = views.clusters(held, ALL)["items"]
+    assert (own["refused"], far["refused"]) == ({}, {"endpoints": {"ForbiddenAddress": 4}})
+    explained = explanation(held, KEY)
+    assert isinstance(explained, dict)
+    assert explained["refusals"] == [row]
+    # A service that nobody's good export speaks of still says why there is none.
+    nothing = views.service(held, ServiceKey("shop", "nowhere"))
+    assert nothing is not None
+    assert nothing["refusals"] == [row]
     assert views.service(sources(), ServiceKey("shop", "nobody")) is None
 
 

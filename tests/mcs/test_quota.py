@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
+from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -91,9 +92,7 @@ def test_what_is_heard_fits_the_quota(offers: dict[Age, Load]) -> None:
 
 
 def test_an_exports_texts_weigh() -> None:
-    bare, dressed = (
-        export(ServiceKey("a", "b"), 0.0),
-        export(ServiceKey("a", "b"), 0.0, labels=(("k", "v" * 60),)),
-    )
+    bare = export(ServiceKey("a", "b"), 0.0)
+    dressed = replace(bare, labels=(("k", "v" * 60),))
     assert export_load(dressed).bytes - export_load(bare).bytes == 61
     assert export_load(bare).services == 1
