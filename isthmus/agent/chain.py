@@ -13,8 +13,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from isthmus.agent import hearing
 from isthmus.agent.admission import Admission
-from isthmus.agent.followers import API_SERVICE, Forbidden, Named, PodRanges, UpCounts, api_moved, moved
+from isthmus.agent.followers import Named, UpCounts
 from isthmus.agent.inputs import Hub, Member
 from isthmus.agent.quotas import Quotas
 from isthmus.agent.refusals import Refusals
@@ -26,7 +27,6 @@ from isthmus.fleet import evidence
 from isthmus.fleet.departure import GRACE_SECONDS, Departures
 from isthmus.flow import Again, Derived, Index, Priority, Table, derive, on, spread
 from isthmus.mcs import border, conflict, endpointslice, serviceexport
-from isthmus.mcs.hubobjects import hub_namespace
 from isthmus.mcs.quota import Quota
 from isthmus.model.cluster import Cluster, ClusterView, Phase, Standing
 from isthmus.model.health import CheckKey, CheckTarget, Verdict
@@ -93,12 +93,12 @@ class Chain:
         self.membership: Table[str, Standing] = Table("membership")
         self.vantages: Table[Vantage, int] = Table("vantages")
         self.checks: Table[CheckKey, CheckTarget] = Table("checks")
-        self.forbidden = Forbidden(place.api_servers, member.nodes, member.services, member.slices)
-        self.pod_ranges = PodRanges(member.nodes)
         self.wishes = self._wishes()
         self.offers = self._offers()
-        self.claims = self._claims()
-        self.heard_endpoints = self._heard_endpoints()
+        self.claims = hearing.claims(hub_, place.cluster)
+        self.heard_endpoints = hearing.endpoints(
+            member, hub_, place.cluster, place.network, place.api_servers
+        )
         self.quotas = Quotas(place.quota, (self.wishes, self.claims), (self.offers, self.heard_endpoints))
         self.own_exports = self.quotas.within(self.wishes, "own exports")
         self.own_endpoints = self._own_endpoints()
@@ -187,37 +187,6 @@ class Chain:
             "own endpoints",
             on(offers, _itself, priority=Priority.HEALTH),
             on(exports, lambda key, old, new: (key,) if type(old) is not type(new) else ()),
-            compute=compute,
-        )
-
-    # What the other clusters offer. What this one wrote on the hub is not news to it.
-
-    def _claims(self) -> Derived[ObjectKey, Export | Refused]:
-        """Exports as the other clusters tell them, before the quota."""
-        heard, mine = self.hub.exported_services, hub_namespace(self.place.cluster)
-
-        def compute(key: ObjectKey) -> Export | Refused | None:
-            found = heard.get(key)
-            return None if found is None or key.namespace == mine else border.exported_service(found)
-
-        return derive("claims", on(heard, _itself), compute=compute)
-
-    def _heard_endpoints(self) -> Derived[ObjectKey, border.ImportedEndpoints | Refused]:
-        heard, place, mine = self.hub.exported_endpoints, self.place, hub_namespace(self.place.cluster)
-
-        def compute(key: ObjectKey) -> border.ImportedEndpoints | Refused | None:
-            found = heard.get(key)
-            if found is None or key.namespace == mine:
-                return None
-            pods = self.pod_ranges if found.spec.network == place.network else ()
-            return border.exported_endpoints(found, forbidden=self.forbidden, pods=pods)
-
-        return derive(
-            "heard endpoints",
-            on(heard, _itself, priority=Priority.HEALTH),
-            on(self.member.nodes, lambda _key, old, new: heard if moved(old, new) else ()),
-            on(self.member.services, lambda key, _o, _n: heard if key == API_SERVICE else ()),
-            on(self.member.slices, lambda key, old, new: heard if api_moved(key, old, new) else ()),
             compute=compute,
         )
 

@@ -39,7 +39,7 @@ class World:
             if type(table) is Table and not table.synced and name != "checks":
                 table.partition("test").replace({})
         self.graph = Graph([self.chain.services, self.chain.endpoints])
-        for name in (EU, US):
+        for name in (EU, US, ClusterId("us-2")):
             self.put("hub/clusters", hub.Cluster, ObjectKey("", name), {})
 
     def put(self, table: str, kind: Any, key: ObjectKey, body: dict[str, Any]) -> None:
