@@ -58,7 +58,8 @@ class Control:
         self.settings = settings
         self.member_client = member_client
         self.hub_client = hub_client
-        self.member_at = member_at[0] if member_at else None
+        self.api_servers = [found[0] for found in (member_at, hub_at) if found]
+        """One address of each API server this agent talks to: witnesses of the prober."""
         place = Place(
             cluster=ClusterId(settings.cluster),
             region=settings.region,

@@ -17,9 +17,10 @@ from isthmus.agent.doors import Doors
 from isthmus.agent.identity import identity
 from isthmus.agent.outputs import Outputs
 from isthmus.agent.records import Records
+from isthmus.agent.reports import Reports
 from isthmus.agent.session import Session
 from isthmus.agent.worker import LINK
-from isthmus.agent.writing import HUB_KINDS, MEMBER_KINDS, Writing, compete
+from isthmus.agent.writing import HUB_KINDS, MEMBER_KINDS, REPORT_KINDS, Writing, compete
 from isthmus.api.meta import ObjectKey
 from isthmus.console import http
 from isthmus.console.events import Ring
@@ -53,7 +54,7 @@ def start(core: Control, group: asyncio.TaskGroup) -> None:
     prober = Prober(
         chain.checks,
         core.health,
-        api_servers=[anchor(*core.member_at)] if core.member_at else [],
+        api_servers=[anchor(*address) for address in core.api_servers],
         registry=registry,
     )
     lease = LeaseHolder(
@@ -118,6 +119,7 @@ def start(core: Control, group: asyncio.TaskGroup) -> None:
             deletes=may_delete,
             refused=outputs.hub_refused,
         )
+        reports = Reports(place.cluster, chain.health, silent=lambda: chain.standing.withdrawn)
         member_of = membership.Membership(
             hub_client,
             chain,
@@ -125,7 +127,7 @@ def start(core: Control, group: asyncio.TaskGroup) -> None:
             core.membership,
             hub_read=lambda: core.hub_read,
             may_write=may_write,
-            withdrawn=lambda: outputs.hub.synced and not len(outputs.hub),
+            withdrawn=lambda: outputs.hub.synced and not len(outputs.hub) and reports.withdraw(),
             on_claimed=hub.applier.resync,
         )
         session = Session(
@@ -137,10 +139,21 @@ def start(core: Control, group: asyncio.TaskGroup) -> None:
         )
         properties = ClusterProperties(core.member_client, chain, settings.clusterset, may_write)
         group.create_task(properties.run(), name="cluster-properties")
+        telling = Writing(
+            hub_client,
+            "reports",
+            reports.desired,
+            lambda: may_write() and member_of.speaks,
+            REPORT_KINDS,
+            namespace=own,
+            deletes=lambda: reports.complete,
+        )
         records = Records(core.member_client, chain, may_write)
         group.create_task(session.run(), name="session")
         group.create_task(records.run(), name="exported-at")
         group.create_task(hub.run(), name="write-hub")
+        group.create_task(reports.run(), name="reports")
+        group.create_task(telling.run(), name="write-reports")
 
 
 async def _console(sources: Sources, registry: CollectorRegistry, ring: Ring, listen: str) -> None:

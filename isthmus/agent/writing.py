@@ -44,6 +44,7 @@ MEMBER_KINDS = (
     Observed(kinds.POLICY, selector="", status_alone=True),
 )
 HUB_KINDS = (Observed(kinds.EXPORTED_SERVICE), Observed(kinds.EXPORTED_ENDPOINTS))
+REPORT_KINDS = (Observed(kinds.HEALTH_REPORT),)
 OF_PEOPLE = frozenset({kinds.SERVICE_EXPORT.kind, kinds.POLICY.kind, kinds.CLUSTER.kind})
 STATUS_KINDS = (Observed(kinds.CLUSTER, selector="", status_alone=True),)
 

@@ -1,4 +1,4 @@
-"""`isthmus status`: every agent that can be asked, whether it is ready, and what ails it."""
+"""`isthmus status`: every agent that can be asked, whether it is ready, what ails it, what it calls Down."""
 
 from __future__ import annotations
 
@@ -27,10 +27,11 @@ def command(
 
 
 async def _run(reach: r.Reach, form: r.Format) -> None:
-    from isthmus.cli import output
+    from isthmus.cli import output, replicas
     from isthmus.cli.agents import meet
 
     async with meet(reach) as company:
+        differing = await replicas.differences(company)
         items = [_item(one) for one in company.here]
         if form is r.Format.TABLE:
             output.emit(_table(items, company))
@@ -38,8 +39,10 @@ async def _run(reach: r.Reach, form: r.Format) -> None:
             for item in items:
                 for problem in item["problems"]:
                     output.note(f"{item['cluster']}: {problem}")
+            for line in replicas.told(differing):
+                output.note(line)
         else:
-            output.emit(output.structured(form, {"items": items}, company))
+            output.emit(output.structured(form, {"items": items, "differences": differing}, company))
 
 
 def _item(agent: Agent) -> dict[str, Any]:
@@ -51,6 +54,7 @@ def _item(agent: Agent) -> dict[str, Any]:
         "ready": bool(status.get("ready")),
         "version": status.get("version", ""),
         "plans": tables.get("plans", {}).get("rows", 0),
+        "checks": status.get("checks", {}),
         "problems": problems(status, agent.context),
     }
 
@@ -99,11 +103,12 @@ def _table(items: list[dict[str, Any]], company: Company) -> str:
             "ready" if item["ready"] else "not ready",
             item["version"],
             item["plans"],
+            item["checks"].get("down", ""),
             len(item["problems"]),
             item["agent"],
         )
         for item in sorted(items, key=lambda item: (item["cluster"], item["agent"]))
     ]
-    rows += [("?", "away", "", "", "", away.agent) for away in company.away]
-    headers = ("CLUSTER", "STATE", "VERSION", "PLANS", "PROBLEMS", "AGENT")
+    rows += [("?", "away", "", "", "", "", away.agent) for away in company.away]
+    headers = ("CLUSTER", "STATE", "VERSION", "PLANS", "DOWN", "PROBLEMS", "AGENT")
     return table(headers, rows, Screen.of(sys.stdout))

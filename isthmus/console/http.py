@@ -26,6 +26,7 @@ log = structlog.get_logger()
 LOOPBACK = "127.0.0.1"
 MOST_ITEMS = 5_000
 MOST_WAIT_SECONDS = 25
+_UPS: dict[str, bool | None] = {"true": True, "false": False, "unknown": None}
 _HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 _encode = msgspec.json.Encoder().encode
 
@@ -112,7 +113,7 @@ class _Console:
         return _json(views.clusters(self._sources, _page(request)))
 
     async def health(self, request: web.Request) -> web.Response:
-        return _json(views.health(self._sources, _page(request), _service_key(request)))
+        return _json(views.health(self._sources, _page(request), _service_key(request), _ups(request)))
 
     async def explain(self, request: web.Request) -> web.Response:
         key = _service_key(request)
@@ -158,6 +159,16 @@ def _service_key(request: web.Request) -> ServiceKey | None:
     if not namespace or not name or "/" in name:
         raise _WrongRequest("service must be NAMESPACE/NAME")
     return ServiceKey(namespace, name)
+
+
+def _ups(request: web.Request) -> frozenset[bool | None]:
+    """The verdicts that `?up=` asks for. Raises _WrongRequest when there are no such."""
+    text = request.query.get("up")
+    if text is None:
+        return views.EVERY_VERDICT
+    if text not in _UPS:
+        raise _WrongRequest(f"up must be one of {', '.join(_UPS)}")
+    return frozenset({_UPS[text]})
 
 
 def _page(request: web.Request) -> Page:

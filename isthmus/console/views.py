@@ -26,6 +26,7 @@ View = dict[str, Any]
 T = TypeVar("T")
 
 MOST_FAILURES = 20
+EVERY_VERDICT: frozenset[bool | None] = frozenset({True, False, None})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +93,7 @@ def status(sources: Sources) -> View:
     reasons = not_ready(sources)
     standing = sources.membership()
     tables = {table.name: table for table in (*sources.required, *sources.tables)}
+    verdicts = Counter(verdict.up for _, verdict in sources.health.items())
     return {
         "version": __version__,
         "cluster": sources.cluster,
@@ -99,6 +101,7 @@ def status(sources: Sources) -> View:
         "ready": not reasons,
         "notReady": reasons,
         "failing": dict(sorted(sources.failing().items())),
+        "checks": {"up": verdicts[True], "down": verdicts[False], "unknown": verdicts[None]},
         "tables": {name: _table(table) for name, table in sorted(tables.items())},
     }
 
@@ -266,9 +269,16 @@ def clusters(sources: Sources, page: Page) -> View:
     return page.cut(sorted(sources.clusters.items(), key=_by_key), view)
 
 
-def health(sources: Sources, page: Page, key: ServiceKey | None = None) -> View:
-    """Verdicts, of one service or of all."""
-    rows = (row for row in sources.health.items() if key is None or row[0].service == key)
+def health(
+    sources: Sources,
+    page: Page,
+    key: ServiceKey | None = None,
+    ups: frozenset[bool | None] = EVERY_VERDICT,
+) -> View:
+    """Verdicts, of one service or of all, whose `up` is one of `ups`."""
+    rows = (
+        row for row in sources.health.items() if (key is None or row[0].service == key) and row[1].up in ups
+    )
 
     def view(row: tuple[CheckKey, Verdict]) -> View:
         check, verdict = row

@@ -9,8 +9,9 @@ that namespace, so no two cluster ids may share one.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from hashlib import sha256
+from itertools import islice
 from typing import Any
 
 from isthmus.api import labels
@@ -27,6 +28,9 @@ API_VERSION = "hub.isthmus.dev/v1alpha1"
 
 _SYSTEM = "system"
 """`isthmus-system` is where Isthmus itself runs."""
+MAX_SOURCES = 500
+"""Source clusters of one HealthReport, as its CRD has it."""
+
 _HASHED = re.compile(r".*-[0-9a-f]{8}", re.ASCII)
 
 
@@ -112,6 +116,22 @@ def exported_endpoints(
             }
             rendered[f"{name}-{index}"] = _object("ExportedEndpoints", cluster, f"{name}-{index}", spec)
     return rendered
+
+
+def health_report(
+    cluster: ClusterId, key: ServiceKey, counts: Mapping[str, tuple[int, int, int]], observed_at: float
+) -> dict[str, Any]:
+    """The HealthReport of `cluster`: checks that are up, down and not judged yet, by source cluster."""
+    named = (
+        (source, dict(zip(("up", "down", "unknown"), found, strict=True))) for source, found in counts.items()
+    )
+    spec = {
+        "cluster": cluster,
+        "service": {"namespace": key.namespace, "name": key.name},
+        "observedAt": format_time(observed_at),
+        "sources": [{"cluster": source, **found} for source, found in islice(named, MAX_SOURCES)],
+    }
+    return _object("HealthReport", cluster, object_name(key), spec)
 
 
 def _object(kind: str, cluster: ClusterId, name: str, spec: dict[str, Any]) -> dict[str, Any]:

@@ -101,8 +101,13 @@ async def test_what_is_granted_is_used_and_what_is_needed_is_granted(
                 for pair in (("hub", "hub"), *zip(MEMBERS, MEMBERS, strict=True))
             )
 
+        async def reported() -> bool:
+            found = await spine.everything("hub", kinds.HEALTH_REPORT)
+            return {one["spec"]["cluster"] for one in found} == set(MEMBERS)
+
         async def gone() -> bool:
             left = [await spine.everything("hub", kinds.EXPORTED_SERVICE)]
+            left += [await spine.everything("hub", kinds.HEALTH_REPORT)]
             left += [await spine.everything(member, kinds.SERVICE_IMPORT) for member in MEMBERS]
             left += [
                 [one for one in await spine.everything(member, kind) if "applied" in str(one["metadata"])]
@@ -114,6 +119,7 @@ async def test_what_is_granted_is_used_and_what_is_needed_is_granted(
         await settles(judged, "both clusters are Ready")
         await settles(told, "both policies have a status")
         await settles(renewed, "every lease was renewed")
+        await settles(reported, "both tell what their probes say")
         for member in MEMBERS:
             await spine.clients[member].delete(kinds.SERVICE_EXPORT, ObjectKey("shop", "web"))
         await answers(spine, "eu-1", [])

@@ -135,6 +135,13 @@ def test_health_can_be_asked_of_one_service() -> None:
     assert views.health(made, ALL, ServiceKey("a", "b"))["items"] == []
 
 
+def test_health_can_be_asked_by_verdict_and_is_counted() -> None:
+    made = sources()
+    assert views.health(made, ALL, ups=frozenset({False}))["total"] == 1
+    assert views.health(made, ALL, ups=frozenset({True, None}))["total"] == 0
+    assert views.status(made)["checks"] == {"up": 0, "down": 1, "unknown": 0}
+
+
 @given(st.integers(0, 20), st.integers(0, 25), st.integers(1, 25))
 def test_pages_together_hold_everything_once(count: int, offset: int, limit: int) -> None:
     keys = [ServiceKey("ns", f"{n:02}") for n in range(count)]

@@ -11,10 +11,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isthmus.api import core, hub, labels, mcs
+from isthmus.api import core, crds, hub, labels, mcs
 from isthmus.api.meta import ObjectMeta
 from isthmus.mcs import border
-from isthmus.mcs.hubobjects import exported_endpoints, exported_service, hub_namespace
+from isthmus.mcs.hubobjects import (
+    MAX_SOURCES,
+    exported_endpoints,
+    exported_service,
+    health_report,
+    hub_namespace,
+)
 from isthmus.mcs.serviceexport import local_export
 from isthmus.model.health import CheckProtocol, HealthCheck
 from isthmus.model.names import ClusterId, EndpointId, ServiceKey, is_cluster_id, is_dns_label
@@ -218,3 +224,21 @@ def test_endpoints_of_two_networks_or_ports_stand_in_objects_of_their_own() -> N
 def test_the_order_of_endpoints_changes_nothing() -> None:
     endpoints = [endpoint(n) for n in range(1200)]
     assert exported_endpoints(KEY, EU, endpoints) == exported_endpoints(KEY, EU, endpoints[::-1])
+
+
+def test_a_health_report_counts_by_source_cluster_and_is_cut_where_its_crd_ends() -> None:
+    rendered = health_report(EU, KEY, {"eu-1": (3, 0, 0), "us-1": (1, 2, 4)}, 1.5)
+    report = msgspec.json.decode(msgspec.json.encode(rendered), type=hub.HealthReport)
+    assert rendered["metadata"]["namespace"] == "isthmus-eu-1"
+    assert report.spec == hub.HealthReportSpec(
+        cluster="eu-1",
+        service=hub.ServiceName(namespace="shop", name="cart"),
+        observed_at="1970-01-01T00:00:01.500000Z",
+        sources=[
+            hub.SourceHealth(cluster="eu-1", up=3),
+            hub.SourceHealth(cluster="us-1", up=1, down=2, unknown=4),
+        ],
+    )
+    assert MAX_SOURCES == crds.MAX_SOURCES
+    many = health_report(EU, KEY, {f"c{n}": (1, 0, 0) for n in range(MAX_SOURCES + 1)}, 0.0)
+    assert len(many["spec"]["sources"]) == MAX_SOURCES

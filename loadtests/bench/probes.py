@@ -1,0 +1,317 @@
+"""What checks cost, and how soon a death is noticed while the machine is busy.
+
+Cost: the prober itself with 1,000 targets at the default interval (100 for HTTPS) against servers in another
+process, over loopback; rounds of TCP, HTTP and HTTPS take turns. A figure is checks for each second of CPU
+time (user and system) of the prober's process; on loopback that includes the kernel's work for the other end.
+
+Detection: 1,000 TCP targets with the defaults, each a listener of its own. One after another they die, at
+random moments of 25 seconds: in one run the listener is closed (refused), in the other a socket filter drops
+every packet (silent). Time runs from just before that system call to the verdict. Meanwhile one process for
+each core does nothing but burn CPU time at the same priority.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import datetime
+import gc
+import json
+import logging
+import multiprocessing
+import os
+import random
+import resource
+import socket
+import ssl
+import statistics
+import struct
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import structlog
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from prometheus_client import CollectorRegistry
+from rich.console import Console
+from rich.table import Table as Screen
+
+sys.path.append(str(Path(__file__).parents[2]))
+
+from isthmus.flow import Table
+from isthmus.model.health import CheckKey, CheckProtocol, CheckTarget, HealthCheck, Verdict
+from isthmus.model.names import EndpointId, ServiceKey
+from isthmus.probes.budget import Budget
+from isthmus.probes.prober import Prober
+
+PORT = 8080
+TARGETS = {CheckProtocol.TCP: 1_000, CheckProtocol.HTTP: 1_000, CheckProtocol.HTTPS: 100}
+FLOORS = {"tcp_per_cpu_s": 5_000, "http_per_cpu_s": 3_000, "https_per_cpu_s": 500}
+BOUNDS = {"refused_p99_s": 0.7, "silent_p99_s": 1.5}
+PATIENT = 10.0
+"""Where cost is measured the other end may be late."""
+WARM_SECONDS, MEASURED_SECONDS = 1.5, 4.0
+VICTIMS, DYING_SECONDS = 1_000, 25.0
+ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok"
+SO_ATTACH_FILTER = 26
+
+spawn = multiprocessing.get_context("spawn")
+
+
+def address(number: int) -> str:
+    return f"127.77.{number // 250}.{1 + number % 250}"
+
+
+# The other end, in a process of its own.
+
+
+def serve(pipe: Connection, folder: str) -> None:
+    """Web servers on one port each; tells the ports."""
+
+    class Web(asyncio.Protocol):
+        def connection_made(self, transport: Any) -> None:
+            self.transport = transport
+
+        def data_received(self, data: bytes) -> None:
+            self.transport.write(ANSWER)
+            self.transport.close()
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(Path(folder) / "server.pem")
+        plain = await loop.create_server(Web, "0.0.0.0", 0, backlog=1_024)
+        secure = await loop.create_server(Web, "0.0.0.0", 0, backlog=1_024, ssl=context)
+        pipe.send([server.sockets[0].getsockname()[1] for server in (plain, secure)])
+        await asyncio.Event().wait()
+
+    asyncio.run(main())
+
+
+def listen(pipe: Connection) -> None:
+    """A listener for each target; closes or silences those that the pipe names and answers with the time."""
+    resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
+    listeners = [socket.create_server((address(n), PORT), backlog=64) for n in range(VICTIMS + 3)]
+    drop_all = (struct.pack("HBBI", 0x06, 0, 0, 0),)  # BPF_RET with 0 bytes to keep
+    code = b"".join(drop_all)
+    buffer = (len(drop_all), code)
+    pipe.send("ready")
+    while True:
+        for listener in listeners:  # what was accepted by the kernel is closed, so that backlogs stay empty
+            with contextlib.suppress(OSError):
+                listener.setblocking(False)
+                while True:
+                    listener.accept()[0].close()
+        if not pipe.poll(0.02):
+            continue
+        kind, number = pipe.recv()
+        when = time.monotonic()
+        if kind == "refused":
+            listeners[number].close()
+        else:
+            _attach(listeners[number], buffer)
+        pipe.send(when)
+
+
+def _attach(listener: socket.socket, program: tuple[int, bytes]) -> None:
+    import ctypes
+
+    length, code = program
+    kept = ctypes.create_string_buffer(code)
+    pointer = struct.pack("HxxxxxxP", length, ctypes.addressof(kept))
+    listener.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, pointer)
+
+
+def burn(_pipe: Connection) -> None:
+    while True:
+        pass
+
+
+@contextlib.contextmanager
+def process(main: Any, *arguments: Any) -> Iterator[Connection]:
+    ours, theirs = spawn.Pipe()
+    child = spawn.Process(target=main, args=(theirs, *arguments), daemon=True)
+    child.start()
+    try:
+        yield ours
+    finally:
+        child.kill()
+        child.join()
+
+
+# The prober.
+
+
+class Bench:
+    """A prober with its tables."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.rows: Table[CheckKey, CheckTarget] = Table("checks")
+        self.targets = self.rows.partition("bench")
+        self.health: Table[CheckKey, Verdict] = Table("health")
+        budget = Budget(rate=1e9, host_rate=1e9)
+        self.prober = Prober(
+            self.rows, self.health.partition("prober"), registry=self.registry, budget=budget
+        )
+
+    def aim(
+        self, count: int, protocol: CheckProtocol, port: int, *, own: int = 0, timeout: float = 0.4
+    ) -> None:
+        check = HealthCheck(protocol=protocol, timeout=timeout)
+        rows = {}
+        for n in range(count):
+            key = CheckKey(ServiceKey("bench", "web"), "own" if n >= count - own else "far", _id(n), "TCP/80")
+            rows[key] = CheckTarget(
+                address=address(n), port=port, check=check, own_cluster=n >= count - own, name="web.bench"
+            )
+        self.targets.replace(rows)
+
+    def checks(self, result: str) -> float:
+        return self.registry.get_sample_value("isthmus_probes_checks_total", {"result": result}) or 0.0
+
+    async def all_up(self) -> None:
+        while not len(self.health) or any(row.up is not True for _, row in self.health.items()):
+            await asyncio.sleep(0.1)
+
+
+def _id(number: int) -> EndpointId:
+    return EndpointId(f"e{number}")
+
+
+async def cost(protocol: CheckProtocol, port: int) -> float:
+    """Checks for each second of this process' CPU time."""
+    bench = Bench()
+    bench.aim(TARGETS[protocol], protocol, port, timeout=PATIENT)
+    task = asyncio.create_task(bench.prober.run())
+    await bench.all_up()
+    await asyncio.sleep(WARM_SECONDS)
+    before, began = bench.checks("passed"), time.process_time()
+    await asyncio.sleep(MEASURED_SECONDS)
+    spent, done = time.process_time() - began, bench.checks("passed") - before
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    return done / spent
+
+
+async def detection(kind: str, pipe: Connection) -> tuple[list[float], int]:
+    """Seconds from each death to its verdict, and how many that live were called Down."""
+    bench = Bench()
+    bench.aim(VICTIMS + 3, CheckProtocol.TCP, PORT, own=3)
+    died: dict[str, float] = {}
+    found: dict[str, float] = {}
+    wrong = 0
+
+    def observe(key: CheckKey, _old: Verdict | None, new: Verdict | None) -> None:
+        nonlocal wrong
+        if new is not None and new.up is False and key.endpoint not in found:
+            if key.endpoint not in died and key.endpoint not in dying:
+                wrong += 1
+            found[key.endpoint] = time.monotonic()
+
+    dying: set[str] = set()
+    bench.health.observe(observe)
+    task = asyncio.create_task(bench.prober.run())
+    await bench.all_up()
+    loop = asyncio.get_running_loop()
+    moments = sorted((random.random() * DYING_SECONDS, n) for n in random.sample(range(VICTIMS), VICTIMS))
+    start = loop.time() + 1.0
+    replies: asyncio.Queue[float] = asyncio.Queue()
+    loop.add_reader(pipe.fileno(), lambda: replies.put_nowait(pipe.recv()))
+    for moment, n in moments:
+        await asyncio.sleep(max(0.0, start + moment - loop.time()))
+        dying.add(_id(n))
+        pipe.send((kind, n))
+        died[_id(n)] = await replies.get()
+    loop.remove_reader(pipe.fileno())
+    async with asyncio.timeout(60):
+        while not died.keys() <= found.keys():
+            await asyncio.sleep(0.1)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    return [found[name] - died[name] for name in died], wrong
+
+
+def certificate(folder: str) -> None:
+    """A self-signed P-256 certificate with its key, as most servers have one of that kind."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "bench")])
+    now = datetime.datetime.now(datetime.UTC)
+    made = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+    made = made.serial_number(1).not_valid_before(now).not_valid_after(now + datetime.timedelta(days=1))
+    pem, plain = serialization.Encoding.PEM, serialization.NoEncryption()
+    private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, plain)
+    (Path(folder) / "server.pem").write_bytes(private + made.sign(key, hashes.SHA256()).public_bytes(pem))
+
+
+def percentile(values: list[float], part: float) -> float:
+    return sorted(values)[min(len(values) - 1, int(part * len(values)))]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--only", choices=["cost", "detection"])
+    options = parser.parse_args()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
+    figures: dict[str, float] = {}
+    screen = Screen("figure", "median", "min", "max", "target", title="Probes")
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
+    gc.freeze()
+    if options.only != "detection":
+        rates: dict[str, list[float]] = {f"{name.value.lower()}_per_cpu_s": [] for name in TARGETS}
+        with tempfile.TemporaryDirectory() as folder:
+            certificate(folder)
+            with process(serve, folder) as pipe:
+                plain, secure = pipe.recv()
+                for _ in range(options.rounds):
+                    for protocol in TARGETS:
+                        port = secure if protocol is CheckProtocol.HTTPS else plain
+                        rate = asyncio.run(cost(protocol, port))
+                        rates[f"{protocol.value.lower()}_per_cpu_s"].append(rate)
+        for name, values in rates.items():
+            figures[name] = round(statistics.median(values))
+            screen.add_row(
+                name, *(f"{f(values):,.0f}" for f in (statistics.median, min, max)), f">= {FLOORS[name]:,}"
+            )
+    if options.only != "cost":
+        for kind in ("refused", "silent"):
+            with contextlib.ExitStack() as stack:
+                pipe = stack.enter_context(process(listen))
+                assert pipe.recv() == "ready"
+                for _ in range(os.cpu_count() or 1):
+                    stack.enter_context(process(burn))
+                times, wrong = asyncio.run(detection(kind, pipe))
+            figures[f"{kind}_p50_s"] = round(percentile(times, 0.5), 3)
+            figures[f"{kind}_p99_s"] = round(percentile(times, 0.99), 3)
+            figures[f"{kind}_max_s"] = round(max(times), 3)
+            figures[f"{kind}_wrongly_down"] = wrong
+            name = f"{kind}_p99_s"
+            row = (f"{figures[name]:.3f}", f"{min(times):.3f}", f"{max(times):.3f}", f"<= {BOUNDS[name]}")
+            screen.add_row(f"{name} (of {len(times)})", *row)
+            screen.add_row(f"{kind}_wrongly_down", str(wrong), "", "", "0")
+    Console().print(screen)
+    passed = all(figures[name] >= floor for name, floor in FLOORS.items() if name in figures) and all(
+        figures[name] <= bound for name, bound in BOUNDS.items() if name in figures
+    )
+    report = {
+        "bench": "probes",
+        "figures": figures,
+        "rounds": options.rounds,
+        "load_average": os.getloadavg()[0],
+        "targets": FLOORS | BOUNDS,
+        "passed": passed,
+    }
+    sys.stdout.write(json.dumps(report) + "\n")
+    return 0 if passed else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
