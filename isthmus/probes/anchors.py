@@ -9,8 +9,6 @@ ever answered has nothing to measure itself by and believes its checks. Times ar
 
 from __future__ import annotations
 
-LAG_LIMIT = 0.2
-"""A timeout noticed later than this after it was due says something about the loop, not about the target."""
 NEVER = float("-inf")
 
 
@@ -22,8 +20,3 @@ def believed(*, anchors: int, first_failure: float, last_proof: float) -> bool:
     failure: when that ended); NEVER where there is none.
     """
     return anchors == 0 or last_proof >= first_failure
-
-
-def lagged(*, elapsed: float, timeout: float) -> bool:
-    """Whether a check that failed took so much longer than its timeout that the loop was late."""
-    return elapsed > timeout + LAG_LIMIT

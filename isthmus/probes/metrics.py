@@ -26,6 +26,22 @@ class Metrics:
             "isthmus_probes_targets", "Endpoints' ports that are checked.", registry=registry
         )
         self.down = Gauge("isthmus_probes_targets_down", "Targets that are Down.", registry=registry)
+        self.unchecked = Gauge(
+            "isthmus_probes_targets_unchecked",
+            "Targets beyond the limit; they count as Up.",
+            registry=registry,
+        )
+        self.waiting = Gauge(
+            "isthmus_probes_checks_waiting", "Checks that are due and wait for their turn.", registry=registry
+        )
+        delayed = Counter(
+            "isthmus_probes_delayed_total",
+            "Checks that came later than due, by the limit that was reached.",
+            ["limit"],
+            registry=registry,
+        )
+        self.delayed_by_agent = delayed.labels("agent")
+        self.delayed_by_host = delayed.labels("host")
         self.withheld = Counter(
             "isthmus_probes_withheld_total",
             "Failures that would have made a target Down, had anything else answered meanwhile.",

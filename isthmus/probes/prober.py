@@ -3,7 +3,8 @@
 Invariants: a target has at most one check at a time, so a slow one holds up only itself; a verdict is written
 only when it changes (up, wavering, canary); targets come with an unknown verdict and take theirs with them
 when they go; the prober's own trouble (no file descriptors, a late loop, no network) is never held against a
-target (see `anchors`). Cost is one timer and one short task for each check.
+target (see `anchors`, `lag`); what all checks together may cost is bounded (see `budget`). Cost is one timer
+and one short task for each check.
 """
 
 from __future__ import annotations
@@ -22,16 +23,16 @@ from prometheus_client import CollectorRegistry
 from isthmus.flow import Table, Writer
 from isthmus.model.health import CheckKey, CheckProtocol, CheckTarget, HealthCheck, Verdict
 from isthmus.model.names import EndpointId, ServiceKey
-from isthmus.probes import anchors, hysteresis, schedule
+from isthmus.probes import anchors, hysteresis, lag, schedule
+from isthmus.probes.budget import Budget, Hosts, Places, Turns, affordable
 from isthmus.probes.checks import CHECKS, Check, protocol_of
 from isthmus.probes.holddown import NEVER_DOWN, HoldDown
 from isthmus.probes.hysteresis import UNKNOWN, Streak
 from isthmus.probes.metrics import Metrics
-from isthmus.probes.outcome import Outcome
+from isthmus.probes.outcome import TIMEOUT, Outcome
 
 log = structlog.get_logger()
 
-MAX_TARGETS = 20_000
 SAME_TROUBLE_SECONDS = 60.0
 WITNESSES = 3
 """Other targets asked at once whether the prober still hears anybody."""
@@ -60,7 +61,7 @@ class Prober:
         clock: Callable[[], float] = time.time,
         chance: Callable[[], float] = random.random,
         registry: CollectorRegistry | None = None,
-        max_targets: int = MAX_TARGETS,
+        budget: Budget | None = None,
     ) -> None:
         self._targets = targets
         self._health = health
@@ -68,13 +69,16 @@ class Prober:
         self._clock = clock
         self._chance = chance
         self._metrics = Metrics(registry or CollectorRegistry())
-        self._max_targets = max_targets
+        budget = affordable(budget or Budget())
+        self._turns: Turns[_Runner] = Turns(budget)
+        self._hosts = Hosts(budget)
+        self._places = Places(budget)
+        self._lag = lag.Lag()
+        self._turn_timer: asyncio.TimerHandle | None = None
         self._api_servers = {_anchor_key(target): target for target in api_servers}
         self._runners: dict[CheckKey, _Runner] = {}
         self._passing: dict[CheckKey, _Runner] = {}
         """Those whose last check passed, the one that passed longest ago first."""
-        self._surplus: dict[CheckKey, None] = {}
-        """Targets beyond the limit; they are not checked, which counts as up."""
         self._anchors = 0
         """Anchors that ever answered."""
         self._proof = anchors.NEVER
@@ -86,6 +90,7 @@ class Prober:
     async def run(self) -> None:
         """Probes until cancelled, or until the table of targets is closed."""
         self._health.replace({})  # unknown counts as up: nobody has to wait for the first checks
+        self._lag.start()
         try:
             for key, target in self._api_servers.items():
                 self._come(key, target)
@@ -95,7 +100,11 @@ class Prober:
                     for key in keys:
                         self._set(key, self._targets.get(key))
                     self._metrics.targets.set(len(self._runners) - len(self._api_servers))
+                    self._metrics.unchecked.set(self._places.waiting)
         finally:
+            self._lag.stop()
+            if self._turn_timer is not None:
+                self._turn_timer.cancel()
             tasks = [
                 task for runner in list(self._runners.values()) if (task := self._go(runner)) is not None
             ]
@@ -106,40 +115,43 @@ class Prober:
     def _set(self, key: CheckKey, target: CheckTarget | None) -> None:
         runner = self._runners.get(key)
         if target is None:
-            self._surplus.pop(key, None)
             if runner is not None:
-                self._go(runner)
-                self._health.drop(key)
-                self._take_surplus()
-        elif runner is None:
-            if len(self._runners) >= self._max_targets + len(self._api_servers):
-                if not self._surplus:
-                    log.error("too many probe targets", limit=self._max_targets)
-                self._surplus[key] = None
-            else:
-                self._come(key, target)
-        elif _same_place(runner.target, target):
+                self._leave(runner)
+            self._inherit(key)
+        elif runner is not None and _same_place(runner.target, target):
             runner.target = target
             self._write(runner)
-        else:
+        elif runner is not None:
             self._go(runner)
             self._come(key, target)
-
-    def _take_surplus(self) -> None:
-        """Gives a free place to the next that waits; some may have gone meanwhile."""
-        while self._surplus:
-            key = next(iter(self._surplus))
-            del self._surplus[key]
-            if (target := self._targets.get(key)) is not None:
+        elif not self._places.waits(key):
+            loser = self._places.come(key)
+            if loser is not None and self._news("too many targets"):
+                log.error("too many probe targets", limit=self._places.limit)
+            if loser is not None and (evicted := self._runners.get(loser)) is not None:
+                self._leave(evicted)
+            if loser != key:
                 self._come(key, target)
+
+    def _leave(self, runner: _Runner) -> None:
+        self._go(runner)
+        self._health.drop(runner.key)
+
+    def _inherit(self, key: CheckKey) -> None:
+        """Gives the place of `key` to the next that waits; some of those may have gone meanwhile."""
+        heir = self._places.go(key)
+        while heir is not None:
+            if (target := self._targets.get(heir)) is not None:
+                self._come(heir, target)
                 return
+            heir = self._places.go(heir)
 
     def _come(self, key: CheckKey, target: CheckTarget) -> None:
-        runner = self._runners[key] = _Runner(key, target, self._clock())
+        runner = self._runners[key] = _Runner(key, target, self._clock(), witness=key in self._api_servers)
         self._write(runner)
         loop = asyncio.get_running_loop()
         pause = schedule.first(target.check.interval, self._chance())
-        runner.timer = loop.call_later(pause, self._begin, runner)
+        runner.timer = loop.call_later(pause, self._due, runner)
 
     def _go(self, runner: _Runner) -> asyncio.Task[None] | None:
         """Forgets a target; returns its check where one is under way, cancelled."""
@@ -153,17 +165,62 @@ class Prober:
             runner.timer.cancel()
         if runner.task is not None:
             runner.task.cancel()
+            if not runner.witness:
+                self._end_turn(runner)
         return runner.task
 
     # One check.
 
-    def _begin(self, runner: _Runner) -> None:
+    def _due(self, runner: _Runner) -> None:
+        """Begins a check as soon as the budget allows; anchors need no permission."""
+        loop = asyncio.get_running_loop()
         runner.timer = None
+        if runner.witness:
+            self._begin(runner)
+            return
+        now = loop.time()
+        begins = self._hosts.book(runner.target.address, now)
+        if begins > now:
+            self._metrics.delayed_by_host.inc()
+            runner.timer = loop.call_at(begins, self._ask_turn, runner)
+        else:
+            self._ask_turn(runner)
+
+    def _ask_turn(self, runner: _Runner) -> None:
+        runner.timer = None
+        if self._turns.ask(runner.key.cluster, runner, asyncio.get_running_loop().time()):
+            self._begin(runner)
+        else:
+            self._metrics.delayed_by_agent.inc()
+            self._take_turns()
+
+    def _take_turns(self) -> None:
+        """Begins the checks whose turn has come, and comes back when there are more."""
+        loop = asyncio.get_running_loop()
+        while ready := self._turns.ready(loop.time()):
+            for runner in ready:
+                if self._runners.get(runner.key) is runner:
+                    self._begin(runner)
+                else:  # it has gone while it waited
+                    self._turns.unused(runner.key.cluster)
+        self._metrics.waiting.set(self._turns.waiting)
+        if self._turn_timer is not None:
+            self._turn_timer.cancel()
+        again = self._turns.again(loop.time())
+        self._turn_timer = None if again is None else loop.call_at(again, self._take_turns)
+
+    def _end_turn(self, runner: _Runner) -> None:
+        self._turns.done(runner.key.cluster)
+        if self._turns.waiting:
+            self._take_turns()
+
+    def _begin(self, runner: _Runner) -> None:
         runner.task = asyncio.get_running_loop().create_task(self._check(runner), name="probe")
 
     async def _check(self, runner: _Runner) -> None:
         loop = asyncio.get_running_loop()
         target, began, proof = runner.target, loop.time(), self._proof
+        lost = self._lag.lost(began)
         try:
             outcome = await self._checks[protocol_of(target)](target)
         except Exception:  # a bug in one check must not end the others
@@ -172,11 +229,14 @@ class Prober:
                 log.exception("check raised", **_names(runner.key))
         ended = loop.time()
         runner.task = None
+        if not runner.witness:
+            self._end_turn(runner)
         check = runner.target.check
-        if outcome.ok is None or (
-            not outcome.ok and anchors.lagged(elapsed=ended - began, timeout=target.check.timeout)
-        ):
-            self._void(outcome.reason if outcome.ok is None else "the loop is late")
+        late = max(self._lag.lost(ended) - lost, ended - began - target.check.timeout)
+        if outcome == TIMEOUT and lag.excuses(late=late, timeout=target.check.timeout):
+            outcome = Outcome(None, "the loop is late")
+        if outcome.ok is None:
+            self._void(outcome.reason)
         elif outcome.ok:
             self._passed(runner, began, ended)
         else:
@@ -185,7 +245,7 @@ class Prober:
         when = schedule.next_start(
             began=began, ended=ended, interval=check.interval, soon=soon, chance=self._chance()
         )
-        runner.timer = loop.call_at(when, self._begin, runner)
+        runner.timer = loop.call_at(when, self._due, runner)
 
     def _void(self, reason: str) -> None:
         self._metrics.void.inc()
@@ -214,16 +274,24 @@ class Prober:
         self._metrics.failed.inc()
         self._passing.pop(runner.key, None)
         runner.reason = reason
-        if runner.streak.ok or not runner.streak.count:
+        streak, fall = runner.streak, runner.target.check.fall
+        first = streak.ok or not streak.count
+        if first:
             runner.first_failure, proof = began, self._proof
-        believed = anchors.believed(
-            anchors=self._anchors, first_failure=runner.first_failure, last_proof=proof
-        )
-        self._step(runner, False, ended, held=not believed)
+        if not streak.faults:
+            runner.first_fault = began
+        # A run of failures is judged by what passed since it began, scattered ones by what passed among them.
+        believed = self._believed(runner.first_failure, proof)
+        in_a_row = (1 if first else streak.count + 1) >= fall
+        held = not (believed if in_a_row else self._believed(runner.first_fault, proof))
+        self._step(runner, False, ended, held=held)
         if runner.streak.up and not believed:
-            if runner.streak.count >= runner.target.check.fall:
+            if in_a_row:
                 self._metrics.withheld.inc()
             self._ask(runner, ended)
+
+    def _believed(self, first_failure: float, proof: float) -> bool:
+        return anchors.believed(anchors=self._anchors, first_failure=first_failure, last_proof=proof)
 
     def _step(self, runner: _Runner, ok: bool, now: float, *, held: bool) -> None:
         check, before = runner.target.check, runner.streak.up
@@ -256,10 +324,14 @@ class Prober:
         for witness in (*witnesses, *far[:WITNESSES], *near[:1]):
             if witness.timer is not None:
                 witness.timer.cancel()
-                self._begin(witness)
+                witness.timer = None
+                if witness.witness:
+                    self._begin(witness)
+                else:
+                    self._ask_turn(witness)
 
     def _write(self, runner: _Runner) -> None:
-        if runner.key in self._api_servers:
+        if runner.witness:
             return
         target, streak = runner.target, runner.streak
         wavering = streak.wavering(rise=target.check.rise, fall=target.check.fall)
@@ -277,11 +349,15 @@ class Prober:
 
 
 class _Runner:
-    """One target and what is known of it. Exactly one of `timer` and `task` is set between two checks."""
+    """One target and what is known of it.
+
+    It has a `timer` between two checks, a `task` during one, and neither while it waits for its turn.
+    """
 
     __slots__ = (
         "anchors",
         "first_failure",
+        "first_fault",
         "holddown",
         "key",
         "reason",
@@ -290,19 +366,25 @@ class _Runner:
         "target",
         "task",
         "timer",
+        "witness",
         "written",
     )
 
-    def __init__(self, key: CheckKey, target: CheckTarget, since: float) -> None:
+    def __init__(self, key: CheckKey, target: CheckTarget, since: float, *, witness: bool) -> None:
         self.key = key
         self.target = target
         self.since = since
         self.streak: Streak = UNKNOWN
         self.holddown: HoldDown = NEVER_DOWN
         self.first_failure = anchors.NEVER
+        """When the present run of failures began."""
+        self.first_fault = anchors.NEVER
+        """When the first failure began that is not forgiven yet."""
         self.reason = ""
         self.anchors = False
         """Whether it counts as an anchor that has answered."""
+        self.witness = witness
+        """An API server: an anchor without a verdict, outside the budget."""
         self.timer: asyncio.TimerHandle | None = None
         self.task: asyncio.Task[None] | None = None
         self.written: Verdict | None = None

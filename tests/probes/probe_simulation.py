@@ -6,7 +6,7 @@ import asyncio
 import random
 import selectors
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from prometheus_client import CollectorRegistry
@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry
 from isthmus.flow import Table
 from isthmus.model.health import CheckKey, CheckProtocol, CheckTarget, HealthCheck, Verdict
 from isthmus.model.names import EndpointId, ServiceKey
+from isthmus.probes.budget import Budget
 from isthmus.probes.outcome import PASSED, TIMEOUT, Outcome
 from isthmus.probes.prober import Prober
 
@@ -54,11 +55,15 @@ class Network:
     mode: dict[str, str] = field(default_factory=dict)
     rtt: float = 0.02
     dead: bool = False
+    turn: bool = False
     checks: list[tuple[float, str]] = field(default_factory=list)
 
     async def check(self, target: CheckTarget) -> Outcome:
         self.checks.append((asyncio.get_running_loop().time(), target.address))
         mode = "silent" if self.dead else self.mode.get(target.address, "up")
+        if mode == "alternating":
+            self.turn = not self.turn
+            mode = "up" if self.turn else "refusing"
         if mode == "refusing":
             return Outcome(False, "refused")
         if mode == "silent":
@@ -85,6 +90,7 @@ class World:
         api_servers: tuple[CheckTarget, ...] = (),
         seed: int = 0,
         registry: CollectorRegistry | None = None,
+        budget: Budget | None = None,
     ) -> None:
         self.network = network
         self.rows: Table[CheckKey, CheckTarget] = Table("checks")
@@ -103,6 +109,7 @@ class World:
             clock=lambda: self.now,
             chance=random.Random(seed).random,
             registry=registry,
+            budget=budget,
         )
         self.task = asyncio.create_task(self.prober.run())
 
@@ -130,6 +137,9 @@ class World:
             ),
         )
         return key
+
+    def at(self, target: CheckTarget, address: str) -> CheckTarget:
+        return replace(target, address=address)
 
     def up(self, key: CheckKey) -> bool | None:
         found = self.health.get(key)

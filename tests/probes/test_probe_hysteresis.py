@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from isthmus.probes.holddown import LAST, NEVER_DOWN, WINDOW, HoldDown
-from isthmus.probes.hysteresis import UNKNOWN, step
+from isthmus.probes.hysteresis import CLEAR, MANY, UNKNOWN, step
 
 
 class Flapping(RuleBasedStateMachine):
@@ -18,6 +18,7 @@ class Flapping(RuleBasedStateMachine):
         self.rise, self.fall = rise, fall
         self.streak, self.holddown, self.now = UNKNOWN, NEVER_DOWN, 0.0
         self.results: list[bool] = []
+        self.unforgiven = self.run = 0
         self.ups: list[float] = []
         self.windows: list[tuple[float, float]] = []
 
@@ -28,15 +29,19 @@ class Flapping(RuleBasedStateMachine):
         before = self.streak.up
         self.streak = step(self.streak, ok, rise=self.rise, fall=self.fall, held=held)
         self.results.append(ok)
+        self.run = self.run + 1 if ok else 0
+        self.unforgiven = 0 if self.run >= CLEAR else self.unforgiven + (not ok)
         if self.streak.up == before:
             return
+        unforgiven, self.unforgiven = self.unforgiven, 0
         assert self.streak.up is ok
         if before is None:
             assert ok
             return
         assert not held
         need = self.rise if ok else self.fall
-        assert self.results[-need:] == [ok] * need
+        in_a_row = self.results[-need:] == [ok] * need
+        assert in_a_row or (not ok and unforgiven >= MANY * self.fall)
         if ok:
             self.ups.append(self.now)
         else:
@@ -57,6 +62,17 @@ class Flapping(RuleBasedStateMachine):
         for _ in range(self.fall):
             streak = step(streak, False, rise=self.rise, fall=self.fall)
         assert streak.up is (None if self.streak.up is None else False)
+
+    @rule(successes=st.integers(1, CLEAR - 1))
+    def failures_that_are_never_forgiven_make_down(self, successes: int) -> None:
+        streak = self.streak
+        for _ in range(MANY * self.fall):
+            for _ in range(successes):
+                streak = step(streak, True, rise=self.rise, fall=self.fall, held=True)
+            streak = step(streak, False, rise=self.rise, fall=self.fall)
+            if streak.up is False:
+                return
+        raise AssertionError("it fails and fails and is up")
 
     @rule(ok=st.booleans())
     def only_a_wavering_verdict_changes(self, ok: bool) -> None:
@@ -107,3 +123,13 @@ def test_the_wait_counts_the_downs_of_the_last_ten_minutes(pauses: list[int]) ->
         holddown = holddown.down(now)
         recent = len([at for at in times if now - at < WINDOW])
         assert holddown.until - now == (0.0 if recent == 1 else min(LAST, 2.0 ** (recent - 1)))
+
+
+def test_ten_successes_in_a_row_forgive() -> None:
+    streak = step(UNKNOWN, True, rise=2, fall=2)
+    for _ in range(100):
+        streak = step(streak, False, rise=2, fall=2)
+        for _ in range(CLEAR):
+            streak = step(streak, True, rise=2, fall=2)
+    assert streak.up is True
+    assert streak.faults == 0

@@ -10,6 +10,7 @@ from probe_simulation import Network, World, simulate
 from prometheus_client import CollectorRegistry
 
 from isthmus.model.health import CheckKey, HealthCheck, Verdict
+from isthmus.probes.budget import Budget
 
 
 def test_health_is_complete_at_once_and_a_new_target_is_unknown() -> None:
@@ -118,8 +119,7 @@ def test_a_silent_target_delays_no_other() -> None:
 
 def test_targets_beyond_the_limit_wait_for_a_place_and_count_as_up() -> None:
     async def play() -> None:
-        world = World(Network())
-        world.prober._max_targets = 2
+        world = World(Network(), budget=Budget(targets=2))
         keys = [world.add(f"e{n}") for n in range(4)]
         await world.until(lambda: len(world.health) == 2)
         checked = sorted(key.endpoint for key in world.health)
@@ -136,8 +136,7 @@ def test_targets_beyond_the_limit_wait_for_a_place_and_count_as_up() -> None:
 
 def test_a_free_place_is_not_lost_on_a_target_that_has_just_gone() -> None:
     async def play() -> None:
-        world = World(Network())
-        world.prober._max_targets = 2
+        world = World(Network(), budget=Budget(targets=2))
         keys = [world.add(f"e{n}") for n in range(40)]
         await world.until(lambda: len(world.health) == 2)
         last = next(key for key in reversed(keys) if key not in world.health)
