@@ -24,12 +24,16 @@ $(VENV)/dev.done: requirements-dev.txt requirements.txt tools/bootstrap.sh
 envoy: ## Install the Envoy that tests and demo use (unless ISTHMUS_ENVOY or PATH has one)
 	@tools/envoy.sh >/dev/null
 
+.PHONY: fastpath
+fastpath: $(VENV)/run.done ## Compile the fast path of DNS where there is a C compiler (once; it works without)
+	@$(BIN)/python -m isthmus.dns.library
+
 .PHONY: demo
-demo: $(VENV)/run.done ## Three clusters on this machine; one of them dies under load (ARGS="…")
+demo: fastpath ## Three clusters on this machine; one of them dies under load (ARGS="…")
 	@ISTHMUS_ENVOY="$$(tools/envoy.sh)" $(BIN)/python -m isthmus demo $(ARGS)
 
 .PHONY: test
-test: $(VENV)/dev.done ## Run the tests (ARGS="…" goes to pytest)
+test: $(VENV)/dev.done fastpath ## Run the tests (ARGS="…" goes to pytest)
 	@ISTHMUS_ENVOY="$$(tools/envoy.sh)" $(BIN)/python -m pytest $(ARGS)
 
 .PHONY: tools
@@ -46,7 +50,7 @@ lint: $(VENV)/dev.done ## ruff, mypy strict, import-linter, codespell, file size
 	@$(BIN)/python tools/file_sizes.py
 
 .PHONY: bench
-bench: $(VENV)/dev.done ## Run a benchmark (NAME=…); without NAME: list them
+bench: $(VENV)/dev.done fastpath ## Run a benchmark (NAME=…); without NAME: list them
 	@if [ -z "$(NAME)" ]; then echo 'make bench NAME=…, one of:'; ls loadtests/bench | sed -n 's/\.py$$/  /p'; exit 2; fi
 	@ISTHMUS_ENVOY="$$(tools/envoy.sh)" $(BIN)/python loadtests/bench/$(NAME).py $(ARGS)
 

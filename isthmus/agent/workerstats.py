@@ -17,11 +17,12 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
+from isthmus.dns import metrics as dns
 from isthmus.flow import Table, pulse
 from isthmus.flow.stats import READY, Metric, Sample, samples
 from isthmus.xds import metrics as xds
 
-METRICS: tuple[Metric, ...] = (READY, *pulse.METRICS, *xds.METRICS)
+METRICS: tuple[Metric, ...] = (READY, *pulse.METRICS, *dns.METRICS, *xds.METRICS)
 """Everything that processes of an agent count in rows; a door adds its own."""
 
 _READY = Sample(READY, (), (1.0,))

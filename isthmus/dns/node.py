@@ -6,7 +6,7 @@ window of time speak of the same members.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple, Protocol
 
 from isthmus.dns import draw, wire
@@ -43,6 +43,10 @@ class Fixed:
     def __init__(self, records: dict[int, Records]) -> None:
         self._records = records
 
+    def types(self) -> Iterable[tuple[int, Records]]:
+        """All record types that there are, with their records."""
+        return ((rtype, records) for rtype, records in self._records.items() if records.answers)
+
     def records(self, qtype: int, client: str, now: float) -> Records:
         return self._records.get(qtype, NOTHING)
 
@@ -54,39 +58,39 @@ EMPTY: Final = Fixed({})
 class Pool:
     """The members of one plan, to be drawn from."""
 
-    __slots__ = ("_shares", "_version", "_window", "members", "ports", "ttl")
+    __slots__ = ("members", "ports", "shares", "ttl", "version", "window")
 
     def __init__(self, row: DrawRow, ttl: int) -> None:
-        self._shares = draw.shares(row.groups)
-        self._version = row.version
-        self._window = max(1, ttl)
+        self.shares = draw.shares(row.groups)
+        self.version = row.version
+        self.window = max(1, ttl)
         self.ttl = min(ttl, _WAVERING_TTL) if row.wavering else ttl
         self.members = row.members
         self.ports = row.ports
 
     def pick(self, client: str, now: float) -> list[int]:
         """Positions in `members` of this caller's draw; a draw holds for one TTL."""
-        return draw.pick(self._shares, draw.seed(self._version, client, int(now // self._window)))
+        return draw.pick(self.shares, draw.seed(self.version, client, int(now // self.window)))
 
 
 class Drawn:
     """The name of a service whose addresses are those of endpoints."""
 
-    __slots__ = ("_members", "_pool", "_srv")
+    __slots__ = ("_members", "pool", "srv")
 
     def __init__(self, pool: Pool, members: Sequence[Member]) -> None:
-        self._pool = pool
+        self.pool = pool
+        self.srv: Node = EMPTY
         self._members = members
-        self._srv: Node = EMPTY
 
     def with_srv(self, node: Node) -> Drawn:
         """Lets `node` answer SRV at this name."""
-        self._srv = node
+        self.srv = node
         return self
 
     def records(self, qtype: int, client: str, now: float) -> Records:
         if qtype == wire.SRV:
-            return self._srv.records(qtype, client, now)
+            return self.srv.records(qtype, client, now)
         return Records(self.addresses(qtype, client, now))
 
     def addresses(self, qtype: int, client: str, now: float, owner: bytes = wire.QNAME) -> Sequence[bytes]:
@@ -97,27 +101,23 @@ class Drawn:
         """
         if qtype not in (wire.A, wire.AAAA):
             return ()
-        pool = self._pool
-        picked = [pool.members[at] for at in pool.pick(client, now)]
+        members = self.pool.members
+        picked = self.pool.pick(client, now)
         if not picked:
             return ()
-        found = self._of_family(qtype, picked, owner)
+        found = [record for at in picked for record in self.of_member(qtype, members[at], owner)]
         if not found:
-            turn = pool.members.index(picked[0])
-            for member in (*pool.members[turn:], *pool.members[:turn]):
-                if found := self._of_family(qtype, (member,), owner):
+            turn = picked[0]
+            for at in (*members[turn:], *members[:turn]):
+                if found := self.of_member(qtype, at, owner):
                     break
-        return found
-
-    def _of_family(self, qtype: int, picked: Sequence[int], owner: bytes) -> Sequence[bytes]:
-        members = self._members
-        if qtype == wire.A:
-            head = wire.rr_head(wire.A, self._pool.ttl, 4, owner)
-            found = [head + address for at in picked for address in members[at].v4]
-        else:
-            head = wire.rr_head(wire.AAAA, self._pool.ttl, 16, owner)
-            found = [head + address for at in picked for address in members[at].v6]
         return found if len(found) < 2 else tuple(dict.fromkeys(found))
+
+    def of_member(self, qtype: int, at: int, owner: bytes = wire.QNAME) -> list[bytes]:
+        """The A or AAAA records of one member, drawn or not."""
+        member = self._members[at]
+        addresses = member.v4 if qtype == wire.A else member.v6
+        return [wire.rr(qtype, self.pool.ttl, address, owner) for address in addresses]
 
 
 class NamedTargets:

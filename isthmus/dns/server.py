@@ -1,36 +1,38 @@
-"""UDP and TCP sockets around a Responder (RFC 1035 4.2, RFC 7766).
+"""UDP and TCP sockets around a Front (RFC 1035 4.2, RFC 7766).
 
-UDP is drained in bounded turns straight from the event loop's reader. TCP connections are protocols, not
-tasks: pipelined queries are answered in order, a connection is never closed after one reply, and what each
-may hold (time without a query, unread replies, work per turn) is bounded. Nothing a client sends can do more
-than end its own connection.
+UDP is the fast path's own business where there is one: its threads answer there, and lay aside for the event
+loop what they cannot. Without it the loop drains the sockets in bounded turns. A socket that is bound to
+every address of the machine answers from the address it was asked at.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
-from collections import Counter
+import struct
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
-from typing import Final, NamedTuple
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from math import isfinite
+from typing import Any, Final, NamedTuple
 
-import structlog
-
-from isthmus.dns.answer import Responder
+from isthmus.dns.fastpath import FastPath
+from isthmus.dns.front import Front
+from isthmus.dns.tcp import Connection, Gate, TcpLimits
 from isthmus.errors import PlatformError
-
-log = structlog.get_logger()
 
 _TURN: Final = 64
 """Queries answered before other work of the loop has its turn."""
 _QUERY_BYTES: Final = 4096
 """A longer UDP query is cut, and then malformed."""
 _RECEIVE_BUFFER: Final = 1 << 20
-_UNREAD_REPLIES: Final = 1 << 17
-_FRAME: Final = 2
 _PORT_TRIES: Final = 16
+_CONTROL_BYTES: Final = 64
+_IP_PKTINFO: Final = 8
+_SO_MEMINFO: Final = 55
+_MEMINFO: Final = struct.Struct("=9I")
+"""The last number is how many datagrams the socket had no room for (sock_diag(7), SK_MEMINFO_DROPS)."""
 
 
 class Listen(NamedTuple):
@@ -40,40 +42,56 @@ class Listen(NamedTuple):
     port: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TcpLimits:
-    """Seconds without a whole query before a connection is closed; connections in all and per address."""
+class Served:
+    """Where is served, and what the sockets know."""
 
-    idle: float = 10.0
-    connections: int = 512
-    per_client: int = 128
+    def __init__(self, gate: Gate) -> None:
+        self.bound: tuple[Listen, ...] = ()
+        self.gate = gate
+        self.udp: list[socket.socket] = []
+
+    def add(self, udp: socket.socket) -> None:
+        self.udp.append(udp)
+        self.bound += (Listen(*udp.getsockname()[:2]),)
+
+    @property
+    def overflowed(self) -> int:
+        """Datagrams that the kernel dropped because a socket's buffer was full."""
+        held = (sock.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, _MEMINFO.size) for sock in self.udp)
+        return sum(_MEMINFO.unpack(numbers)[-1] for numbers in held)
 
 
 @asynccontextmanager
 async def serving(
-    responder: Responder, listen: Sequence[Listen], limits: TcpLimits, clock: Callable[[], float]
-) -> AsyncIterator[tuple[Listen, ...]]:
+    front: Front, listen: Sequence[Listen], limits: TcpLimits, clock: Callable[[], float]
+) -> AsyncIterator[Served]:
     """Serve UDP and TCP on every address; yields where, with the ports that were given.
 
     `clock` is wall-clock time. Raises PlatformError where a socket cannot be had.
     """
     loop = asyncio.get_running_loop()
-    gate = _Gate(limits)
-    bound = []
+    gate = Gate(limits)
+    served = Served(gate)
     async with AsyncExitStack() as stack:
         for wanted in listen:
             udp, tcp = _pair(wanted)
             stack.callback(udp.close)
-            reader = _Datagrams(udp, responder, clock)
-            loop.add_reader(udp, reader.drain)
-            stack.callback(loop.remove_reader, udp)
-            server = await loop.create_server(
-                lambda: _Connection(responder, gate, clock), sock=tcp, backlog=256
-            )
+            server = await loop.create_server(lambda: Connection(front, gate, clock), sock=tcp, backlog=256)
             stack.callback(server.close)
-            bound.append(Listen(*udp.getsockname()[:2]))
+            served.add(udp)
         stack.callback(gate.close)
-        yield tuple(bound)
+        if front.fast is not None:
+            loop.add_reader(front.fast.wake_fd, _asides, front, front.fast.wake_fd, clock)
+            stack.callback(loop.remove_reader, front.fast.wake_fd)
+            stack.callback(front.fast.close)
+            showing = loop.create_task(_show(front.fast, front.querylog.pause), name="dns-query-log")
+            stack.callback(showing.cancel)
+        for udp in served.udp:
+            told = _tell_destinations(udp)
+            if front.fast is None or not front.fast.serve(udp, told=told):
+                loop.add_reader(udp, _Datagrams(udp, front, clock, told=told).drain)
+                stack.callback(loop.remove_reader, udp)
+        yield served
 
 
 def _pair(listen: Listen) -> tuple[socket.socket, socket.socket]:
@@ -114,164 +132,78 @@ def _bound(listen: Listen, kind: socket.SocketKind) -> socket.socket:
     return made
 
 
-class _Datagrams:
-    """One UDP socket."""
+def _tell_destinations(udp: socket.socket) -> bool:
+    """Lets a socket that is bound to every address tell where each query was sent to (IP_PKTINFO)."""
+    host = udp.getsockname()[0]
+    if host == "::":
+        udp.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
+    elif host == "0.0.0.0":
+        udp.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
+    else:
+        return False
+    return True
 
-    def __init__(self, sock: socket.socket, responder: Responder, clock: Callable[[], float]) -> None:
-        self._receive = sock.recvfrom
-        self._send = sock.sendto
-        self._answer = responder.answer
+
+def _asides(front: Front, wake_fd: int, clock: Callable[[], float]) -> None:
+    """Answers what the fast path has laid aside, a turn of it; another follows if there may be more."""
+    with suppress(BlockingIOError):
+        os.eventfd_read(wake_fd)
+    if front.asides(clock(), _TURN) == _TURN:
+        os.eventfd_write(wake_fd, 1)
+
+
+async def _show(fast: FastPath, pause: float) -> None:
+    """Asks for a query to write to the log, again and again."""
+    while isfinite(pause):
+        fast.show()
+        await asyncio.sleep(pause)
+
+
+class _Datagrams:
+    """One UDP socket that Python answers."""
+
+    def __init__(self, sock: socket.socket, front: Front, clock: Callable[[], float], *, told: bool) -> None:
+        self._sock = sock
+        self._front = front
         self._clock = clock
+        self._receive = self._receive_told if told else self._receive_plain
 
     def drain(self) -> None:
         """Answer what waits, at most a turn of it."""
         now = self._clock()
+        began = time.monotonic_ns()
+        replies = 0
         for _ in range(_TURN):
             try:
-                query, address = self._receive(_QUERY_BYTES)
+                query, source, address = self._receive()
             except BlockingIOError:
-                return
+                break
             except OSError:  # the kernel reports here that an earlier reply met a closed port
                 continue
-            reply = self._answer(query, address[0], now, "udp")
+            reply = self._front.answer(query, address[0], now, "udp")
             if reply is not None:
+                replies += 1
                 try:
-                    self._send(reply, address)
+                    self._sock.sendmsg((reply,), source, 0, address)
                 except OSError:  # full buffer, port 0, no route: a lost datagram, and the client asks again
-                    continue
+                    self._front.tally.unsent()
+        if replies:
+            self._front.tally.took(time.monotonic_ns() - began, replies)
+
+    def _receive_plain(self) -> tuple[bytes, Sequence[Any], Any]:
+        query, address = self._sock.recvfrom(_QUERY_BYTES)
+        return query, (), address
+
+    def _receive_told(self) -> tuple[bytes, Sequence[Any], Any]:
+        query, told, _, address = self._sock.recvmsg(_QUERY_BYTES, _CONTROL_BYTES)
+        return query, [_source(*part) for part in told], address
 
 
-class _Gate:
-    """Who is connected, in all and per address."""
+def _source(level: int, kind: int, data: bytes) -> tuple[int, int, bytes]:
+    """Where a query was sent to, as where its reply comes from; the interface is the kernel's choice.
 
-    def __init__(self, limits: TcpLimits) -> None:
-        self.limits = limits
-        self._open: set[_Connection] = set()
-        self._clients: Counter[str] = Counter()
-        self._full = False
-
-    def enter(self, connection: _Connection, client: str) -> bool:
-        """Whether there is room for one more connection of that client."""
-        full = len(self._open) >= self.limits.connections
-        if full != self._full:
-            self._full = full
-            log.warning("dns tcp full" if full else "dns tcp has room", connections=len(self._open))
-        if full or self._clients[client] >= self.limits.per_client:
-            return False
-        self._open.add(connection)
-        self._clients[client] += 1
-        return True
-
-    def leave(self, connection: _Connection, client: str) -> None:
-        if connection in self._open:
-            self._open.discard(connection)
-            self._clients[client] -= 1
-            if not self._clients[client]:
-                del self._clients[client]
-
-    def close(self) -> None:
-        for connection in tuple(self._open):
-            connection.abort()
-
-
-class _Connection(asyncio.Protocol):
-    """One TCP connection: frames of two bytes of length and a message, in both directions."""
-
-    def __init__(self, responder: Responder, gate: _Gate, clock: Callable[[], float]) -> None:
-        self._answer = responder.answer
-        self._gate = gate
-        self._clock = clock
-        self._loop = asyncio.get_running_loop()
-        self._held = bytearray()
-        self._client = ""
-        self._transport: asyncio.Transport | None = None
-        self._idle: asyncio.TimerHandle | None = None
-        self._next_turn: asyncio.Handle | None = None
-        self._writable = True
-        self._ended = False
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        peer = transport.get_extra_info("peername")
-        self._client = str(peer[0]) if peer else ""
-        self._transport = transport
-        if not self._gate.enter(self, self._client):
-            self.abort()
-            return
-        transport.set_write_buffer_limits(high=_UNREAD_REPLIES)
-        self._alive()
-
-    def data_received(self, data: bytes) -> None:
-        self._held += data
-        self._work()
-
-    def eof_received(self) -> bool:
-        self._ended = True
-        return self._next_turn is not None or not self._writable
-
-    def pause_writing(self) -> None:
-        self._writable = False
-        self._listen(False)
-
-    def resume_writing(self) -> None:
-        self._writable = True
-        self._work()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._transport = None
-        for handle in (self._idle, self._next_turn):
-            if handle is not None:
-                handle.cancel()
-        self._gate.leave(self, self._client)
-
-    def abort(self) -> None:
-        """End the connection at once."""
-        if self._transport is not None:
-            self._transport.abort()
-
-    def _work(self) -> None:
-        """Answer the whole queries that are here, a turn of them at most; no reading while some wait."""
-        self._next_turn = None
-        now = self._clock()
-        replies: list[bytes] = []
-        at = taken = 0
-        held = self._held
-        while taken < _TURN and len(held) >= at + _FRAME:
-            end = at + _FRAME + int.from_bytes(held[at : at + _FRAME], "big")
-            if len(held) < end:
-                break
-            reply = self._answer(bytes(held[at + _FRAME : end]), self._client, now, "tcp")
-            if reply is None:  # no query at all: whoever speaks here does not speak DNS
-                self.abort()
-                return
-            replies.append(len(reply).to_bytes(_FRAME, "big") + reply)
-            at = end
-            taken += 1
-        del held[:at]
-        if taken:
-            self._alive()
-        if replies and self._transport is not None:
-            self._transport.write(b"".join(replies))
-        if not self._writable:
-            return
-        if taken == _TURN:
-            self._listen(False)
-            self._next_turn = self._loop.call_soon(self._work)
-        elif self._ended and self._transport is not None:
-            self._transport.close()
-        else:
-            self._listen(True)
-
-    def _listen(self, on: bool) -> None:
-        transport = self._transport
-        if transport is None or transport.is_closing() or transport.is_reading() == on:
-            return
-        if on:
-            transport.resume_reading()
-        else:
-            transport.pause_reading()
-
-    def _alive(self) -> None:
-        if self._idle is not None:
-            self._idle.cancel()
-        self._idle = self._loop.call_later(self._gate.limits.idle, self.abort)
+    A link-local address is one of its interface only.
+    """
+    if level == socket.IPPROTO_IP:
+        return level, kind, bytes(4) + data[4:]
+    return level, kind, data if data[:1] == b"\xfe" else data[:16] + bytes(4)

@@ -16,6 +16,7 @@ MAX_LABEL: Final = 63
 MAX_NAME: Final = 255
 MAX_MESSAGE: Final = 65_535
 MIN_UDP_SIZE: Final = 512
+MAX_UDP_SIZE: Final = 4096
 
 IN: Final = 1
 
@@ -171,7 +172,7 @@ def message(
         if not cut:
             flags |= TC
             authority = b""
-    extra = _courtesies(answers, additional, HEADER_SIZE + len(question)) if additional else []
+    extra = courtesies(answers, additional, HEADER_SIZE + len(question)) if additional else []
     tail = b"".join(extra)
     if tail and fixed + len(body) + len(tail) > limit:
         extra, tail = [], b""
@@ -188,7 +189,7 @@ def _fitting(records: Sequence[bytes], room: int) -> Sequence[bytes]:
     return records
 
 
-def _courtesies(answers: Sequence[bytes], additional: Sequence[Courtesy], start: int) -> list[bytes]:
+def courtesies(answers: Sequence[bytes], additional: Sequence[Courtesy], start: int) -> list[bytes]:
     """The additional records, with pointers as owners; one that no pointer can reach is left out."""
     starts = [start]
     for answer in answers:

@@ -8,22 +8,26 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import aclosing, closing, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, cast
 
 import structlog
 
-from isthmus.dns import row
+from isthmus.dns import fastpath, row, wire
 from isthmus.dns.answer import Responder
-from isthmus.dns.server import Listen, TcpLimits, serving
+from isthmus.dns.front import Front
+from isthmus.dns.metrics import Reading
+from isthmus.dns.querylog import QueryLog
+from isthmus.dns.server import Listen, Served, serving
+from isthmus.dns.tcp import TcpLimits
 from isthmus.dns.zone import Zone
 from isthmus.errors import WireError
 from isthmus.flow import pulse
 from isthmus.flow.replica import Replica
-from isthmus.flow.stats import STATS, Stats
+from isthmus.flow.stats import STATS, Sample, Stats
 from isthmus.flow.table import Table
 from isthmus.model.names import Vantage
 
@@ -39,6 +43,7 @@ class Options:
 
     `vantage` is where its callers stand: only rows of that vantage are answered from. `addresses` are those
     under which callers reach it (the address records of the zone's name server), as literal texts.
+    `query_log` is how many queries a second are written to the log, at most.
     """
 
     name: str
@@ -48,6 +53,29 @@ class Options:
     addresses: tuple[str, ...] = ()
     udp_size: int = 1232
     tcp: TcpLimits = field(default_factory=TcpLimits)
+    query_log: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """A worker that serves."""
+
+    zone: Zone
+    front: Front
+    served: Served
+
+    def samples(self) -> Iterator[Sample]:
+        """All its numbers now."""
+        gate = self.served.gate
+        return Reading(
+            numbers=self.front.counts(),
+            overflowed=self.served.overflowed,
+            connections=len(gate),
+            refused=gate.refused,
+            names=len(self.zone),
+            services=self.zone.services,
+            fast=self.front.fast is not None,
+        ).samples()
 
 
 async def run(options: Options, link: Path) -> None:
@@ -60,8 +88,8 @@ async def run(options: Options, link: Path) -> None:
     replica = Replica(link, {TABLE: rows}, {STATS: stats.table}, name=options.name)
     async with asyncio.TaskGroup() as group:
 
-        def listening(_bound: tuple[Listen, ...], zone: Zone) -> None:
-            told = pulse.publish(stats, tuple, lambda: rows.current and zone.synced)
+        def listening(standing: Standing) -> None:
+            told = pulse.publish(stats, standing.samples, lambda: rows.current and standing.zone.synced)
             group.create_task(told, name="dns-stats")
 
         group.create_task(replica.run(), name="dns-replica")
@@ -73,18 +101,19 @@ async def serve(
     rows: Table[str, bytes],
     *,
     clock: Callable[[], float] = time.time,
-    listening: Callable[[tuple[Listen, ...], Zone], None] = lambda _bound, _zone: None,
+    listening: Callable[[Standing], None] = lambda _standing: None,
 ) -> None:
-    """Serve the rows of a table until cancelled.
-
-    `listening` is told the addresses once they are served, and the zone behind them.
-    """
-    zone = Zone(options.zone, addresses=options.addresses, clock=clock)
-    responder = Responder(zone, udp_size=options.udp_size)
-    async with serving(responder, options.listen, options.tcp, clock) as bound:
-        log.info("dns listening", zone=options.zone, listen=[f"{host} {port}" for host, port in bound])
-        listening(bound, zone)
-        await _follow(zone, rows, f"{options.vantage}|")
+    """Serve the rows of a table until cancelled; `listening` is told once the addresses are served."""
+    udp_size = min(max(options.udp_size, wire.MIN_UDP_SIZE), wire.MAX_UDP_SIZE)
+    fast = fastpath.start(udp_size)
+    with nullcontext() if fast is None else closing(fast):
+        zone = Zone(options.zone, addresses=options.addresses, clock=clock, mirror=fast)
+        front = Front(Responder(zone, udp_size=udp_size), fast, QueryLog(options.query_log))
+        async with serving(front, options.listen, options.tcp, clock) as served:
+            listen = [f"{host} {port}" for host, port in served.bound]
+            log.info("dns listening", zone=options.zone, listen=listen, fast_path=front.fast is not None)
+            listening(Standing(zone=zone, front=front, served=served))
+            await _follow(zone, rows, f"{options.vantage}|")
 
 
 async def _follow(zone: Zone, rows: Table[str, bytes], prefix: str) -> None:

@@ -8,10 +8,11 @@ ever has a record (multi-cluster DNS 1.0.0); a cluster id is one label or two.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Sequence
-from typing import Final
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, Protocol
 
 from isthmus.dns import wire
+from isthmus.dns.compiled import compiled
 from isthmus.dns.node import (
     EMPTY,
     SRV_TARGET,
@@ -33,29 +34,63 @@ NEGATIVE_TTL: Final = 5
 _LONGEST_CLUSTER_ID: Final = 2
 
 
+class Mirror(Protocol):
+    """Who answers from copies of the names; `fastpath.FastPath` does."""
+
+    def put(self, name: bytes, node: bytes) -> None: ...
+
+    def drop(self, name: bytes) -> None: ...
+
+    def zone(self, name: bytes, serial: int, negative_ttl: int, *, ready: bool) -> None: ...
+
+
 class Zone:
     """All names under `origin`, e.g. `clusterset.local`.
 
     `addresses` are where this server can be reached (the address records of the zone's name server); `clock`
-    is wall-clock time, from which the SOA serial is made. Raises ConfigError for an origin that is no name.
+    is wall-clock time, from which the SOA serial is made; `mirror` is told all that
+    the zone holds. Raises ConfigError for an origin that is no name.
     """
 
-    def __init__(self, origin: str, *, addresses: Sequence[str] = (), clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        origin: str,
+        *,
+        addresses: Sequence[str] = (),
+        clock: Callable[[], float],
+        mirror: Mirror | None = None,
+    ) -> None:
         found = wire.name(origin)
         if found is None or found == b"\x00":
             raise ConfigError(f"DNS zone {origin!r} is not a domain name")
         self.wire = found
         self.serial = int(clock())
-        self.synced = False
-        """False until all rows were seen once; until then nothing can be said about any name."""
+        self._synced = False
+        self._mirror = mirror
         self._clock = clock
         self._names: dict[bytes, Node] = {}
         self._held: dict[str, tuple[tuple[bytes, ...], bytes]] = {}
         self._namespaces: dict[bytes, int] = {}
         self._put_own(addresses)
+        self._tell()
+
+    @property
+    def synced(self) -> bool:
+        """False until all rows were seen once; until then nothing can be said about any name."""
+        return self._synced
+
+    @synced.setter
+    def synced(self, synced: bool) -> None:
+        self._synced = synced
+        self._tell()
 
     def __len__(self) -> int:
         return len(self._names)
+
+    @property
+    def services(self) -> int:
+        """How many services have a row."""
+        return len(self._held)
 
     def find(self, folded: bytes) -> Node | None:
         """What stands at a name, None where the name does not exist."""
@@ -74,18 +109,17 @@ class Zone:
     def put(self, key: str, row: Row) -> None:
         """Sets the names of one service to what its row says."""
         namespace, names = self._compile(row)
+        self._set(names)
         before = self._held.get(key)
         if before is not None and before[1] != namespace:
             self.drop(key)
             before = None
         for gone in () if before is None else before[0]:
             if gone not in names:
-                del self._names[gone]
-        self._names.update(names)
+                self._remove(gone)
         if before is None and namespace:
             self._namespaces[namespace] = self._namespaces.get(namespace, 0) + 1
-            self._names[namespace] = EMPTY
-            self._names[b"\x03svc" + self.wire] = EMPTY
+            self._set({namespace: EMPTY, b"\x03svc" + self.wire: EMPTY})
         self._held[key] = (tuple(names), namespace)
         self._touch()
 
@@ -96,17 +130,36 @@ class Zone:
             return
         names, namespace = held
         for gone in names:
-            del self._names[gone]
+            self._remove(gone)
         if namespace:
             self._namespaces[namespace] -= 1
             if not self._namespaces[namespace]:
-                del self._namespaces[namespace], self._names[namespace]
+                del self._namespaces[namespace]
+                self._remove(namespace)
             if not self._namespaces:
-                del self._names[b"\x03svc" + self.wire]
+                self._remove(b"\x03svc" + self.wire)
         self._touch()
+
+    def _set(self, names: Mapping[bytes, Node]) -> None:
+        """Sets names, all or none: whatever cannot be said in DNS raises before anything has changed."""
+        nodes = {} if self._mirror is None else {name: compiled(names[name], len(name)) for name in names}
+        self._names.update(names)
+        if self._mirror is not None:
+            for name, node in nodes.items():
+                self._mirror.put(name, node)
+
+    def _remove(self, name: bytes) -> None:
+        del self._names[name]
+        if self._mirror is not None:
+            self._mirror.drop(name)
 
     def _touch(self) -> None:
         self.serial = max(self.serial + 1, int(self._clock()))
+        self._tell()
+
+    def _tell(self) -> None:
+        if self._mirror is not None:
+            self._mirror.zone(self.wire, self.serial, NEGATIVE_TTL, ready=self._synced)
 
     def _put_own(self, addresses: Sequence[str]) -> None:
         server = b"\x02ns\x03dns" + self.wire
@@ -115,13 +168,15 @@ class Zone:
             "ns", "", tuple(a for a in packed if len(a) == 4), tuple(a for a in packed if len(a) == 16)
         )
         to_server = wire.rr(wire.NS, NEGATIVE_TTL, b"\x02ns\x03dns" + wire.QNAME)
-        self._names[self.wire] = _Apex(
-            self, Records((to_server,), courtesies(own, NEGATIVE_TTL, 0, wire.RR_HEAD))
-        )
-        self._names[b"\x03dns" + self.wire] = EMPTY
-        self._names[server] = _member_node(own, NEGATIVE_TTL)
         version = wire.rr(wire.TXT, SCHEMA_TTL, wire.text_data(SCHEMA_VERSION))
-        self._names[b"\x0bdns-version" + self.wire] = Fixed({wire.TXT: Records((version,))})
+        self._set(
+            {
+                self.wire: _Apex(self, Records((to_server,), courtesies(own, NEGATIVE_TTL, 0, wire.RR_HEAD))),
+                b"\x03dns" + self.wire: EMPTY,
+                server: _member_node(own, NEGATIVE_TTL),
+                b"\x0bdns-version" + self.wire: Fixed({wire.TXT: Records((version,))}),
+            }
+        )
 
     def _compile(self, row: Row) -> tuple[bytes, dict[bytes, Node]]:
         """The wire name of the row's namespace ("" where it is not legal) and all names of the service."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import ctypes
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from typing import Any, Literal
 
 import dns.flags
@@ -13,6 +15,8 @@ import pytest
 
 from isthmus.dns import row, rrset
 from isthmus.dns.answer import Responder
+from isthmus.dns.fastpath import ASK_PYTHON, FastPath, load
+from isthmus.dns.library import build
 from isthmus.dns.zone import Zone
 from isthmus.model.names import ClusterId, EndpointId, Locality, ServiceKey, Vantage
 from isthmus.model.plan import Backend, Plan, PlanGroup, PlanKey, port_id
@@ -123,13 +127,18 @@ class Make:
 
 
 class Server:
-    """A responder over a zone, without sockets; time stands still unless a test moves it."""
+    """A responder over a zone, without sockets; time stands still unless a test moves it.
 
-    def __init__(self, **zone: Any) -> None:
+    Where the fast path is, all it answers is compared with what Python answers: they are never to differ.
+    """
+
+    def __init__(self, *, fast: ctypes.CDLL | None = None, **zone: Any) -> None:
         self.now = 1_800_000_000.0
-        self.zone = Zone(zone.pop("origin", ORIGIN), clock=lambda: self.now, **zone)
+        self.fast = FastPath(fast, 1232) if fast is not None else None
+        self.zone = Zone(zone.pop("origin", ORIGIN), clock=lambda: self.now, mirror=self.fast, **zone)
         self.zone.synced = True
         self.responder = Responder(self.zone)
+        self.answered_fast = 0
 
     def put(self, service: Service, ips: Sequence[str] = (), plans: dict[str, Plan] | None = None) -> None:
         """Hands over a row as it would arrive: encoded."""
@@ -139,7 +148,13 @@ class Server:
         self.zone.drop(Make.key(key))
 
     def raw(self, query: bytes, client: str = "10.0.0.1", transport: Any = "udp") -> bytes | None:
-        return self.responder.answer(query, client, self.now, transport)
+        reply = self.responder.answer(query, client, self.now, transport)
+        if self.fast is not None:
+            fast = self.fast.answer(query, client, self.now, transport)
+            if fast != ASK_PYTHON:
+                assert fast == reply
+                self.answered_fast += 1
+        return reply
 
     def ask(
         self, name: str, rtype: str = "A", *, client: str = "10.0.0.1", transport: Any = "udp", **query: Any
@@ -171,11 +186,28 @@ def make() -> type[Make]:
     return Make
 
 
-@pytest.fixture
-def server() -> Server:
-    return Server()
+@pytest.fixture(scope="session")
+def library(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL | None:
+    """The fast path, built from its source as it is now; None without a compiler."""
+    target = tmp_path_factory.mktemp("fastpath") / "fastpath.so"
+    reason = build(target, "-Wall", "-Wextra", "-Werror")
+    assert reason is None or "no C compiler" in reason, reason
+    return load(target) if reason is None else None
 
 
 @pytest.fixture(scope="session")
-def new_server() -> type[Server]:
-    return Server
+def new_server(library: ctypes.CDLL | None) -> Iterator[Callable[..., Server]]:
+    with ExitStack() as stack:
+
+        def new(**options: Any) -> Server:
+            server = Server(fast=library, **options)
+            if server.fast is not None:
+                stack.callback(server.fast.close)
+            return server
+
+        yield new
+
+
+@pytest.fixture
+def server(new_server: Callable[..., Server]) -> Server:
+    return new_server()

@@ -21,7 +21,8 @@ import dns.rcode
 import pytest
 
 from isthmus.dns import row
-from isthmus.dns.server import Listen, TcpLimits
+from isthmus.dns.server import Listen
+from isthmus.dns.tcp import TcpLimits
 from isthmus.dns.worker import TABLE, Options, run, serve
 from isthmus.errors import PlatformError
 from isthmus.flow.replica import Publisher
@@ -85,7 +86,7 @@ async def worker(make: Any, *, synced: bool = True, **more: Any) -> AsyncIterato
         rows.replace({make.key("shop/checkout"): make.render(make.service("shop/checkout"), ["10.96.0.10"])})
     bound: asyncio.Future[tuple[Listen, ...]] = asyncio.get_running_loop().create_future()
     task = asyncio.create_task(
-        serve(options(make, **more), table, listening=lambda at, _zone: bound.set_result(at))
+        serve(options(make, **more), table, listening=lambda at: bound.set_result(at.served.bound))
     )
     try:
         async with asyncio.timeout(DEADLINE):
