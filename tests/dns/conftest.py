@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ctypes
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any, Literal
 
 import dns.flags
@@ -16,12 +18,14 @@ import pytest
 from isthmus.dns import row, rrset
 from isthmus.dns.answer import Responder
 from isthmus.dns.fastpath import ASK_PYTHON, FastPath, load
-from isthmus.dns.library import build
+from isthmus.dns.library import OVERRIDE, build
 from isthmus.dns.zone import Zone
 from isthmus.model.names import ClusterId, EndpointId, Locality, ServiceKey, Vantage
 from isthmus.model.plan import Backend, Plan, PlanGroup, PlanKey, port_id
 from isthmus.model.policy import DoorSettings
 from isthmus.model.service import Port, Protocol, Service, ServiceType
+
+sys.path.append(str(Path(__file__).parent))  # test folders are not packages
 
 ORIGIN = "clusterset.local"
 VANTAGE = Vantage("eu", "", ClusterId("eu-1"))
@@ -187,12 +191,29 @@ def make() -> type[Make]:
 
 
 @pytest.fixture(scope="session")
-def library(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL | None:
+def library_file(tmp_path_factory: pytest.TempPathFactory) -> Path | None:
     """The fast path, built from its source as it is now; None without a compiler."""
     target = tmp_path_factory.mktemp("fastpath") / "fastpath.so"
     reason = build(target, "-Wall", "-Wextra", "-Werror")
     assert reason is None or "no C compiler" in reason, reason
-    return load(target) if reason is None else None
+    return target if reason is None else None
+
+
+@pytest.fixture(scope="session")
+def library(library_file: Path | None) -> ctypes.CDLL | None:
+    return load(library_file) if library_file is not None else None
+
+
+@pytest.fixture(params=["fast", "python"])
+def path(
+    request: pytest.FixtureRequest, library_file: Path | None, monkeypatch: pytest.MonkeyPatch
+) -> Literal["fast", "python"]:
+    """Which path workers of this test have: the test runs once with each."""
+    if request.param == "fast" and library_file is None:
+        pytest.skip("no C compiler (cc) to build the fast path with")
+    monkeypatch.setenv(OVERRIDE, str(library_file) if request.param == "fast" else "off")
+    wanted: Literal["fast", "python"] = request.param
+    return wanted
 
 
 @pytest.fixture(scope="session")

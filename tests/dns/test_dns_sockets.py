@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,87 +18,19 @@ import dns.flags
 import dns.message
 import dns.rcode
 import pytest
+from dnslive import DEADLINE, SVC, Live, options, worker
 
 from isthmus.dns import row
 from isthmus.dns.server import Listen
 from isthmus.dns.tcp import TcpLimits
-from isthmus.dns.worker import TABLE, Options, run, serve
+from isthmus.dns.worker import TABLE, run
 from isthmus.errors import PlatformError
 from isthmus.flow.replica import Publisher
-from isthmus.flow.table import Table, Writer
+from isthmus.flow.table import Table
 
-SVC = "checkout.shop.svc.clusterset.local"
-DEADLINE = 20.0
+pytestmark = pytest.mark.usefixtures("path")
+
 ROOT = Path(__file__).parents[2]
-
-
-class Live:
-    """A worker that serves a table this process writes."""
-
-    def __init__(self, make: Any, rows: Writer[str, bytes], where: Listen) -> None:
-        self.make = make
-        self.rows = rows
-        self.where = where
-
-    def put(self, key: str, *ips: str) -> None:
-        self.rows.put(self.make.key(key), self.make.render(self.make.service(key), ips))
-
-    async def udp(self, name: str = SVC, rtype: str = "A", **query: Any) -> dns.message.Message:
-        asked = dns.message.make_query(name, rtype, **query)
-        return await dns.asyncquery.udp(asked, self.where.host, port=self.where.port, timeout=DEADLINE)
-
-    async def tcp(self, name: str = SVC, rtype: str = "A", **query: Any) -> dns.message.Message:
-        asked = dns.message.make_query(name, rtype, **query)
-        return await dns.asyncquery.tcp(asked, self.where.host, port=self.where.port, timeout=DEADLINE)
-
-    async def dig(self, *arguments: str) -> str:
-        process = await asyncio.create_subprocess_exec(
-            "dig",
-            f"@{self.where.host}",
-            "-p",
-            str(self.where.port),
-            "+tries=1",
-            "+time=10",
-            *arguments,
-            stdout=asyncio.subprocess.PIPE,
-        )
-        out, _ = await process.communicate()
-        assert process.returncode == 0, out.decode()
-        return out.decode()
-
-    async def until(self, condition: Callable[[dns.message.Message], bool], **query: Any) -> None:
-        async with asyncio.timeout(DEADLINE):
-            while not condition(await self.udp(**query)):
-                await asyncio.sleep(0.005)
-
-
-def options(make: Any, **more: Any) -> Options:
-    listen = (Listen(more.pop("host", "127.0.0.1"), more.pop("port", 0)),)
-    return Options(name="dns-0", vantage=make.vantage, listen=listen, **more)
-
-
-@contextlib.asynccontextmanager
-async def worker(make: Any, *, synced: bool = True, **more: Any) -> AsyncIterator[Live]:
-    table: Table[str, bytes] = Table(TABLE)
-    rows = table.partition("test")
-    if synced:
-        rows.replace({make.key("shop/checkout"): make.render(make.service("shop/checkout"), ["10.96.0.10"])})
-    bound: asyncio.Future[tuple[Listen, ...]] = asyncio.get_running_loop().create_future()
-    task = asyncio.create_task(
-        serve(options(make, **more), table, listening=lambda at: bound.set_result(at.served.bound))
-    )
-    try:
-        async with asyncio.timeout(DEADLINE):
-            await asyncio.wait({task, bound}, return_when=asyncio.FIRST_COMPLETED)
-        if task.done():
-            task.result()
-        live = Live(make, rows, bound.result()[0])
-        if synced:
-            await live.until(lambda reply: reply.rcode() == dns.rcode.NOERROR)
-        yield live
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
 
 
 def framed(*messages: bytes) -> bytes:
