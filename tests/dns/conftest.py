@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -194,7 +195,7 @@ def make() -> type[Make]:
 def library_file(tmp_path_factory: pytest.TempPathFactory) -> Path | None:
     """The fast path, built from its source as it is now; None without a compiler."""
     target = tmp_path_factory.mktemp("fastpath") / "fastpath.so"
-    reason = build(target, "-Wall", "-Wextra", "-Werror")
+    reason = build(target, "-Wall", "-Wextra", "-Werror", *os.environ.get("FASTPATH_CFLAGS", "").split())
     assert reason is None or "no C compiler" in reason, reason
     return target if reason is None else None
 
