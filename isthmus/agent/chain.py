@@ -17,6 +17,7 @@ from isthmus.agent import hearing
 from isthmus.agent.admission import Admission
 from isthmus.agent.followers import Named, UpCounts
 from isthmus.agent.inputs import Hub, Member
+from isthmus.agent.ownexports import own_exports
 from isthmus.agent.quotas import Quotas
 from isthmus.agent.refusals import Refusals
 from isthmus.api import core, hub, labels
@@ -26,7 +27,7 @@ from isthmus.fleet import accept as fleet_accept
 from isthmus.fleet import evidence
 from isthmus.fleet.departure import GRACE_SECONDS, Departures
 from isthmus.flow import Again, Derived, Index, Priority, Table, derive, on, spread
-from isthmus.mcs import border, conflict, endpointslice, serviceexport
+from isthmus.mcs import border, conflict, endpointslice
 from isthmus.mcs.quota import Quota
 from isthmus.model.cluster import Cluster, ClusterView, Phase, Standing
 from isthmus.model.health import CheckKey, CheckTarget, Verdict
@@ -93,7 +94,7 @@ class Chain:
         self.membership: Table[str, Standing] = Table("membership")
         self.vantages: Table[Vantage, int] = Table("vantages")
         self.checks: Table[CheckKey, CheckTarget] = Table("checks")
-        self.wishes = self._wishes()
+        self.wishes = own_exports(place.cluster, member, hub_, self.session, place.clock_offset)
         self.offers = self._offers()
         self.claims = hearing.claims(hub_, place.cluster)
         self.heard_endpoints = hearing.endpoints(
@@ -123,28 +124,6 @@ class Chain:
         return self.membership.get(OWN) or Standing(phase=Phase.UNDECIDED)
 
     # What this cluster offers.
-
-    def _wishes(self) -> Derived[ServiceKey, Export | Refused]:
-        """Exports as their owners ask for them, before the quota."""
-        member, place = self.member, self.place
-
-        def compute(key: ServiceKey) -> Export | Refused | None:
-            export = member.exports.get(ObjectKey(*key))
-            if export is None or export.metadata.deletion_timestamp is not None:
-                return None
-            service = member.services.get(ObjectKey(*key))
-            return serviceexport.local_export(
-                cluster=place.cluster, export=export, service=service, clock_offset=place.clock_offset()
-            )
-
-        return derive(
-            "wishes",
-            on(member.exports, _same),
-            on(member.services, _same),
-            # The hub's clock is known once it has answered.
-            on(self.session, lambda _key, _o, _n: [ServiceKey(*key) for key in member.exports]),
-            compute=compute,
-        )
 
     def _offers(self) -> Derived[ServiceKey, border.ImportedEndpoints]:
         """This cluster's own endpoints, checked as its neighbours will check them."""
@@ -443,10 +422,6 @@ class Chain:
 
 def _port(service: Service | None, wanted: str) -> Port | None:
     return next((port for port in service.ports if port_id(port) == wanted), None) if service else None
-
-
-def _same(key: ObjectKey, _old: object, _new: object) -> Iterable[ServiceKey]:
-    return (ServiceKey(*key),)
 
 
 def turned(old: Standing | None, new: Standing | None) -> bool:

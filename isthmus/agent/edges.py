@@ -15,12 +15,20 @@ from isthmus.agent.clusterproperty import ClusterProperties
 from isthmus.agent.control import Control
 from isthmus.agent.doors import Doors
 from isthmus.agent.identity import identity
+from isthmus.agent.notices import Notices, Teller
 from isthmus.agent.outputs import Outputs
 from isthmus.agent.records import Records
 from isthmus.agent.reports import Reports
 from isthmus.agent.session import Session
 from isthmus.agent.worker import LINK
-from isthmus.agent.writing import HUB_KINDS, MEMBER_KINDS, REPORT_KINDS, Writing, compete
+from isthmus.agent.writing import (
+    EXPORT_KINDS,
+    HUB_KINDS,
+    MEMBER_KINDS,
+    REPORT_KINDS,
+    Writing,
+    compete,
+)
 from isthmus.api.meta import ObjectKey
 from isthmus.console import http
 from isthmus.console.events import Ring
@@ -30,6 +38,7 @@ from isthmus.flow import Table, pulse
 from isthmus.flow.replica import Publisher
 from isthmus.flow.stats import STATS, Stats
 from isthmus.kube.lease import LeaseHolder
+from isthmus.mcs import autoexport
 from isthmus.mcs.hubobjects import hub_namespace
 from isthmus.probes.prober import Prober, anchor
 
@@ -75,7 +84,22 @@ def start(core: Control, group: asyncio.TaskGroup) -> None:
         MEMBER_KINDS,
         deletes=may_delete,
         refused=outputs.member_refused,
+        spares=outputs.let_go.spares_member,
     )
+    exports = Writing(
+        core.member_client,
+        "auto-exports",
+        outputs.exports,
+        may_write,
+        EXPORT_KINDS,
+        deletes=may_delete,
+        spares=outputs.let_go.spares_export,
+        ours=autoexport.is_ours,
+        manager=autoexport.MANAGER,
+    )
+    notices = Notices(chain.member, chain.services, member.applier.refused, outputs.held)
+    core.graph.add(notices.tables)
+    appliers = [member.applier, exports.applier]
     sources = Sources(
         cluster=chain.place.cluster,
         services=chain.services,
@@ -88,6 +112,7 @@ def start(core: Control, group: asyncio.TaskGroup) -> None:
         reckon=chain.reckon,
         places=lambda: vantages.places(chain),
         withheld=chain.admission.withheld,
+        held=outputs.held,
         tables=tuple(source.table for source in (*core.member_sources, *core.hub_sources)),
         failing=lambda: inputs.failing((*core.member_sources, *core.hub_sources)),
         membership=lambda: chain.standing,
@@ -104,6 +129,8 @@ def start(core: Control, group: asyncio.TaskGroup) -> None:
     group.create_task(compete(core.member_client, settings.namespace, lease), name="writer-lease")
     group.create_task(member.run(), name="write-member")
     group.create_task(families.follow(core.member_client, outputs.asked.partition("server")), name="families")
+    group.create_task(exports.run(), name="write-auto-exports")
+    group.create_task(Teller(core.member_client, notices.rows, may_write).run(), name="notices")
     if core.hub_client is None:
         outputs.hub_refused.partition("no hub").replace({})
     else:
@@ -118,7 +145,9 @@ def start(core: Control, group: asyncio.TaskGroup) -> None:
             namespace=own,
             deletes=may_delete,
             refused=outputs.hub_refused,
+            spares=outputs.let_go.spares_hub,
         )
+        appliers.append(hub.applier)
         reports = Reports(place.cluster, chain.health, silent=lambda: chain.standing.withdrawn)
         member_of = membership.Membership(
             hub_client,
@@ -154,6 +183,7 @@ def start(core: Control, group: asyncio.TaskGroup) -> None:
         group.create_task(hub.run(), name="write-hub")
         group.create_task(reports.run(), name="reports")
         group.create_task(telling.run(), name="write-reports")
+    group.create_task(outputs.let_go.wake(appliers), name="let-go")
 
 
 async def _console(sources: Sources, registry: CollectorRegistry, ring: Ring, listen: str) -> None:

@@ -8,14 +8,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from isthmus.agent.autoexports import auto_exports
 from isthmus.agent.chain import Chain, SourceKey, named_services, turned
-from isthmus.api import core, hub, kinds, labels, mcs
+from isthmus.agent.letgo import LetGo
+from isthmus.agent.ownexports import detached
+from isthmus.api import core, hub, kinds, labels
 from isthmus.api.meta import Kind, ObjectKey
 from isthmus.flow import Derived, Index, Table, derive, on, spread
 from isthmus.kube.applier import ObjectRef
 from isthmus.kubeproxy import slices
 from isthmus.mcs import endpointslice, hubobjects, serviceexport, serviceimport
+from isthmus.mcs.annotations import is_set
 from isthmus.mcs.border import ImportedEndpoints
+from isthmus.mcs.serviceimport import holder
 from isthmus.model.names import ServiceKey
 from isthmus.model.plan import PlanKey, port_id
 from isthmus.model.refusal import Refused
@@ -39,6 +44,7 @@ class Outputs:
         self.asked: Table[str, tuple[AddressFamily, ...]] = Table("member/families")
         self.member_refused: Table[ObjectRef, Refused] = Table("member/refused")
         self.hub_refused: Table[ObjectRef, Refused] = Table("hub/refused")
+        self.exports = auto_exports(chain.member)
         self.families = self._families()
         self.vips = self._vips()
         wanted: list[Table[Any, Objects]] = [
@@ -54,7 +60,14 @@ class Outputs:
             spread(table, self.member, _each)
         for table in exported:
             spread(table, self.hub, _each)
-        self.tables: list[Table[Any, Any]] = [self.vips, *wanted, *exported]
+        self.let_go = LetGo(chain, [*wanted, *exported])
+        self.tables: list[Table[Any, Any]] = [
+            self.vips,
+            *wanted,
+            *exported,
+            self.exports,
+            self.let_go.objects,
+        ]
 
     def _families(self) -> Derived[str, tuple[AddressFamily, ...]]:
         """The address families of this cluster: its word, else what Services and nodes' pod ranges show."""
@@ -105,7 +118,7 @@ class Outputs:
             if found is not None:
                 return _cluster_ips(found) or None
             imported = member.imports.get(ObjectKey(*key))
-            return tuple(imported.spec.ips) or None if imported and self._import_uid(key) else None
+            return tuple(imported.spec.ips) or None if imported and self._own_import_uid(key) else None
 
         return derive(
             "clusterset ips", on(member.services, _imports_of), on(member.imports, _by_key), compute=compute
@@ -118,15 +131,15 @@ class Outputs:
 
         def compute(key: ServiceKey) -> Objects | None:
             service = chain.services.get(key)
-            if service is None or not self._namespace_stands(key.namespace):
+            existing = member.imports.get(ObjectKey(*key))
+            if service is None or detached(existing) or not self._namespace_stands(key.namespace):
                 return None
             wanted = {
                 _ref(kinds.SERVICE_IMPORT, key): serviceimport.service_import(
                     service, self.vips.get(key) or (), supported=self._supported
                 )
             }
-            existing = member.imports.get(ObjectKey(*key))
-            if existing is not None:
+            if existing is not None and self._own_import_uid(key):
                 derived = self._derived(key)
                 refused = self.member_refused.get(_derived_ref(key))
                 wanted[_ref(kinds.SERVICE_IMPORT, key, "status")] = serviceimport.service_import_status(
@@ -156,11 +169,24 @@ class Outputs:
         return found is not None and found.metadata.deletion_timestamp is None
 
     def _import_uid(self, key: ServiceKey) -> str:
-        """The uid of the import in this cluster; "" while there is none that is ours."""
+        """The uid of this cluster's import, whoever made it; "" where there is none or it is detached."""
         found = self.chain.member.imports.get(ObjectKey(*key))
-        if found is None or found.metadata.labels.get(labels.MANAGED_BY) != labels.MANAGER:
+        return "" if found is None or detached(found) else found.metadata.uid
+
+    def held(self, key: ServiceKey) -> str:
+        """Who made the import of an exported service where it is not ours and not handed over, else ""."""
+        found = self.chain.member.imports.get(ObjectKey(*key))
+        if (
+            found is None
+            or key not in self.chain.services
+            or is_set(found.metadata.annotations, labels.ADOPT)
+        ):
             return ""
-        return found.metadata.uid
+        return holder(found)
+
+    def _own_import_uid(self, key: ServiceKey) -> str:
+        """The same, where the import is ours."""
+        return self._import_uid(key) if holder(self.chain.member.imports.get(ObjectKey(*key))) == "" else ""
 
     def _derived_services(self) -> Derived[ServiceKey, Objects]:
         chain = self.chain
@@ -196,7 +222,7 @@ class Outputs:
         chain = self.chain
 
         def compute(key: SourceKey) -> Objects | None:
-            service, uid = chain.services.get(key[0]), self._import_uid(key[0])
+            service, uid = chain.services.get(key[0]), self._own_import_uid(key[0])
             if service is None or not uid or all(export.cluster != key[1] for export in service.exports):
                 return None
             found = chain.endpoints.get(key) or ()
@@ -259,7 +285,7 @@ class Outputs:
         def compute(key: ServiceKey) -> Objects | None:
             export = chain.member.exports.get(ObjectKey(*key))
             outcome = chain.own_exports.get(key)
-            if export is None or outcome is None:
+            if export is None or outcome is None or detached(export):
                 return None
             heard = chain.hub.exported_services.get(ObjectKey(namespace, hubobjects.object_name(key)))
             delivery = serviceexport.Delivery.EXPORTED if heard else serviceexport.Delivery.PENDING
@@ -342,10 +368,12 @@ class Outputs:
         )
 
     def _exported_services(self) -> Derived[ServiceKey, Objects]:
-        chain, own = self.chain, self.chain.own_exports
+        chain, own, exports = self.chain, self.chain.own_exports, self.chain.member.exports
 
         def compute(key: ServiceKey) -> Objects | None:
-            if not isinstance(export := own.get(key), Export) or chain.standing.withdrawn:
+            export = own.get(key)
+            silent = chain.standing.withdrawn or detached(exports.get(ObjectKey(*key)))
+            if not isinstance(export, Export) or silent:
                 return None
             wanted = hubobjects.exported_service(export)
             return {_object_ref(kinds.EXPORTED_SERVICE, wanted): wanted}
@@ -353,16 +381,18 @@ class Outputs:
         return derive(
             "exported services",
             on(own, _itself),
+            on(exports, _by_key),
             on(chain.membership, lambda _key, old, new: list(own) if turned(old, new) else ()),
             compute=compute,
         )
 
     def _exported_endpoints(self) -> Derived[ServiceKey, Objects]:
         chain, own, me = self.chain, self.chain.own_endpoints, self.chain.place.cluster
+        exports = chain.member.exports
 
         def compute(key: ServiceKey) -> Objects | None:
             found = own.get(key)
-            if found is None or chain.standing.withdrawn:
+            if found is None or chain.standing.withdrawn or detached(exports.get(ObjectKey(*key))):
                 return None
             rendered = hubobjects.exported_endpoints(key, me, found)
             return {_object_ref(kinds.EXPORTED_ENDPOINTS, wanted): wanted for wanted in rendered.values()}
@@ -370,6 +400,7 @@ class Outputs:
         return derive(
             "exported endpoints",
             on(own, _itself),
+            on(exports, _by_key),
             on(chain.membership, lambda _key, old, new: list(own) if turned(old, new) else ()),
             compute=compute,
         )
@@ -411,9 +442,7 @@ def _itself(key: ServiceKey, _old: object, _new: object) -> Iterable[ServiceKey]
     return (key,)
 
 
-def _by_key(
-    key: ObjectKey, old: mcs.ServiceImport | None, new: mcs.ServiceImport | None
-) -> Iterable[ServiceKey]:
+def _by_key(key: ObjectKey, _old: object, _new: object) -> Iterable[ServiceKey]:
     return (ServiceKey(*key),)
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from isthmus.agent.chain import Chain
+from isthmus.agent.ownexports import detached
 from isthmus.api import kinds, labels
 from isthmus.api.meta import ObjectKey
 from isthmus.kube.client import Client
@@ -61,7 +62,9 @@ class Records:
         """
         outcome = self._chain.own_exports.get(key)
         export = self._chain.member.exports.get(ObjectKey(*key))
-        if export is None or not isinstance(outcome, Export) or self._chain.session.get("hub") is not True:
+        if export is None or detached(export) or not isinstance(outcome, Export):
+            return None
+        if self._chain.session.get("hub") is not True:
             return None
         created = serviceexport.export_time(export, self._chain.place.clock_offset())
         if created is None:

@@ -18,6 +18,7 @@ from isthmus.kube.client import Client
 from isthmus.kube.lease import LeaseHolder
 from isthmus.kube.raw import RawObject, raw, status_only
 from isthmus.kube.reflector import Reflector
+from isthmus.mcs.annotations import is_set
 from isthmus.model.refusal import Refused
 
 GATE_SECONDS = 0.2
@@ -43,6 +44,8 @@ MEMBER_KINDS = (
     Observed(kinds.SERVICE_EXPORT, selector="", status_alone=True),
     Observed(kinds.POLICY, selector="", status_alone=True),
 )
+EXPORT_KINDS = (Observed(kinds.SERVICE_EXPORT),)
+"""Exports that are made by annotation; those of people do not have our label."""
 HUB_KINDS = (Observed(kinds.EXPORTED_SERVICE), Observed(kinds.EXPORTED_ENDPOINTS))
 REPORT_KINDS = (Observed(kinds.HEALTH_REPORT),)
 OF_PEOPLE = frozenset({kinds.SERVICE_EXPORT.kind, kinds.POLICY.kind, kinds.CLUSTER.kind})
@@ -62,6 +65,12 @@ def ours(found: Mapping[str, Any]) -> bool:
     )
 
 
+def adopts(found: Mapping[str, Any]) -> bool:
+    """Whether the owner of a foreign object hands it over; imports alone, never a Service (design rule 6)."""
+    annotations = found["metadata"].get("annotations") or {}
+    return found["kind"] == kinds.SERVICE_IMPORT.kind and is_set(annotations, labels.ADOPT)
+
+
 @dataclass(slots=True)
 class Writing:
     """One applier with its reflectors; `namespace` limits what it sees (and so what it may ever delete)."""
@@ -74,6 +83,9 @@ class Writing:
     namespace: str = ""
     deletes: Callable[[], bool] = lambda: True
     refused: Table[ObjectRef, Refused] | None = None
+    spares: Callable[[Mapping[str, Any]], bool] = lambda _found: False
+    ours: Callable[[Mapping[str, Any]], bool] = ours
+    manager: str = labels.MANAGER
     applier: Applier = field(init=False)
     _reflectors: list[Reflector[RawObject]] = field(init=False)
 
@@ -100,7 +112,10 @@ class Writing:
             gate=self.gate,
             deletes=self.deletes,
             refused=self.refused,
-            ours=ours,
+            ours=self.ours,
+            adopts=adopts,
+            spares=self.spares,
+            manager=self.manager,
         )
 
     async def run(self) -> None:

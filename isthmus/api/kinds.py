@@ -15,6 +15,7 @@ NODE = Kind("", "v1", "Node", "nodes", False, core.Node)
 SERVICE = Kind("", "v1", "Service", "services", True, core.Service)
 ENDPOINT_SLICE = Kind("discovery.k8s.io", "v1", "EndpointSlice", "endpointslices", True, core.EndpointSlice)
 LEASE = Kind("coordination.k8s.io", "v1", "Lease", "leases", True, core.Lease)
+EVENT = Kind("", "v1", "Event", "events", True, meta.Object)
 CRD = Kind(
     "apiextensions.k8s.io", "v1", "CustomResourceDefinition", "customresourcedefinitions", False, meta.Object
 )

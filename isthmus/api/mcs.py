@@ -51,8 +51,21 @@ class ServiceImportStatus(Struct, frozen=True):
     endpoint_slice_objects: str = ""
 
 
+class FieldsEntry(Struct, frozen=True):
+    """Who wrote some of an object's fields; which ones is left out."""
+
+    manager: str = ""
+    subresource: str = ""
+
+
+class ImportMeta(ObjectMeta, frozen=True):
+    """Metadata that also tell who wrote the object: an import may be somebody else's."""
+
+    managed_fields: list[FieldsEntry] = []
+
+
 class ServiceImport(Struct, frozen=True):
-    metadata: ObjectMeta = ObjectMeta()
+    metadata: ImportMeta = ImportMeta()
     spec: ServiceImportSpec = ServiceImportSpec()
     status: ServiceImportStatus = ServiceImportStatus()
 

@@ -53,7 +53,8 @@ def merged(told: Mapping[str, Iterable[Item]]) -> list[Item]:
     """One item for each service, with clusters and conflicts as anybody knows them.
 
     `endpoints` is how many each agent counts; `missing` names the agents that do not know the service,
-    `refusals` what an agent (`by`) does not believe of a cluster's offer.
+    `refusals` what an agent (`by`) does not believe of a cluster's offer; `held` says who holds the import in
+    the agents' clusters where it is not ours to write.
     """
     found: dict[tuple[str, str], Item] = {}
     for teller, rows in told.items():
@@ -69,12 +70,15 @@ def merged(told: Mapping[str, Iterable[Item]]) -> list[Item]:
                     "conflicts": [],
                     "endpoints": {},
                     "refusals": [],
+                    "held": {},
                 },
             )
             for part in ("clusters", "conflicts"):
                 item[part] += [one for one in row[part] if one not in item[part]]
             item["endpoints"][teller] = row["endpoints"]
             item["refusals"] += [refusal | {"by": teller} for refusal in row.get("refusals", ())]
+            if row.get("heldBy"):
+                item["held"][teller] = row["heldBy"]
     for item in found.values():
         item["missing"] = sorted(set(told) - item["endpoints"].keys())
     return [item for _key, item in sorted(found.items())]
@@ -101,12 +105,16 @@ def _table(items: list[Item]) -> str:
             ",".join(port["id"] for port in item["ports"]) or "-",
             ",".join(item["clusters"]),
             _count(item),
-            ",".join(item["conflicts"]) or "-",
+            ",".join([*item["conflicts"], *_held(item)]) or "-",
         )
         for item in items
     ]
     headers = ("SERVICE", "TYPE", "PORTS", "CLUSTERS", "ENDPOINTS", "CONFLICTS")
     return table(headers, rows, Screen.of(sys.stdout), wrap=3)
+
+
+def _held(item: Item) -> list[str]:
+    return [f"import held by {who} ({teller})" for teller, who in sorted(item["held"].items())]
 
 
 def _count(item: Item) -> str:

@@ -54,6 +54,8 @@ class Sources:
     tables: tuple[Table[Any, Any], ...] = ()
     withheld: Callable[[ServiceKey], tuple[ClusterId, ...]] = lambda _key: ()
     """Clusters that export a service, and not to this one."""
+    held: Callable[[ServiceKey], str] = lambda _key: ""
+    """Who has made this cluster's import of a service, where it is not ours to write; else ""."""
     failing: Callable[[], Mapping[str, str]] = dict
     """The last failure of each source that fails now, by table name."""
     refused: Callable[[], Mapping[ClusterId, Mapping[str, Mapping[str, int]]]] = dict

@@ -71,8 +71,9 @@ class Applier:
     conditions without times. `observed`: for each kind that is ever desired, what exists, as
     `raw.raw(kind)` reflectors see it; they may be limited to our label, because an object that they do not
     show is read before it is created. An observed object that is `ours` and not desired is deleted while
-    `deletes` allows it (it shall not while what is desired follows from less than everything); a status is
-    never removed.
+    `deletes` allows it (it shall not while what is desired follows from less than everything) and nothing
+    `spares` it; a status is never removed. An object that somebody else made and `adopts` is for may be taken
+    over while it is desired.
     """
 
     def __init__(
@@ -86,6 +87,8 @@ class Applier:
         deletes: Callable[[], bool] = lambda: True,
         refused: Table[ObjectRef, Refused] | None = None,
         ours: Callable[[Mapping[str, Any]], bool] = managed,
+        adopts: Callable[[Mapping[str, Any]], bool] = lambda _found: False,
+        spares: Callable[[Mapping[str, Any]], bool] = lambda _found: False,
         manager: str = MANAGER,
         workers: int = 8,
         clock: Callable[[], float] = time.monotonic,
@@ -107,6 +110,10 @@ class Applier:
         self._spared = False
         """Something was not deleted because `deletes` did not allow it."""
         self._ours = ours
+        self._adopts = adopts
+        self._spares = spares
+        self._let_go: set[ObjectRef] = set()
+        """What would have been deleted, had it not been spared."""
         self._manager = manager
         self._wall = wall
         self._raw = {kind: raw(kind) for kind in observed}
@@ -145,6 +152,12 @@ class Applier:
         for kind, table in self._observed.items():
             for key, found in table.items():
                 self._mark(kind, key, found)
+
+    def retake(self) -> None:
+        """Looks again at everything that was spared."""
+        for ref in self._let_go:
+            self._queue.add(ref)
+        self._let_go.clear()
 
     async def run(self) -> None:
         """Applies until cancelled."""
@@ -224,7 +237,7 @@ class Applier:
         if desired is None:
             await self._remove(ref, found)
             return None
-        if found is not None and not self._is_ours(ref, found):
+        if found is not None and not (self._is_ours(ref, found) or self._adopts(found)):
             return _foreign(ref)
         body = with_fingerprint(desired)
         if found is None or (differs(body, found) and not found["metadata"].get("deletionTimestamp")):
@@ -296,6 +309,9 @@ class Applier:
             return
         metadata = found["metadata"]
         if metadata.get("deletionTimestamp") or not self._open():
+            return
+        if self._spares(found):
+            self._let_go.add(ref)
             return
         if not self._deletes():
             if not self._spared:

@@ -15,7 +15,7 @@ import hashlib
 from collections.abc import Sequence
 from typing import Any
 
-from isthmus.api import labels
+from isthmus.api import labels, mcs
 from isthmus.model.names import ServiceKey
 from isthmus.model.service import AddressFamily, Service, ServiceType
 
@@ -165,6 +165,18 @@ def derived_service(
         },
         "spec": spec,
     }
+
+
+def holder(found: mcs.ServiceImport | None) -> str:
+    """Who made an import that is not ours, as far as it says so; "" where there is none, or it is ours."""
+    if found is None:
+        return ""
+    told = found.metadata.labels.get(labels.MANAGED_BY)
+    if told is not None:
+        return "" if told == labels.MANAGER else told
+    owners = [f"{owner.kind} {owner.name}" for owner in found.metadata.owner_references]
+    managers = [entry.manager for entry in found.metadata.managed_fields if not entry.subresource]
+    return next((name for name in (*owners, *managers) if name), "somebody")
 
 
 def import_owner(key: ServiceKey, uid: str) -> dict[str, str]:
