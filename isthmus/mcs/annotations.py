@@ -75,7 +75,7 @@ ANNOTATIONS = (
     ),
 )
 
-OURS = frozenset({labels.EXPORTED_AT, labels.CLUSTER, labels.APPLIED})
+OURS = frozenset({labels.EXPORTED_AT, labels.CLUSTER, labels.APPLIED, labels.LEFT})
 """What Isthmus itself writes under its prefix, or reads from files."""
 
 

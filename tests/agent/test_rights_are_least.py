@@ -15,6 +15,7 @@ from spine import Spine, active_active, answers, both_serve, thing
 from spineservers import AGENT, ATTEMPTED, HUB, MEMBERS, Real, Request, granted, settles
 
 from isthmus.api import kinds
+from isthmus.api.labels import AUTO_EXPORT
 from isthmus.api.meta import Kind, ObjectKey
 from isthmus.errors import Forbidden
 from isthmus.kube.client import Client
@@ -105,8 +106,22 @@ async def test_what_is_granted_is_used_and_what_is_needed_is_granted(
             found = await spine.everything("hub", kinds.HEALTH_REPORT)
             return {one["spec"]["cluster"] for one in found} == set(MEMBERS)
 
+        async def annotated(value: str) -> None:
+            spec, metadata = {"ports": [{"port": 80}]}, {"annotations": {AUTO_EXPORT: value}}
+            for member in MEMBERS:
+                body = thing(kinds.SERVICE, "shop", "auto", spec=spec, metadata=metadata)
+                await spine.apply(member, kinds.SERVICE, body)
+
+        async def made() -> bool:
+            return all([await spine.get(one, kinds.SERVICE_EXPORT, "auto") for one in MEMBERS])
+
+        async def warned() -> bool:
+            found = [await spine.everything(one, kinds.EVENT) for one in MEMBERS]
+            return all(any(event["reason"] == "InvalidAnnotation" for event in events) for events in found)
+
         async def gone() -> bool:
-            left = [await spine.everything("hub", kinds.EXPORTED_SERVICE)]
+            left = [await spine.everything(member, kinds.SERVICE_EXPORT) for member in MEMBERS]
+            left += [await spine.everything("hub", kinds.EXPORTED_SERVICE)]
             left += [await spine.everything("hub", kinds.HEALTH_REPORT)]
             left += [await spine.everything(member, kinds.SERVICE_IMPORT) for member in MEMBERS]
             left += [
@@ -120,6 +135,11 @@ async def test_what_is_granted_is_used_and_what_is_needed_is_granted(
         await settles(told, "both policies have a status")
         await settles(renewed, "every lease was renewed")
         await settles(reported, "both tell what their probes say")
+        await annotated("true")
+        await settles(made, "exports that annotations ask for")
+        await annotated("perhaps")
+        await settles(warned, "events about a wrong annotation")
+        await annotated("false")
         for member in MEMBERS:
             await spine.clients[member].delete(kinds.SERVICE_EXPORT, ObjectKey("shop", "web"))
         await answers(spine, "eu-1", [])

@@ -155,7 +155,11 @@ async def test_a_detached_import_and_all_of_it_stay_until_it_is_let_in_again(spa
     await annotate(space, NYC, kinds.SERVICE_IMPORT, "web", detach="false")
     await space.gone(kinds.SERVICE_IMPORT, clusters=(NYC,))
     await space.gone(kinds.SERVICE, derived, clusters=(NYC,))
-    assert await space.slices(NYC, lambda found: not found) == []
+
+    async def clean() -> bool:
+        return not await space.list(NYC, kinds.ENDPOINT_SLICE)
+
+    await space.settles(clean, "no slice is left")
 
 
 async def foreign(space: Space, cluster: str, name: str = "web") -> RawObject:
