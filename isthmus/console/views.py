@@ -128,6 +128,7 @@ def services(sources: Sources, page: Page) -> View:
 
 def _service_line(sources: Sources, service: Service) -> View:
     clusters = [export.cluster for export in service.exports]
+    held = sources.held(service.key)
     return {
         "namespace": service.key.namespace,
         "name": service.key.name,
@@ -137,7 +138,7 @@ def _service_line(sources: Sources, service: Service) -> View:
         "endpoints": sum(len(sources.endpoints.get((service.key, cluster)) or ()) for cluster in clusters),
         "conflicts": [conflict.reason for conflict in service.conflicts],
         "refusals": refusals(sources, service.key),
-    }
+    } | ({"heldBy": held} if held else {})
 
 
 def service(sources: Sources, key: ServiceKey) -> View | None:

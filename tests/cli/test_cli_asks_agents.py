@@ -203,3 +203,20 @@ async def test_a_missing_permission_says_which_and_how_to_get_it(
     ran = await isthmus("services", "--kubeconfig", str(tmp_path / "kubeconfig"))
     assert ran.code == 3
     assert "no running pod with label app.kubernetes.io/name=isthmus-agent" in ran.err
+
+
+async def test_who_holds_an_import_and_who_withholds_an_export_is_named(
+    isthmus: Isthmus, console: Start
+) -> None:
+    held = await console(held=lambda key: "other-mcs" if key == KEY else "", withheld=lambda _key: (FAR,))
+    ran = await isthmus("services", "--agent", held.url)
+    assert f"import held by other-mcs ({OWN})" in ran.out
+    ran = await isthmus("services", "-o", "json", "--agent", held.url)
+    assert {item["name"]: item["held"] for item in json.loads(ran.out)["items"]}[KEY.name] == {
+        OWN: "other-mcs"
+    }
+    ran = await isthmus("explain", str(KEY), "--agent", held.url)
+    assert f"Not counted: {FAR}, whose export is not for {OWN}." in ran.out
+    ran = await isthmus("explain", "shop/nowhere", "--agent", held.url)
+    assert (ran.code, ran.out) == (2, "")
+    assert f"{FAR} exports shop/nowhere, and not to {OWN}" in ran.err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import msgspec
 from console_tables import FAR, KEY, OWN, broken, plan, service, sources, table
@@ -72,6 +73,15 @@ def test_a_service_is_shown_with_exports_endpoints_and_their_verdicts() -> None:
     assert dead["id"] == "b"
     assert dead["health"]["TCP/80"]["up"] is False
     assert dead["health"]["TCP/80"]["reason"] == "refused"
+
+
+def test_an_import_that_somebody_else_holds_is_told_with_its_service() -> None:
+    held = replace(sources(), held=lambda key: "other-mcs" if key == KEY else "")
+    lines = views.services(held, ALL)["items"]
+    assert [line["name"] for line in lines if line.get("heldBy") == "other-mcs"] == [KEY.name]
+    one = views.service(held, KEY)
+    assert one is not None
+    assert one["heldBy"] == "other-mcs"
 
 
 def test_an_export_that_was_refused_says_why() -> None:
