@@ -34,7 +34,7 @@ class LetGo:
 
     def _objects(self, after: Iterable[Table[Any, Any]]) -> Derived[Named, bool]:
         """The detached objects, as of when everything desired was computed with that in mind."""
-        exports, imports = self._member.exports, self._member.imports
+        chain, exports, imports = self._chain, self._member.exports, self._member.imports
 
         def compute(key: Named) -> bool | None:
             kind, name = key
