@@ -123,7 +123,6 @@ def chain_of(export: dict[str, Any]) -> tuple[Chain, Graph]:
     member.services.partition("test").replace({WEB: msgspec.convert(service, core.Service)})
     member.exports.partition("test").replace({WEB: msgspec.convert(export, mcs.ServiceExport)})
     chain.session.partition("session").replace({"hub": True})
-    chain.hub.exported_services.partition("test").replace({})
     return chain, Graph([chain.own_exports])
 
 
