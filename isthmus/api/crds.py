@@ -10,7 +10,9 @@ from typing import Any
 
 import msgspec
 
+from isthmus import __version__
 from isthmus.api import hub, kinds
+from isthmus.api.labels import RELEASE
 from isthmus.api.mcscrds import (
     cluster_properties,
     conditions,
@@ -207,7 +209,7 @@ def _crd(
     kind: Kind[Any], schema: Schema, columns: list[Schema], *, status: bool = True, **names: Any
 ) -> Schema:
     served = version(kind.version, schema, status=status, columns=columns)
-    return definition(
+    crd = definition(
         group=kind.group,
         kind=kind.kind,
         plural=kind.plural,
@@ -215,6 +217,8 @@ def _crd(
         versions=[served],
         **names,
     )
+    crd["metadata"]["labels"] = {RELEASE: f"v{__version__}"}
+    return crd
 
 
 def _spec_column(name: str) -> Schema:

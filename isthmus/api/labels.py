@@ -49,6 +49,9 @@ ADOPT = "isthmus.dev/adopt"
 APPLIED = "isthmus.dev/applied"
 """Annotation of every object that is ours: a fingerprint of what was applied last."""
 
+RELEASE = "isthmus.dev/release-version"
+"""Label of our CustomResourceDefinitions: the release that they came with."""
+
 CLUSTER = "isthmus.dev/cluster"
 """Annotation of any object in a file: the cluster it belongs to (`isthmus translate`)."""
 

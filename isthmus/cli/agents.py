@@ -177,7 +177,10 @@ async def _at(url: str, reach: Reach, stack: AsyncExitStack) -> Agent:
 
 async def _in_pods(reach: Reach, company: Company, stack: AsyncExitStack) -> list[Agent]:
     found: list[Agent] = []
-    accesses = [_access(reach, context) for context in reach.contexts or (None,)]
+    otherwise = "which agents? Give --agent URL (or ISTHMUS_AGENTS), or --kubeconfig FILE"
+    accesses = [
+        access_of(reach.kubeconfig, context, otherwise=otherwise) for context in reach.contexts or (None,)
+    ]
     clients = [await stack.enter_async_context(Client(access, timeout=reach.seconds)) for access in accesses]
     for agents in await asyncio.gather(*(_pods(client, reach, company) for client in clients)):
         found += agents
@@ -217,18 +220,18 @@ async def _pods(client: Client, reach: Reach, company: Company) -> list[Agent]:
     ]
 
 
-def _access(reach: Reach, context: str | None) -> Access:
-    """The API server of a context, from the first file of the list that has it."""
-    files = [Path(text).expanduser() for text in reach.kubeconfig.split(":") if text]
+def access_of(kubeconfig: str, context: str | None, *, otherwise: str = "give --kubeconfig FILE") -> Access:
+    """The API server of a context, from the first file of the list that has it.
+
+    `otherwise` is what to say where no file is given and there is none at home either.
+    """
+    files = [Path(text).expanduser() for text in kubeconfig.split(":") if text]
     if not files:
         files = [Path("~/.kube/config").expanduser()]
         if not files[0].exists():
             if context is None and (SERVICE_ACCOUNT / "token").exists():
                 return load_access(None)
-            raise ConfigError(
-                "which agents? Give --agent URL (or ISTHMUS_AGENTS), or --kubeconfig FILE: there is no "
-                "~/.kube/config"
-            )
+            raise ConfigError(f"{otherwise}: there is no ~/.kube/config")
     first: ConfigError | None = None
     for file in files:
         try:

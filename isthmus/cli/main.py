@@ -37,7 +37,7 @@ app.command(name="explain", epilog=explain.EXAMPLES, no_args_is_help=True)(expla
 app.command(name="clusters", epilog=clusters.EXAMPLES)(clusters.command)
 app.command(name="events", epilog=events.EXAMPLES)(events.command)
 app.command(name="translate", epilog=translate.EXAMPLES, no_args_is_help=True)(translate.command)
-app.command(name="crds", epilog=crds.EXAMPLES)(crds.command)
+app.add_typer(crds.app, name="crds", epilog=crds.EXAMPLES)
 app.command(name="demo", no_args_is_help=False, epilog=demo.EXAMPLES)(demo.command)
 app.add_typer(run.app, name="run")
 

@@ -75,7 +75,7 @@ ANNOTATIONS = (
     ),
 )
 
-OURS = frozenset({labels.EXPORTED_AT, labels.CLUSTER, labels.APPLIED, labels.LEFT})
+OURS = frozenset({labels.EXPORTED_AT, labels.CLUSTER, labels.APPLIED, labels.LEFT, labels.RELEASE})
 """What Isthmus itself writes under its prefix, or reads from files."""
 
 
