@@ -163,6 +163,7 @@ async def isthmus(
         "region": VANTAGE.region,
         "zone": "clusterset.local",
         "dns_listen": f"127.0.0.1:{port}",
+        "dns_query_log": 10,
         "log_level": "info",
         "log_format": "json",
     }

@@ -56,6 +56,7 @@ class AgentSettings(_Settings, frozen=True, kw_only=True):
     zone: str = "clusterset.local"
     dns_listen: HostPort = "127.0.0.1:5353"
     dns_workers: Workers = 1
+    dns_query_log: Annotated[int, Meta(ge=0, le=1000)] = 0
     xds_listen: HostPort = "127.0.0.1:18000"
     xds_workers: Workers = 1
     console_listen: HostPort = "127.0.0.1:9470"

@@ -44,6 +44,7 @@ def _dns(settings: dict[str, Any], link: Path, name: str) -> Callable[[], Awaita
         vantage=Vantage(settings["region"], "", ClusterId(settings["cluster"])),
         listen=(Listen(*_split(settings["dns_listen"])),),
         zone=settings["zone"],
+        query_log=settings["dns_query_log"],
     )
     return lambda: worker.run(options, link)
 

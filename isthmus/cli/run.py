@@ -46,6 +46,9 @@ def agent(
     zone: Annotated[str | None, typer.Option(help="DNS zone of the clusterset.")] = None,
     dns_listen: Annotated[str | None, typer.Option(help="Where DNS answers, HOST:PORT.")] = None,
     dns_workers: Annotated[int | None, typer.Option(help="Processes that answer DNS; 0: none.")] = None,
+    dns_query_log: Annotated[
+        int | None, typer.Option(help="Queries a second, at most, that are written to the log; 0: none.")
+    ] = None,
     xds_listen: Annotated[str | None, typer.Option(help="Where xDS is served, HOST:PORT.")] = None,
     xds_workers: Annotated[int | None, typer.Option(help="Processes that serve xDS; 0: none.")] = None,
     console_listen: Annotated[str | None, typer.Option(help="Health, metrics and views, HOST:PORT.")] = None,
