@@ -18,6 +18,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from isthmus.dns.library import library
 from isthmus.dns.row import DrawRow, Member, Row, encode, row_key
 from isthmus.dns.worker import TABLE
 from isthmus.flow import Table
@@ -62,6 +63,8 @@ def missing() -> list[str]:
         "gdnsd": "gdnsd: apt install gdnsd",
     }
     found = [text for program, text in wanted.items() if shutil.which(program) is None]
+    if library() is None:
+        found.append("the fast path of DNS: run `make fastpath`, which needs a C compiler")
     if coredns() is None:
         found.append("coredns: put it on PATH, or run `make tools`")
     return found

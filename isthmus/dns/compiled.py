@@ -18,7 +18,7 @@ from typing import Final
 
 from isthmus.dns import wire
 from isthmus.dns.draw import version_number
-from isthmus.dns.node import EMPTY, Drawn, DrawnTargets, Fixed, NamedTargets, Node, Pool
+from isthmus.dns.node import EMPTY, Drawn, DrawnTargets, Fixed, NamedTargets, Node, Pod, Pool
 
 FIXED: Final = 0
 DRAWN: Final = 1
@@ -38,7 +38,7 @@ Section = tuple[int, int, int, bytes, int]
 def compiled(node: Node, name_length: int) -> bytes:
     """What stands at a name of that length in wire form."""
     match node:
-        case Fixed():
+        case Fixed() | Pod():
             return _joined(_fixed(node, name_length))
         case Drawn():
             return _drawn(node)
@@ -52,7 +52,7 @@ def _left(rtype: int) -> Section:
     return rtype, LEFT_TO_PYTHON, 0, b"", 0
 
 
-def _fixed(node: Fixed, name_length: int) -> list[Section]:
+def _fixed(node: Fixed | Pod, name_length: int) -> list[Section]:
     sections: list[Section] = []
     for rtype, (answers, additional) in node.types():
         extra = wire.courtesies(answers, additional, wire.HEADER_SIZE + name_length + 4)

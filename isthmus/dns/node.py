@@ -55,6 +55,27 @@ EMPTY: Final = Fixed({})
 """A name without records of its own that has names below it (RFC 8020)."""
 
 
+class Pod:
+    """The addresses of one member, for everybody; made when asked for, because pods may be very many."""
+
+    __slots__ = ("_member", "_ttl")
+
+    def __init__(self, member: Member, ttl: int) -> None:
+        self._member = member
+        self._ttl = ttl
+
+    def types(self) -> Iterable[tuple[int, Records]]:
+        """All record types that there are, with their records."""
+        both = ((rtype, self.records(rtype, "", 0)) for rtype in (wire.A, wire.AAAA))
+        return ((rtype, records) for rtype, records in both if records.answers)
+
+    def records(self, qtype: int, client: str, now: float) -> Records:
+        if qtype not in (wire.A, wire.AAAA):
+            return NOTHING
+        addresses = self._member.v4 if qtype == wire.A else self._member.v6
+        return Records(tuple(wire.rr(qtype, self._ttl, address) for address in dict.fromkeys(addresses)))
+
+
 class Pool:
     """The members of one plan, to be drawn from."""
 

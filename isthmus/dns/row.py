@@ -6,10 +6,19 @@ and travels nowhere. Positional encoding: both ends are of one release, and a wo
 
 from __future__ import annotations
 
+from typing import Annotated, Final
+
 import msgspec
+from msgspec import Meta
 
 from isthmus.errors import WireError
 from isthmus.model.names import ServiceKey, Vantage
+
+LONGEST_TTL: Final = (1 << 31) - 1
+"""Seconds (RFC 2181, section 8)."""
+
+V4 = Annotated[bytes, Meta(min_length=4, max_length=4)]
+V6 = Annotated[bytes, Meta(min_length=16, max_length=16)]
 
 
 class Member(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -17,8 +26,8 @@ class Member(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
     host: str
     cluster: str
-    v4: tuple[bytes, ...]
-    v6: tuple[bytes, ...]
+    v4: tuple[V4, ...]
+    v6: tuple[V6, ...]
 
 
 class DrawRow(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -53,11 +62,11 @@ class Row(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
     namespace: str
     name: str
-    ttl: int
+    ttl: Annotated[int, Meta(ge=0, le=LONGEST_TTL)]
     exists: bool = True
     headless: bool = False
-    v4: tuple[bytes, ...] = ()
-    v6: tuple[bytes, ...] = ()
+    v4: tuple[V4, ...] = ()
+    v6: tuple[V6, ...] = ()
     members: tuple[Member, ...] = ()
     draw: DrawRow | None = None
     ports: tuple[PortRow, ...] = ()

@@ -81,9 +81,9 @@ async def serving(
             served.add(udp)
         stack.callback(gate.close)
         if front.fast is not None:
+            stack.callback(front.fast.close)
             loop.add_reader(front.fast.wake_fd, _asides, front, front.fast.wake_fd, clock)
             stack.callback(loop.remove_reader, front.fast.wake_fd)
-            stack.callback(front.fast.close)
             showing = loop.create_task(_show(front.fast, front.querylog.pause), name="dns-query-log")
             stack.callback(showing.cancel)
         for udp in served.udp:

@@ -21,6 +21,7 @@ from isthmus.dns.node import (
     Fixed,
     NamedTargets,
     Node,
+    Pod,
     Pool,
     Records,
     courtesies,
@@ -173,7 +174,7 @@ class Zone:
             {
                 self.wire: _Apex(self, Records((to_server,), courtesies(own, NEGATIVE_TTL, 0, wire.RR_HEAD))),
                 b"\x03dns" + self.wire: EMPTY,
-                server: _member_node(own, NEGATIVE_TTL),
+                server: Pod(own, NEGATIVE_TTL),
                 b"\x0bdns-version" + self.wire: Fixed({wire.TXT: Records((version,))}),
             }
         )
@@ -231,7 +232,7 @@ def _put_fixed(names: dict[bytes, Node], name: bytes, row: Row) -> None:
     """A service that answers with its clusterset IPs."""
     own = Member("", "", row.v4, row.v6)
     srv = Records(_srv_records(_union(row.ports), row.ttl, name), courtesies(own, row.ttl, 0, SRV_TARGET))
-    names[name] = _member_node(own, row.ttl, srv)
+    names[name] = Fixed({**dict(Pod(own, row.ttl).types()), wire.SRV: srv})
     for port in row.ports:
         records = _srv_records(port.targets, row.ttl, name)
         _put_port(names, name, port, Fixed({wire.SRV: Records(records, srv.additional)}))
@@ -284,20 +285,5 @@ def _put_pods(names: dict[bytes, Node], name: bytes, row: Row) -> list[bytes]:
         for cut in range(1, len(legal)):
             names.setdefault(b"".join(legal[cut:]) + name, EMPTY)
     for pod, member in together.items():
-        names[pod] = _member_node(member, row.ttl)
+        names[pod] = Pod(member, row.ttl)
     return pods
-
-
-def _member_node(member: Member, ttl: int, srv: Records | None = None) -> Fixed:
-    records: dict[int, Records] = {}
-    if member.v4:
-        records[wire.A] = Records(
-            tuple(dict.fromkeys(wire.rr(wire.A, ttl, address) for address in member.v4))
-        )
-    if member.v6:
-        records[wire.AAAA] = Records(
-            tuple(dict.fromkeys(wire.rr(wire.AAAA, ttl, address) for address in member.v6))
-        )
-    if srv is not None and srv.answers:
-        records[wire.SRV] = srv
-    return Fixed(records)

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import ctypes
+import ipaddress
+import os
 import random
+import shlex
 import struct
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -61,7 +66,7 @@ NAMES = (SVC, DB, DRAWN, f"db-1.eu-1.{DB}", f"eu-1.{DB}", "shop.svc.clusterset.l
 NEAR = st.sampled_from([*NAMES, *(f"_http._tcp.{n}" for n in (SVC, DB, DRAWN)), "no.clusterset.local", "."])
 
 
-@settings(max_examples=1000)
+@settings(max_examples=500)
 @given(
     NEAR,
     st.sampled_from([1, 28, 33, 16, 6, 2, 255, 252, 41, 65]) | st.integers(0, 0xFFFF),
@@ -103,7 +108,7 @@ def test_arbitrary_bytes_get_the_bytes_that_python_gives(world: Any, raw: bytes)
     world.raw(raw)
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(
     st.lists(st.tuples(st.integers(0, 3000), st.integers(1, 60)), min_size=1, max_size=5),
     st.booleans(),
@@ -132,15 +137,9 @@ def test_draws_of_any_shares_are_those_of_python(
         server.now = float(moment)
         packed = client.to_bytes(16, "big")
         for rtype in ("A", "AAAA"):
-            server.raw(asked("any.shop.svc.clusterset.local", rtype), wire_text(packed))
+            server.raw(asked("any.shop.svc.clusterset.local", rtype), str(ipaddress.IPv6Address(packed)))
     server.now = now
     assert server.answered_fast == before + 2 * len(callers)
-
-
-def wire_text(packed: bytes) -> str:
-    import ipaddress
-
-    return str(ipaddress.IPv6Address(packed))
 
 
 def test_a_set_of_thousands_is_drawn_from_as_python_draws(world: Any, make: Any) -> None:
@@ -205,6 +204,35 @@ def test_names_come_and_go_without_a_trace(lib: ctypes.CDLL) -> None:
                 assert reply[3] & 0xF == wire.NXDOMAIN
     finally:
         fast.close()
+
+
+@pytest.mark.skipif("FASTPATH_CFLAGS" in os.environ, reason="this is the run within it")
+def test_whatever_comes_nothing_outside_its_place_is_read_or_written(lib: ctypes.CDLL) -> None:
+    """The tests of bytes once more, in a process where each access to memory is checked (ASan, UBSan)."""
+    found = [
+        subprocess.run(
+            [*shlex.split(os.environ.get("CC", "cc")), f"-print-file-name={runtime}"],
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout.strip()
+        for runtime in ("libasan.so", "libubsan.so")
+    ]
+    if not all(map(os.path.isabs, found)):
+        pytest.skip("the C compiler has no sanitisers (libasan, libubsan)")
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__]
+    more = {
+        "FASTPATH_CFLAGS": "-g -fsanitize=address,undefined -fno-sanitize-recover=all",
+        "LD_PRELOAD": " ".join(found),
+        "PYTHONMALLOC": "malloc",
+        "ASAN_OPTIONS": "detect_leaks=0",
+        "ISTHMUS_NO_SKIPS": "0",
+    }
+    selected = ["-k", "near or arbitrary or sound or any_shares"]
+    done = subprocess.run(
+        [*command, *selected], check=False, capture_output=True, text=True, env={**os.environ, **more}
+    )
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
 
 
 def test_without_a_library_there_is_no_fast_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
