@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -45,6 +46,16 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
         pytest.skip(str(missing))
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[Any]:
+    """A test that fails shows what Isthmus' processes said."""
+    report = yield
+    site = getattr(item, "funcargs", {}).get("site")
+    if report.failed and site is not None:
+        report.sections.append(("Isthmus", site.logs()))
+    return report
+
+
 @pytest.fixture(scope="session")
 def ground() -> Iterator[Ground]:
     """Two clusters."""
@@ -59,7 +70,13 @@ def ground() -> Iterator[Ground]:
 
 @pytest.fixture(scope="session")
 def site(ground: Ground, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """Isthmus on them, and callers in the near one."""
+    """Isthmus on them, and callers in both."""
     running = Site(ground, tmp_path_factory.mktemp("site"))
-    yield running
-    running.stop()
+    try:
+        try:
+            running.start()
+        except Missing as missing:
+            pytest.skip(f"e2e: {missing}")
+        yield running
+    finally:
+        running.stop()

@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,8 +19,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 ROOT = Path(__file__).parents[2]
-NICE = ("nice", "-n", "19")
-SECONDS = 180.0
+SECONDS = 300.0
 """Until something must have settled; the machine may be busy."""
 
 
@@ -43,10 +43,8 @@ class Cluster:
     name: str
     kubectl: tuple[str, ...]
     """A command that takes kubectl's arguments."""
-    kubeconfig: Path
-    context: str
     beside: tuple[str, ...]
-    """Prefix of a command that runs in the network where this cluster's agent lives."""
+    """Prefix of a command that runs where this cluster's agent lives, and that ends with it."""
     address: str
     """Where pods of the cluster reach that agent."""
     first_node: str
@@ -54,21 +52,26 @@ class Cluster:
     """Address for the cluster's DNS, "" where it has one already."""
 
     def run(self, *arguments: str, stdin: str = "", check: bool = True) -> str:
-        """The output of kubectl."""
+        """The output of kubectl. Raises AssertionError, unless `check` says that a failure is no news."""
         done = subprocess.run(
-            [*self.kubectl, *arguments], input=stdin, capture_output=True, text=True, timeout=SECONDS
+            [*self.kubectl, *arguments], input=stdin, capture_output=True, text=True, timeout=2 * SECONDS
         )
         if check and done.returncode:
             raise AssertionError(f"{self.name}: kubectl {' '.join(arguments)}: {done.stderr.strip()}")
         return done.stdout
 
-    def get(self, *arguments: str) -> Any:
-        """An object or a list as JSON, None where there is none."""
-        found = self.run("get", *arguments, "-o", "json", check=False)
+    def get(self, kind: str, name: str, namespace: str = "shop") -> Any:
+        """An object as JSON, None where there is none."""
+        found = self.run("get", kind, name, "-n", namespace, "--ignore-not-found", "-o", "json")
         return json.loads(found) if found else None
 
-    def apply(self, text: str) -> None:
-        self.run("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=text)
+    def list(self, kind: str, selector: str = "", namespace: str = "shop") -> Any:
+        """Objects as JSON, all of them or those with these labels."""
+        return json.loads(self.run("get", kind, "-n", namespace, "-l", selector, "-o", "json"))["items"]
+
+    def apply(self, *objects: dict[str, Any]) -> None:
+        together = {"apiVersion": "v1", "kind": "List", "items": objects}
+        self.run("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=json.dumps(together))
 
 
 class Ground(Protocol):
@@ -76,6 +79,8 @@ class Ground(Protocol):
 
     clusters: tuple[Cluster, Cluster]
     images: Images
+    outlives: bool
+    """Whether the clusters are there after the tests: what is installed must then be taken away."""
 
     def stop_api_server(self, cluster: Cluster) -> None: ...
 
@@ -90,89 +95,80 @@ class Ground(Protocol):
 
 
 class Built:
-    """Clusters `a` (one node) and `b` (two nodes) in namespaces of this machine."""
+    """Clusters `a` (one node) and `b` (two nodes) in namespaces of this machine, which e2ekeeper.py keeps.
+
+    Everything runs in the nodes' own namespaces and control groups, kubectl and Isthmus' processes too: it
+    ends with them.
+    """
+
+    outlives = False
+    images = Images(busybox="localhost/busybox:1", envoy="localhost/envoy:1", envoy_command="/usr/bin/envoy")
 
     def __init__(self) -> None:
-        script = [str(ROOT / "tools" / "real_clusters.sh"), "--where"]
-        found = subprocess.run(script, cwd=ROOT, capture_output=True, text=True)
-        if found.returncode:
-            raise Missing(found.stderr.strip())
-        envoy = subprocess.run([str(ROOT / "tools" / "envoy.sh")], capture_output=True, text=True)
-        if envoy.returncode:
-            raise Missing(envoy.stderr.strip())
-        self._tool = Path(found.stdout.strip())
-        _sweep(self._tool)
-        # Not in a temporary folder: nodes mount overlays on it.
-        self._state = self._tool.parent / f"e2e-{os.getpid()}"
-        self._state.mkdir()
-        self._environment = os.environ | {"CLUSTER_STATE": str(self._state)}
+        self._tool = _printed("real_clusters.sh", "--where")
+        keeper = [sys.executable, str(Path(__file__).with_name("e2ekeeper.py"))]
+        self._keeper = subprocess.Popen(
+            [*keeper, str(self._tool), str(_printed("envoy.sh"))],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,  # an interrupt is for the tests: the keeper sees their end
+        )
         try:
-            self._up(Path(envoy.stdout.strip()))
+            assert self._keeper.stdout is not None
+            said = self._keeper.stdout.readline().strip()
+            if not said:
+                raise AssertionError("no clusters")
+            self._state = Path(said)
+            self.clusters = (self._cluster("a"), self._cluster("b"))
         except BaseException:
             self.close()
             raise
-        self.clusters = (self._cluster("a"), self._cluster("b"))
-        self.images = Images(
-            busybox="localhost/busybox:1", envoy="localhost/envoy:1", envoy_command="/usr/bin/envoy"
-        )
 
     def stop_api_server(self, cluster: Cluster) -> None:
-        self._run("stop", cluster.first_node, "kube-apiserver")
+        self._do("stop", cluster.first_node, "kube-apiserver")
 
     def start_api_server(self, cluster: Cluster) -> None:
-        self._run("start", cluster.first_node, "kube-apiserver")
+        self._do("start", cluster.first_node, "kube-apiserver")
         settles(
             lambda: cluster.run("get", "--raw", "/readyz", check=False) == "ok", f"{cluster.name} answers"
         )
 
     def cut(self, *nodes: str) -> None:
         for node in nodes:
-            self._run("cut", node)
+            self._do("cut", node)
 
     def heal(self, *nodes: str) -> None:
         for node in nodes:
-            self._run("heal", node)
+            self._do("heal", node)
 
     def close(self) -> None:
-        _down(self._tool, self._state)
+        _, said = self._keeper.communicate()
+        if self._keeper.returncode:
+            raise AssertionError(said)
 
-    def _run(self, *arguments: str) -> str:
-        return _cluster_py(self._tool, self._state, *arguments)
-
-    def _up(self, envoy: Path) -> None:
-        command = [*NICE, str(self._tool / "cluster.py"), "up"]
-        sizes = {"a": ("0", "1"), "b": ("1", "2")}
-        ups = [
-            subprocess.Popen(
-                [*command, name, "--index", index, "--nodes", nodes],
-                env=self._environment,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-            )
-            for name, (index, nodes) in sizes.items()
-        ]
-        image = self._state / "envoy.tar"
-        make = [*NICE, str(self._tool / "mkimage.py"), "--name", "localhost/envoy:1", "--out", str(image)]
-        subprocess.run([*make, "--program", f"{envoy}:/usr/bin/envoy"], check=True)
-        said = [one.communicate(timeout=SECONDS)[0] for one in ups]
-        if any(one.returncode for one in ups):
-            raise AssertionError("clusters do not come up:\n" + "\n".join(said))
-        self._run("load", "a", "--", str(image))
-        image.unlink()
+    def _do(self, *arguments: str) -> None:
+        done = subprocess.run(
+            [str(self._tool / "cluster.py"), *arguments],
+            env=os.environ | {"CLUSTER_STATE": str(self._state)},
+            capture_output=True,
+            text=True,
+        )
+        if done.returncode:
+            raise AssertionError(f"cluster.py {' '.join(arguments)}: {done.stdout}{done.stderr}")
 
     def _cluster(self, name: str) -> Cluster:
         folder = self._state / name
-        made = json.loads((folder / "cluster.json").read_text())
-        index, first = made["index"], f"{name}-1"
-        pid = (folder / first / "pid").read_text().strip()
-        tool = str(self._tool / "cluster.py")
+        index = json.loads((folder / "cluster.json").read_text())["index"]
+        first = f"{name}-1"
+        beside = (str(self._tool / "nodeenter.sh"), str(folder / first))
+        kubeconfig = folder / "admin.conf"
+        files = ("--kubeconfig", str(kubeconfig), "--cache-dir", str(folder / "kubectl"))
         return Cluster(
             name=name,
-            kubectl=("env", f"CLUSTER_STATE={self._state}", *NICE, tool, "kubectl", name, "--"),
-            kubeconfig=folder / "admin.conf",
-            context=name,
-            beside=(*NICE, "nsenter", "--target", pid, "--net", "--"),
+            kubectl=(*beside, str(self._tool / "bin" / "kubectl"), *files),
+            beside=beside,
             address=f"172.30.{index + 1}.1",
             first_node=first,
             dns_ip=str(ipaddress.ip_network(f"10.{96 + index}.0.0/16")[10]),
@@ -186,6 +182,7 @@ class Given:
     make, and the clusters' DNS is not ours to change.
     """
 
+    outlives = True
     images = Images(
         busybox=os.environ.get("ISTHMUS_E2E_BUSYBOX", "busybox:1.36"),
         envoy=os.environ.get("ISTHMUS_E2E_ENVOY", "envoyproxy/envoy:v1.40.0"),
@@ -196,8 +193,9 @@ class Given:
         address = os.environ.get("ISTHMUS_E2E_ADDRESS", "")
         if not address:
             raise Missing("ISTHMUS_E2E_ADDRESS is not set: where pods reach this host")
-        if shutil.which("kubectl") is None:
-            raise Missing("there is no kubectl on PATH")
+        for program in ("kubectl", "setpriv"):
+            if shutil.which(program) is None:
+                raise Missing(f"there is no {program} on PATH")
         base = ("kubectl", "--kubeconfig", str(kubeconfig))
         listed = subprocess.run(
             [*base, "config", "get-contexts", "-o", "name"], capture_output=True, text=True, check=True
@@ -206,10 +204,10 @@ class Given:
         names = asked.split(",") if asked else listed.stdout.split()
         if len(names) < 2:
             raise Missing(f"{kubeconfig} has {len(names)} contexts, two are needed")
-        first, second = (self._cluster(name, base, kubeconfig, address) for name in names[:2])
+        first, second = (self._cluster(name, base, address) for name in names[:2])
         self.clusters = (first, second)
 
-    def _cluster(self, context: str, base: Sequence[str], kubeconfig: Path, address: str) -> Cluster:
+    def _cluster(self, context: str, base: Sequence[str], address: str) -> Cluster:
         kubectl = (*base, "--context", context)
         name = "".join(one if one.isalnum() else "-" for one in context.lower()).strip("-")[:40]
         nodes = subprocess.run(
@@ -221,9 +219,7 @@ class Given:
         return Cluster(
             name=name,
             kubectl=kubectl,
-            kubeconfig=kubeconfig,
-            context=context,
-            beside=(),
+            beside=("setpriv", "--pdeathsig", "TERM", "--"),
             address=address,
             first_node=nodes.stdout,
         )
@@ -242,37 +238,22 @@ class Given:
         return
 
 
-def settles(look: Callable[[], Any], what: str) -> Any:
-    """Waits until `look` finds something; says what was missed."""
+def settles(look: Callable[[], Any], what: str | Callable[[], str]) -> Any:
+    """Waits until `look` finds something and returns it; else says `what` was missed."""
     until = time.monotonic() + SECONDS
     while time.monotonic() < until:
         if found := look():
             return found
         time.sleep(0.2)
-    raise AssertionError(f"did not settle within {SECONDS:g} s: {what}")
+    missed = what if isinstance(what, str) else what()
+    raise AssertionError(f"did not settle within {SECONDS:g} s: {missed}")
 
 
-def _cluster_py(tool: Path, state: Path, *arguments: str) -> str:
+def _printed(script: str, *arguments: str) -> Path:
+    """The path that a script of tools/ prints. Raises Missing with its reason."""
     done = subprocess.run(
-        [*NICE, str(tool / "cluster.py"), *arguments],
-        env=os.environ | {"CLUSTER_STATE": str(state)},
-        capture_output=True,
-        text=True,
-        timeout=SECONDS,
+        [str(ROOT / "tools" / script), *arguments], cwd=ROOT, capture_output=True, text=True
     )
     if done.returncode:
-        raise AssertionError(f"cluster.py {' '.join(arguments)}: {done.stdout}{done.stderr}")
-    return done.stdout
-
-
-def _down(tool: Path, state: Path) -> None:
-    for cluster in sorted(state.glob("*/cluster.json")):
-        _cluster_py(tool, state, "down", cluster.parent.name)
-    shutil.rmtree(state)
-
-
-def _sweep(tool: Path) -> None:
-    """Takes down what a session that was killed has left."""
-    for state in tool.parent.glob("e2e-*"):
-        if not Path(f"/proc/{state.name.removeprefix('e2e-')}").exists():
-            _down(tool, state)
+        raise Missing(done.stderr.strip())
+    return Path(done.stdout.strip())
