@@ -1,4 +1,4 @@
-"""Nodes as bytes for the fast path: what `_fastpath.c` needs to answer for a name by itself.
+"""Nodes as bytes for the fast path: what `_core` needs to answer for a name by itself.
 
 Layout, in native 32-bit words: the number of record types, then six words for each (type, kind, counts of
 answers and additional records, offset, length of the answers, length of the additional records). Behind them

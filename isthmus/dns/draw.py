@@ -2,7 +2,7 @@
 
 Systematic sampling: k distinct members, each included with probability k times its share, exactly (integer
 arithmetic throughout, so a member can never be drawn twice). Invariant: the same version, client and window
-give the same members in the same order, for every record type, on every replica, here and in `_fastpath.c`.
+give the same members in the same order, for every record type, on every replica, here and in `_core`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The fast path in C (`_fastpath.c`), as Python sees it: a mirror of the zone's names that answers by itself.
+"""The fast path in C (`_core`), as Python sees it: a mirror of the zone's names that answers by itself.
 
 Invariants: a `FastPath` serves sockets from threads of its own, and is itself used by one thread; a reply it
 gives is the one that `Responder` would give, else it says `ASK_PYTHON`.

@@ -1,4 +1,4 @@
-"""Where the shared object of the fast path is, and how it is made from `_fastpath.c`.
+"""Where the shared object of the fast path is, and how it is made from `_core/*.c`.
 
 A wheel brings it along as `_fastpath.so`; a checkout has it in the user's cache under the hash of its source,
 where `python -m isthmus.dns.library` puts it when there is a C compiler. Without it everything works as well,
@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
-SOURCE: Final = Path(__file__).with_name("_fastpath.c")
+SOURCES: Final = tuple(sorted(Path(__file__).with_name("_core").glob("*.[ch]")))
 BUNDLED: Final = Path(__file__).with_name("_fastpath.so")
 OVERRIDE: Final = "ISTHMUS_DNS_FASTPATH"
 """This variable names a shared object to use instead; `off` says to use none."""
@@ -35,10 +35,13 @@ def library() -> Path | None:
 def cached() -> Path | None:
     """Where a checkout's shared object belongs, None where there is no source or no home."""
     home = os.environ.get("XDG_CACHE_HOME") or (os.environ.get("HOME") and f"{os.environ['HOME']}/.cache")
-    if not home or not SOURCE.exists():
+    if not home or not SOURCES:
         return None
-    digest = hashlib.sha256(SOURCE.read_bytes() + " ".join(FLAGS).encode()).hexdigest()[:16]
-    return Path(home) / "isthmus" / "dns-fastpath" / f"{digest}-{platform.machine()}.so"
+    digest = hashlib.sha256(" ".join(FLAGS).encode())
+    for source in SOURCES:
+        digest.update(source.read_bytes())
+    name = f"{digest.hexdigest()[:16]}-{platform.machine()}.so"
+    return Path(home) / "isthmus" / "dns-fastpath" / name
 
 
 def build(target: Path, *more: str) -> str | None:
@@ -49,7 +52,8 @@ def build(target: Path, *more: str) -> str | None:
         return f"no C compiler: {wanted[0]} is not on PATH"
     target.parent.mkdir(parents=True, exist_ok=True)
     fresh = target.with_name(f"{target.name}.{os.getpid()}")
-    command = [compiler, *wanted[1:], *FLAGS, *more, "-o", str(fresh), str(SOURCE)]
+    units = [str(source) for source in SOURCES if source.suffix == ".c"]
+    command = [compiler, *wanted[1:], *FLAGS, *more, "-o", str(fresh), *units]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     if done.returncode:
         return f"{shlex.join(command)} failed:\n{done.stderr}"

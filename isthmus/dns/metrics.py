@@ -1,6 +1,6 @@
 """What a DNS worker tells monitoring, and how it counts.
 
-Both paths count in one row of numbers (`WIDTH` for UDP, then as many for TCP), which `_fastpath.c` lays out
+Both paths count in one row of numbers (`WIDTH` for UDP, then as many for TCP), which `_core` lays out
 the same way, so that what is told does not depend on who answered.
 """
 

@@ -195,7 +195,15 @@ def make() -> type[Make]:
 def library_file(tmp_path_factory: pytest.TempPathFactory) -> Path | None:
     """The fast path, built from its source as it is now; None without a compiler."""
     target = tmp_path_factory.mktemp("fastpath") / "fastpath.so"
-    reason = build(target, "-Wall", "-Wextra", "-Werror", *os.environ.get("FASTPATH_CFLAGS", "").split())
+    reason = build(
+        target,
+        "-Wall",
+        "-Wextra",
+        "-Wshadow",
+        "-Wconversion",
+        "-Werror",
+        *os.environ.get("FASTPATH_CFLAGS", "").split(),
+    )
     assert reason is None or "no C compiler" in reason, reason
     return target if reason is None else None
 

@@ -7,10 +7,14 @@ import ipaddress
 import os
 import random
 import shlex
+import socket
 import struct
 import subprocess
 import sys
+import threading
+from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import dns.message
@@ -176,6 +180,55 @@ def test_a_node_that_is_not_sound_is_refused_or_answered_within_bounds(lib: ctyp
         fast.close()
 
 
+def named(number: int) -> bytes:
+    return b"\x04%04d\x01z\x00" % number
+
+
+def test_callers_see_whole_names_only_while_names_come_and_go(lib: ctypes.CDLL) -> None:
+    """Every reply is that of a name as it was once, or that there is none; and the table grows meanwhile."""
+    fast, chance, seen = FastPath(lib, 1232), random.Random(8), Counter[bool]()
+    stopped = threading.Event()
+    with (
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as served,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as caller,
+    ):
+        served.bind(("127.0.0.1", 0))
+        caller.connect(served.getsockname())
+        caller.settimeout(20)
+
+        def ask() -> None:
+            number = 0
+            while not stopped.is_set() or not all(seen[found] > 50 for found in (True, False)):
+                number = (number + 1) % 2000
+                question = named(number) + b"\0\1\0\1"
+                caller.send(struct.pack("!6H", number, 0, 1, 0, 0, 0) + question)
+                reply = caller.recv(4096)
+                assert reply[12 : 12 + len(question)] == question
+                seen[reply[7] == 3] += 1
+                if reply[7]:
+                    assert reply[7] == 3
+                    (address,) = {reply[at - 4 : at] for at in (len(reply), len(reply) - 16, len(reply) - 32)}
+                    assert address[:2] == struct.pack("!H", number)
+
+        try:
+            fast.zone(b"\x01z\x00", 1, 5, ready=True)
+            assert fast.serve(served, told=False)
+            with ThreadPoolExecutor(1) as pool:
+                asking = pool.submit(ask)
+                for step in range(60_000):
+                    number = chance.randrange(2000)
+                    if chance.random() < 0.6:
+                        address = struct.pack("!HH", number, step & 0xFFFF)
+                        body = wire.rr(1, 5, address) * 3
+                        fast.put(named(number), compiled._joined([(1, compiled.FIXED, 3 << 16, body, 0)]))
+                    else:
+                        fast.drop(named(number))
+                stopped.set()
+                asking.result()
+        finally:
+            fast.close()
+
+
 def test_names_come_and_go_without_a_trace(lib: ctypes.CDLL) -> None:
     """Against a plain dictionary, with many names in one run of the table."""
     fast, held = FastPath(lib, 1232), {}
@@ -183,7 +236,7 @@ def test_names_come_and_go_without_a_trace(lib: ctypes.CDLL) -> None:
         fast.zone(b"\x01z\x00", 1, 5, ready=True)
         chance = random.Random(7)
         for step in range(20_000):
-            name = bytes((4,)) + b"%04d" % chance.randrange(3000) + b"\x01z\x00"
+            name = named(chance.randrange(3000))
             if chance.random() < 0.55:
                 address = struct.pack("!I", step)
                 node = compiled._joined([(1, compiled.FIXED, 1 << 16, wire.rr(1, 5, address), 0)])
@@ -194,7 +247,7 @@ def test_names_come_and_go_without_a_trace(lib: ctypes.CDLL) -> None:
                 held.pop(name, None)
             assert len(fast) == len(held)
         for number in range(3000):
-            name = bytes((4,)) + b"%04d" % number + b"\x01z\x00"
+            name = named(number)
             reply = fast.answer(struct.pack("!6H", 1, 0, 1, 0, 0, 0) + name + b"\0\1\0\1", "::1", 0, "udp")
             assert isinstance(reply, bytes)
             assert reply != ASK_PYTHON

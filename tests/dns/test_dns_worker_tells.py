@@ -59,6 +59,7 @@ async def test_queries_are_counted_by_type_outcome_transport_and_path(make: Any,
         grown = {
             series: after[series] - number for series, number in before.items() if after[series] > number
         }
+        grown.pop(("tcp_connections",), None)  # the last one may not be gone yet
         https = grown.pop(("queries", "HTTPS", "udp"), 0.0)
         assert grown.pop(("replies", "NODATA", "udp")) == 1 + https
         fast, python = 3 + 1 + 2 + https, 2
