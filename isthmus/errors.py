@@ -8,6 +8,7 @@
     │   ├── Gone          410: the resource version is too old, list again
     │   ├── Invalid       400 or 422: the object was refused
     │   ├── Forbidden     401 or 403
+    │   ├── TooLarge      an answer of more bytes than we take
     │   ├── Throttled     429 or 503 with Retry-After
     │   └── Unreachable   no answer: refused, reset, silent, not TLS
     ├── WireError         bytes that are not the protocol they should be (DNS, xDS, the replica link)
@@ -57,6 +58,10 @@ class Invalid(KubeError):
 
 class Forbidden(KubeError):
     """The server does not know the caller, or does not allow it this."""
+
+
+class TooLarge(KubeError):
+    """The answer is longer than we take: ask for less at once."""
 
 
 class Throttled(KubeError):

@@ -10,7 +10,7 @@ import time
 
 from prometheus_client import CollectorRegistry
 
-from isthmus.agent import families, history, inputs, membership, vantages, workerstats
+from isthmus.agent import families, history, inputs, membership, metrics, vantages, workerstats
 from isthmus.agent.clusterproperty import ClusterProperties
 from isthmus.agent.control import Control
 from isthmus.agent.doors import Doors
@@ -19,7 +19,7 @@ from isthmus.agent.notices import Notices, Teller
 from isthmus.agent.outputs import Outputs
 from isthmus.agent.records import Records
 from isthmus.agent.reports import Reports
-from isthmus.agent.session import Session
+from isthmus.agent.session import HUB, Session
 from isthmus.agent.worker import LINK
 from isthmus.agent.writing import (
     EXPORT_KINDS,
@@ -53,7 +53,7 @@ def start(core: Control, group: asyncio.TaskGroup) -> None:
     doors = Doors(chain, outputs.vips, core.callers)
     core.graph.add([*outputs.tables, *doors.tables])
     counted: Table[str, bytes] = Table(STATS)
-    workerstats.WorkerStats(counted, registry)
+    workerstats.collect(counted, registry)
     publisher = Publisher(
         settings.state_dir / LINK,
         {"xds": doors.xds, "dns": doors.dns},
@@ -131,6 +131,7 @@ def start(core: Control, group: asyncio.TaskGroup) -> None:
     group.create_task(families.follow(core.member_client, outputs.asked.partition("server")), name="families")
     group.create_task(exports.run(), name="write-auto-exports")
     group.create_task(Teller(core.member_client, notices.rows, may_write).run(), name="notices")
+    writings = [member, exports]
     if core.hub_client is None:
         outputs.hub_refused.partition("no hub").replace({})
     else:
@@ -178,12 +179,26 @@ def start(core: Control, group: asyncio.TaskGroup) -> None:
             deletes=lambda: reports.complete,
         )
         records = Records(core.member_client, chain, may_write)
+        writings += [hub, telling]
         group.create_task(session.run(), name="session")
         group.create_task(records.run(), name="exported-at")
         group.create_task(hub.run(), name="write-hub")
         group.create_task(reports.run(), name="reports")
         group.create_task(telling.run(), name="write-reports")
     group.create_task(outputs.let_go.wake(appliers), name="let-go")
+    house = metrics.House(
+        chain=chain,
+        graph=core.graph,
+        sources=(*core.member_sources, *core.hub_sources),
+        clients={"member": core.member_client} | ({"hub": core.hub_client} if core.hub_client else {}),
+        writings=tuple(writings),
+        publisher=publisher,
+        doors={"xds": doors.xds, "dns": doors.dns},
+        workers=settings.workers,
+        leads=lambda: lease.holds,
+        live=lambda: chain.session.get(HUB) is True,
+    )
+    workerstats.show(registry, metrics.METRICS, metrics.reader(house))
 
 
 async def _console(sources: Sources, registry: CollectorRegistry, ring: Ring, listen: str) -> None:

@@ -38,6 +38,25 @@ class Named(dict[N, V]):
         table.observe(observe)
 
 
+class Tally(Counter[str]):
+    """How many rows of a table each word of `words(row)` holds for; never 0."""
+
+    def __init__(self, table: Table[K, V], words: Callable[[V], Iterable[str]]) -> None:
+        super().__init__()
+
+        def observe(_key: K, old: V | None, new: V | None) -> None:
+            for word in words(new) if new is not None else ():
+                self[word] += 1
+            for word in words(old) if old is not None else ():
+                self[word] -= 1
+                if not self[word]:
+                    del self[word]
+
+        for key, row in table.items():
+            observe(key, None, row)
+        table.observe(observe)
+
+
 class UpCounts:
     """How many checks of each cluster are Up."""
 

@@ -10,7 +10,7 @@ worker stand `Stats(name)`, its table among those the `Replica` publishes, and `
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
@@ -19,7 +19,7 @@ from prometheus_client.utils import floatToGoString
 
 from isthmus.dns import metrics as dns
 from isthmus.flow import Table, pulse
-from isthmus.flow.stats import READY, Metric, Sample, samples
+from isthmus.flow.stats import READY, Metric, Read, Sample, samples
 from isthmus.xds import metrics as xds
 
 METRICS: tuple[Metric, ...] = (READY, *pulse.METRICS, *dns.METRICS, *xds.METRICS)
@@ -30,24 +30,49 @@ _READY = Sample(READY, (), (1.0,))
 Family = CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily
 
 
-class WorkerStats(Collector):
-    """Reads the table when it is asked, at no cost before."""
+class Readings(Collector):
+    """Metrics that are read when they are asked for, at no cost before.
+
+    `read` gives samples, each with the values of the labels `first`, which stand before a metric's own.
+    """
 
     def __init__(
-        self, table: Table[str, bytes], registry: CollectorRegistry, metrics: Iterable[Metric] = METRICS
+        self,
+        registry: CollectorRegistry,
+        metrics: Iterable[Metric],
+        read: Callable[[], Iterable[tuple[tuple[str, ...], Sample]]],
+        first: tuple[str, ...] = (),
     ) -> None:
-        self._table = table
         self._metrics = tuple(metrics)
+        self._read = read
+        self._first = first
         registry.register(self)
 
     def describe(self) -> Iterator[Family]:
-        return (_family(metric) for metric in self._metrics)
+        return (_family(metric, self._first) for metric in self._metrics)
 
     def collect(self) -> Iterator[Family]:
-        families = {metric: _family(metric) for metric in self._metrics}
-        for process, sample in sorted(samples(self._table.items(), self._metrics), key=_order):
-            _add(families[sample.metric], process, sample)
+        families = {metric: _family(metric, self._first) for metric in self._metrics}
+        for labels, sample in sorted(self._read(), key=_order):
+            _add(families[sample.metric], labels, sample)
         yield from families.values()
+
+
+def collect(
+    table: Table[str, bytes], registry: CollectorRegistry, metrics: Iterable[Metric] = METRICS
+) -> None:
+    """Shows the rows of all processes in that table."""
+    known = tuple(metrics)
+
+    def read() -> Iterator[tuple[tuple[str, ...], Sample]]:
+        return (((process,), sample) for process, sample in samples(table.items(), known))
+
+    Readings(registry, known, read, ("process",))
+
+
+def show(registry: CollectorRegistry, metrics: Iterable[Metric], read: Read) -> None:
+    """Shows samples of this process, as they are read."""
+    Readings(registry, metrics, lambda: (((), sample) for sample in read()))
 
 
 def not_ready(table: Table[str, bytes], workers: Iterable[str]) -> list[str]:
@@ -57,13 +82,13 @@ def not_ready(table: Table[str, bytes], workers: Iterable[str]) -> list[str]:
     return [f"{name} does not serve the rows of control yet" for name in workers if name not in ready - gone]
 
 
-def _order(row: tuple[str, Sample]) -> tuple[str, str, tuple[str, ...]]:
-    process, sample = row
-    return sample.metric.name, process, sample.labels
+def _order(row: tuple[tuple[str, ...], Sample]) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
+    labels, sample = row
+    return sample.metric.name, labels, sample.labels
 
 
-def _family(metric: Metric) -> Family:
-    labels = ["process", *metric.labels]
+def _family(metric: Metric, first: tuple[str, ...]) -> Family:
+    labels = [*first, *metric.labels]
     match metric.kind:
         case "counter":
             return CounterMetricFamily(metric.name, metric.help, labels=labels)
@@ -73,8 +98,8 @@ def _family(metric: Metric) -> Family:
             return HistogramMetricFamily(metric.name, metric.help, labels=labels)
 
 
-def _add(family: Family, process: str, sample: Sample) -> None:
-    labels = [process, *sample.labels]
+def _add(family: Family, first: tuple[str, ...], sample: Sample) -> None:
+    labels = [*first, *sample.labels]
     if isinstance(family, HistogramMetricFamily):
         *counts, total = sample.numbers
         bounds = [*map(floatToGoString, sample.metric.bounds), "+Inf"]

@@ -117,6 +117,10 @@ class Derived(Table[K, V]):
             for key, value in source.table.items():
                 self._observer(source)(key, None, value)
 
+    def waiting(self, priority: Priority) -> int:
+        """How many keys wait to be computed."""
+        return len(self._dirty[priority])
+
     def dirty(self, priority: Priority) -> bool:
         return bool(self._dirty[priority])
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from random import Random
 from typing import Any, NamedTuple
@@ -31,7 +32,7 @@ from isthmus.kube.comparison import (
     with_fingerprint,
 )
 from isthmus.kube.raw import RawObject, raw
-from isthmus.kube.workqueue import Done, Result, Terminal, WorkQueue
+from isthmus.kube.workqueue import Done, Failed, Result, Terminal, WorkQueue
 from isthmus.model.refusal import Refused
 
 STATUS = "status"
@@ -97,8 +98,10 @@ class Applier:
     ) -> None:
         self.refused: Table[ObjectRef, Refused] = Table(f"{name}/refused") if refused is None else refused
         """Desired objects that cannot be applied now, and why (`Foreign`, `NotFound`, …)."""
-        self.writes = 0
-        """Writes that the server accepted."""
+        self.written: Counter[str] = Counter()
+        """Writes that the server accepted, by kind."""
+        self.failed: Counter[str] = Counter()
+        """Times that an object could not be made as desired, by kind."""
         self._name = name
         self._client = client
         self._desired = desired
@@ -125,9 +128,24 @@ class Applier:
         self._refusals = self.refused.partition(name)
         self._refusals.replace({})
         self._queue: WorkQueue[ObjectRef] = WorkQueue(
-            name, self._reconcile, workers=workers, clock=clock, rng=rng
+            name, self._reconcile, workers=workers, clock=clock, rng=rng, on_outcome=self._ended
         )
         self._log = log.bind(applier=name, server=client.access.name)
+
+    @property
+    def writes(self) -> int:
+        """Writes that the server accepted."""
+        return self.written.total()
+
+    @property
+    def waiting(self) -> int:
+        """Objects that wait for a look, now or after a while."""
+        return len(self._queue)
+
+    @property
+    def oldest(self) -> float:
+        """For how many seconds the object that is due longest has been due; 0 where none is."""
+        return self._queue.oldest
 
     @property
     def idle(self) -> bool:
@@ -166,6 +184,10 @@ class Applier:
             group.create_task(self._follow_desired(), name=f"{self._name}-desired")
             for kind, table in self._observed.items():
                 group.create_task(self._follow(kind, table), name=f"{self._name}-{kind.plural}")
+
+    def _ended(self, ref: ObjectRef, outcome: Result | Failed) -> None:
+        if isinstance(outcome, Failed | Terminal):
+            self.failed[ref.kind.kind] += 1
 
     async def _follow_desired(self) -> None:
         first = True
@@ -277,7 +299,7 @@ class Applier:
             if found is None or not await self._repair(ref, body, found):
                 raise
             return None
-        self.writes += 1
+        self.written[ref.kind.kind] += 1
         if found is None and _managers(answer) - {self._manager}:
             await self._withdraw(ref, answer)
             return _foreign(ref)
@@ -290,7 +312,7 @@ class Applier:
         metadata = {"name": ref.name, "namespace": ref.namespace, "uid": self._theirs[ref]}
         body = {"apiVersion": ref.kind.api_version, "kind": ref.kind.kind, "metadata": metadata}
         await self._client.apply(self._raw[ref.kind], body, manager=self._manager)
-        self.writes += 1
+        self.written[ref.kind.kind] += 1
 
     async def _repair(self, ref: ObjectRef, body: Mapping[str, Any], found: RawObject) -> bool:
         """Takes entries of other writers out of lists that are ours; whether there were any."""
@@ -299,7 +321,7 @@ class Applier:
             return False
         rest["metadata"] = {"uid": found["metadata"].get("uid")}
         await self._client.patch(ref.kind, ref.key, rest, subresource=ref.subresource, manager=self._manager)
-        self.writes += 1
+        self.written[ref.kind.kind] += 1
         self._log.info("foreign list entries removed", object=str(ref))
         return True
 
@@ -322,7 +344,7 @@ class Applier:
             await self._client.delete(ref.kind, ref.key, uid=metadata.get("uid", ""))
         except NotFound:
             return
-        self.writes += 1
+        self.written[ref.kind.kind] += 1
         self._log.info("object deleted", object=str(ref))
 
     def _open(self) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from email.utils import parsedate_to_datetime
@@ -28,6 +29,7 @@ from isthmus.errors import (
     KubeError,
     NotFound,
     Throttled,
+    TooLarge,
     Unreachable,
 )
 from isthmus.kube import connection
@@ -39,6 +41,9 @@ ANSWER_BYTES = 64 << 20
 LINE_BYTES = 8 << 20
 LIST_SECONDS = 60.0
 CLOCK_TOLERANCE = 5.0
+
+MALFORMED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What bytes can do to a decoder: be no JSON, no UTF-8, or nested without end."""
 
 _LIST = msgspec.json.Decoder(RawList)
 _STATUS = msgspec.json.Decoder(Status)
@@ -84,6 +89,8 @@ class Client:
         """Server's clock minus ours in whole seconds; under 5 s counts as 0."""
         self.last_answer: float | None = None
         """When the server last answered anything, on the monotonic clock."""
+        self.requests: Counter[tuple[str, str, int]] = Counter()
+        """Requests so far by verb, resource and status code; 0: no answer."""
         self._user_agent = user_agent
         self._clock = clock
         self._wall = wall
@@ -129,7 +136,7 @@ class Client:
         body = await self._request("GET", path, params=params, limits=limits)
         try:
             return _LIST.decode(body)
-        except msgspec.DecodeError as error:
+        except MALFORMED as error:
             raise KubeError(f"GET {path} at {self._who}: the answer is not a list: {error}") from error
 
     async def get_raw(
@@ -301,6 +308,7 @@ class Client:
         if self._open is None:
             raise RuntimeError("the client is not open: use it as an async context manager")
         renew = False
+        verb = "watch" if params and "watch" in params else method.lower()
         while True:
             credentials = await self.access.source.credentials(renew=renew)
             headers = dict(credentials.headers)
@@ -321,7 +329,9 @@ class Client:
                     allow_redirects=False,  # a redirect could carry our token away
                 )
             except (aiohttp.ClientError, TimeoutError, OSError) as error:
+                self.requests[verb, resource_of(path), 0] += 1
                 raise self._no_answer(method, path, error) from error
+            self.requests[verb, resource_of(path), response.status] += 1
             if response.status < 500:  # else it may be a proxy's word, in front of a server that is away
                 self._heard(response, sent)
             refused = response.status == 401 and not renew
@@ -339,7 +349,7 @@ class Client:
         async for chunk in response.content.iter_any():
             size += len(chunk)
             if size > ANSWER_BYTES:
-                raise KubeError(f"{method} {path} at {self._who}: an answer of over {ANSWER_BYTES} bytes")
+                raise TooLarge(f"{method} {path} at {self._who}: an answer of over {ANSWER_BYTES} bytes")
             chunks.append(chunk)
         return b"".join(chunks)
 
@@ -364,7 +374,7 @@ class Client:
     def _decode(self, kind: Kind[T], body: bytes) -> T:
         try:
             return kind.decode(body)
-        except msgspec.DecodeError as error:
+        except MALFORMED as error:
             raise KubeError(f"{self._who}: the answer is no {kind.kind}: {error}") from error
 
     def _no_answer(self, method: str, path: str, error: BaseException) -> Unreachable:
@@ -381,7 +391,7 @@ def error_of(what: str, status: int, body: bytes | msgspec.Raw, retry_after: str
     """The error that an HTTP status and a metav1.Status body stand for; status 0 takes the body's code."""
     try:
         answer = _STATUS.decode(body)
-    except msgspec.DecodeError:
+    except MALFORMED:
         answer = Status()
     code = status or answer.code
     seconds = float(retry_after) if retry_after and retry_after.isdecimal() else None
@@ -392,6 +402,14 @@ def error_of(what: str, status: int, body: bytes | msgspec.Raw, retry_after: str
         kind = Throttled
     text = answer.message[:256] or answer.reason[:64]
     return kind(f"{what}: {code} {text}".rstrip(), status=code, retry_after=seconds)
+
+
+def resource_of(path: str) -> str:
+    """The resource that a path leads to, with its subresource: `services`, `serviceexports/status`."""
+    parts = path.split("/")[3 if path.startswith("/api/") else 4 :]
+    if len(parts) > 2 and parts[0] == "namespaces" and parts[2] != "status":
+        parts = parts[2:]
+    return f"{parts[0]}/{parts[2]}" if len(parts) > 2 else (parts[0] if parts else "other")
 
 
 def _metadata(body: Mapping[str, Any]) -> Mapping[str, Any]:

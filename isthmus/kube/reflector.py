@@ -20,10 +20,10 @@ import msgspec
 import structlog
 
 from isthmus.api.meta import Kind, ObjectKey, RawEvent, RawList
-from isthmus.errors import ConfigError, Gone, KubeError
+from isthmus.errors import ConfigError, Gone, KubeError, TooLarge
 from isthmus.flow import Writer
 from isthmus.kube.backoff import Backoff
-from isthmus.kube.client import Client, error_of
+from isthmus.kube.client import MALFORMED, Client, error_of
 from isthmus.kube.cursor import Cursor, List, Wait, Watch
 from isthmus.kube.raw import Head, head_of
 
@@ -75,6 +75,10 @@ class State:
     malformed: int = 0
     """Objects left out so far because they could not be decoded."""
     lists: int = 0
+    watches: int = 0
+    """Lists that were taken whole and watches that were opened, so far."""
+    failures: int = 0
+    """Times that either ended in an error."""
     last_event: float | None = None
     """When a list, an event or a bookmark last arrived."""
 
@@ -114,6 +118,7 @@ class Reflector(Generic[T]):
         self._gate = gate
         self._on_state = on_state
         self._timing = timing
+        self._page = timing.page
         self._linger = linger
         self._lost: set[ObjectKey] = set()
         """Rows that linger."""
@@ -156,6 +161,8 @@ class Reflector(Generic[T]):
                         await self._watch(version)
                         self._cursor.ended(self._clock())
             except KubeError as error:
+                if isinstance(error, TooLarge):  # full objects, many on a page: ask for fewer from now on
+                    self._page = max(1, self._page // 8)
                 self._failed(error)
             except ConfigError as error:  # credentials that cannot be read (any more)
                 self._failed(KubeError(str(error)))
@@ -171,7 +178,7 @@ class Reflector(Generic[T]):
                 self.kind,
                 namespace=self._namespace,
                 label_selector=self._selector,
-                limit=self._timing.page,
+                limit=self._page,
                 continue_=step.continue_,
             )
             rows = await self._rows(page)
@@ -244,7 +251,7 @@ class Reflector(Generic[T]):
         """Acts on one line of the watch."""
         try:
             event = _EVENT.decode(line)
-        except msgspec.DecodeError as error:
+        except MALFORMED as error:
             raise KubeError(f"{self._client.access.name}: a watch line that is no event: {error}") from error
         if event.type == "ERROR":
             raise error_of(f"watch of {self.kind.plural} at {self._client.access.name}", 0, event.object)
@@ -271,7 +278,7 @@ class Reflector(Generic[T]):
     def _head(self, item: msgspec.Raw) -> Head | None:
         try:
             return head_of(item)
-        except msgspec.DecodeError as error:
+        except MALFORMED as error:
             self._malformed("", error)
             return None
 
@@ -279,7 +286,7 @@ class Reflector(Generic[T]):
         try:
             # A copy: types with raw fields would otherwise keep the whole page alive.
             return self.kind.decode(bytes(item))
-        except msgspec.DecodeError as error:
+        except MALFORMED as error:
             self._malformed(str(head.metadata.key), error)
             return None
 
@@ -291,7 +298,10 @@ class Reflector(Generic[T]):
         self.state = replace(self.state, last_event=self._clock())
 
     def _opened(self) -> None:
-        before, self.state = self.state, replace(self.state, live=True, error="")
+        before, self.state = (
+            self.state,
+            replace(self.state, live=True, error="", watches=self.state.watches + 1),
+        )
         self._writer.stale(None)
         if before.error:
             self._log.info("reflector recovered")
@@ -301,7 +311,7 @@ class Reflector(Generic[T]):
     def _failed(self, error: KubeError) -> None:
         first = not self.state.error
         self._cursor.failed(error, self._clock())
-        self.state = replace(self.state, live=False, error=str(error))
+        self.state = replace(self.state, live=False, error=str(error), failures=self.state.failures + 1)
         if first:
             self._log.warning("reflector failing", error=str(error))
             if self._writer.stale_since is None:  # rows of a last-good store are older than this failure

@@ -69,7 +69,8 @@ class Schedule(Generic[K]):
 
     def __init__(self, backoff: Backoff) -> None:
         self._backoff = backoff
-        self._ready: dict[K, None] = {}
+        self._ready: dict[K, float] = {}
+        """Keys that are due, each with the time from which on."""
         self._due: dict[K, float] = {}
         self._heap: list[tuple[float, int, K]] = []
         self._order = 0
@@ -88,7 +89,11 @@ class Schedule(Generic[K]):
         """Failures in a row of that key."""
         return self._failures.get(key, 0)
 
-    def mark(self, key: K) -> None:
+    def oldest(self, now: float) -> float:
+        """For how long the key that is due longest has been due; 0 where none is."""
+        return max(0.0, now - next(iter(self._ready.values()))) if self._ready else 0.0
+
+    def mark(self, key: K, now: float = 0.0) -> None:
         """The key needs a look."""
         if key in self._running:
             self._running[key] = True
@@ -96,7 +101,7 @@ class Schedule(Generic[K]):
             return
         else:
             self._due.pop(key, None)
-            self._ready[key] = None
+            self._ready[key] = now
 
     def take(self, now: float) -> K | None:
         """The next key to run, in order of marking; it is running until `finish`. None: nothing is due."""
@@ -118,7 +123,7 @@ class Schedule(Generic[K]):
             return
         self._failures.pop(key, None)
         if marked:
-            self._ready[key] = None
+            self._ready[key] = now
         elif isinstance(outcome, RequeueAfter):
             self._later(key, now + outcome.seconds)
         elif isinstance(outcome, Terminal) and outcome.again is not None:
@@ -148,7 +153,7 @@ class Schedule(Generic[K]):
                 if due > now:
                     return
                 del self._due[key]
-                self._ready[key] = None
+                self._ready[key] = now
             heapq.heappop(self._heap)
 
 
@@ -186,13 +191,18 @@ class WorkQueue(Generic[K]):
         return len(self._schedule)
 
     @property
+    def oldest(self) -> float:
+        """For how many seconds the key that is due longest has been due; 0 where none is."""
+        return self._schedule.oldest(self._clock())
+
+    @property
     def idle(self) -> bool:
         """Whether nothing runs and nothing is due."""
         return not self._schedule.running and self._schedule.next_due(self._clock()) != 0.0
 
     def add(self, key: K) -> None:
         """Marks the key."""
-        self._schedule.mark(key)
+        self._schedule.mark(key, self._clock())
         self._wake.set()
 
     async def run(self) -> None:

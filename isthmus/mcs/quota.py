@@ -54,6 +54,10 @@ class Quota:
     endpoints: int = 150_000
     bytes: int = 64 << 20
 
+    def used(self, load: Load) -> float:
+        """How full it is, by what it is fullest of; above 1 some is refused."""
+        return max(load.services / self.services, load.endpoints / self.endpoints, load.bytes / self.bytes)
+
     def exceeded(self, load: Load) -> str:
         """What there is too much of, in words; "" where the load fits."""
         for what, held, most in (

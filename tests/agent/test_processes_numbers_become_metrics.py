@@ -5,7 +5,7 @@ from __future__ import annotations
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from isthmus.agent.workerstats import WorkerStats, not_ready
+from isthmus.agent.workerstats import collect, not_ready
 from isthmus.flow import Table
 from isthmus.flow.stats import READY, STATS, Metric, Sample, Stats
 
@@ -16,7 +16,7 @@ TIME = Metric(name="isthmus_test_seconds", help="Time.", kind="histogram", bound
 def test_every_series_names_its_process_and_histograms_are_cumulative() -> None:
     table: Table[str, bytes] = Table(STATS)
     registry = CollectorRegistry()
-    WorkerStats(table, registry, [PUSHES, TIME])
+    collect(table, registry, [PUSHES, TIME])
     for name, pushes in (("xds-0", 3.0), ("xds-1", 5.0)):
         Stats(name, table, prefix=f"{name}/").write(
             [Sample(PUSHES, ("cds",), (pushes,)), Sample(TIME, (), (1.0, 2.0, 4.0, 9.5))]
