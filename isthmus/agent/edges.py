@@ -186,16 +186,19 @@ def start(core: Control, group: asyncio.TaskGroup) -> None:
         group.create_task(reports.run(), name="reports")
         group.create_task(telling.run(), name="write-reports")
     group.create_task(outputs.let_go.wake(appliers), name="let-go")
-    house = metrics.House(
-        chain=chain,
-        graph=core.graph,
+    servers = metrics.Servers(
         sources=(*core.member_sources, *core.hub_sources),
         clients={"member": core.member_client} | ({"hub": core.hub_client} if core.hub_client else {}),
         writings=tuple(writings),
+        leads=lambda: lease.holds,
+    )
+    house = metrics.House(
+        servers=servers,
+        chain=chain,
+        graph=core.graph,
         publisher=publisher,
         doors={"xds": doors.xds, "dns": doors.dns},
         workers=settings.workers,
-        leads=lambda: lease.holds,
         live=lambda: chain.session.get(HUB) is True,
     )
     workerstats.show(registry, metrics.METRICS, metrics.reader(house))

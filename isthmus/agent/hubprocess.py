@@ -13,15 +13,22 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
 
-from isthmus.agent import process
+from prometheus_client import CollectorRegistry
+
+from isthmus.agent import metrics, process, workerstats
+from isthmus.agent.followers import Tally
 from isthmus.agent.identity import identity
+from isthmus.agent.inputs import Source
 from isthmus.agent.settings import HubSettings
 from isthmus.agent.writing import STATUS_KINDS, Writing, compete
 from isthmus.api import core, hub, kinds, labels
 from isthmus.api.meta import ObjectKey
+from isthmus.console import http
+from isthmus.errors import PlatformError
 from isthmus.fleet import hubrole, states
 from isthmus.fleet.heartbeat import LEASE_NAME
-from isthmus.flow import Again, Graph, Table, derive, on, spread
+from isthmus.flow import Again, Graph, Table, derive, on, pulse, spread
+from isthmus.flow.stats import READY, STATS, Stats
 from isthmus.kube.applier import ObjectRef
 from isthmus.kube.client import Client
 from isthmus.kube.config import load_access
@@ -99,11 +106,13 @@ async def run(settings: HubSettings) -> None:
         client = await stack.enter_async_context(Client(access))
         group = await stack.enter_async_context(asyncio.TaskGroup())
         leader = LeaseHolder(client, ObjectKey(settings.namespace, LEADER), identity(None))
-        clusters = Reflector(client, kinds.CLUSTER, judge.clusters.partition("reflector"))
+        members = judge.clusters.partition("reflector")
+        beats = judge.leases.partition("reflector")
+        clusters = Reflector(client, kinds.CLUSTER, members)
         leases = Reflector(
             client,
             kinds.LEASE,
-            judge.leases.partition("reflector"),
+            beats,
             label_selector=f"{labels.MANAGED_BY}={labels.MANAGER}",
             on_state=judge.listening,
         )
@@ -114,6 +123,49 @@ async def run(settings: HubSettings) -> None:
         group.create_task(Graph([judge.statuses]).run(), name="graph")
         writing = Writing(client, "hub", judge.desired, lambda: leader.holds, STATUS_KINDS)
         group.create_task(writing.run(), name="write")
+        servers = metrics.Servers(
+            sources=(
+                Source("hub/clusters", kinds.CLUSTER, judge.clusters, members, clusters, asyncio.Event()),
+                Source("hub/leases", kinds.LEASE, judge.leases, beats, leases, asyncio.Event()),
+            ),
+            clients={"hub": client},
+            writings=(writing,),
+            leads=lambda: leader.holds,
+        )
+        group.create_task(_console(judge, servers, settings.console_listen, group), name="console")
+
+
+async def _console(judge: Judge, servers: metrics.Servers, listen: str, group: asyncio.TaskGroup) -> None:
+    """Health and metrics. Raises PlatformError where the address cannot be listened on."""
+    registry, counted = CollectorRegistry(), Table[str, bytes](STATS)
+    states_now = Tally(judge.clusters, _states)
+
+    def ready() -> bool:
+        return judge.clusters.synced and judge.leases.synced
+
+    def not_ready() -> list[str]:
+        tables = (judge.clusters, judge.leases)
+        return [f"{table.name} is not complete" for table in tables if not table.synced]
+
+    workerstats.collect(counted, registry, (READY, *pulse.METRICS))
+    workerstats.show(
+        registry,
+        metrics.HUB_METRICS,
+        lambda: (*metrics.kube(servers), *metrics.clusters_by_state(states_now)),
+    )
+    stats = Stats("hub", counted, prefix="hub/")
+    group.create_task(pulse.publish(stats, tuple, ready), name="stats")
+    host, _, port = listen.rpartition(":")
+    try:
+        await http.listen(http.vitals(registry, not_ready), host=host.strip("[]"), port=int(port))
+    except OSError as error:
+        raise PlatformError(f"--console-listen {listen}: {error.strerror}") from error
+
+
+def _states(cluster: hub.Cluster) -> Iterable[str]:
+    if cluster.spec.drain:
+        yield "draining"
+    yield cluster.status.state.lower() or "unknown"
 
 
 def _clusters_of(key: ObjectKey, _old: object, new: core.Lease | None) -> Iterable[ClusterId]:

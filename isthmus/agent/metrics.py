@@ -113,27 +113,52 @@ WORKERS = _gauge("isthmus_doors_workers", "Door workers that are connected.")
 EXPECTED = _gauge("isthmus_doors_workers_expected", "Door workers that there should be.")
 
 METRICS: Final = tuple(value for value in list(globals().values()) if isinstance(value, Metric))
+"""All of these; control tells them."""
+HUB_METRICS: Final = (
+    REQUESTS,
+    STALE,
+    OBJECTS,
+    LISTS,
+    WATCHES,
+    FAILURES,
+    MALFORMED,
+    SILENCE,
+    WRITES,
+    QUEUED,
+    OLDEST,
+    WITHHELD,
+    LEASE,
+    CLUSTERS,
+)
+"""Those that the hub's process tells."""
 
 PLAN_STATES: Final = ("all", "panic", "empty", "wavering")
 CLUSTER_STATES: Final = ("ready", "unknown", "draining")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class House:
-    """The parts of control; `clients` by server."""
+class Servers:
+    """What a process reads from API servers and writes to them; `clients` by server."""
 
-    chain: Chain
-    graph: Graph
     sources: tuple[Source, ...]
     clients: Mapping[str, Client]
     writings: tuple[Writing, ...]
+    leads: Callable[[], bool]
+    wall: Callable[[], float] = time.time
+    clock: Callable[[], float] = time.monotonic
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class House:
+    """The parts of control."""
+
+    servers: Servers
+    chain: Chain
+    graph: Graph
     publisher: Publisher
     doors: Mapping[str, Table[str, bytes]]
     workers: tuple[str, ...]
-    leads: Callable[[], bool]
     live: Callable[[], bool]
-    wall: Callable[[], float] = time.time
-    clock: Callable[[], float] = time.monotonic
 
 
 def reader(house: House) -> Callable[[], Iterable[Sample]]:
@@ -149,7 +174,7 @@ def reader(house: House) -> Callable[[], Iterable[Sample]]:
 
     def read() -> Iterator[Sample]:
         yield from _flow(house)
-        yield from _kube(house)
+        yield from kube(house.servers)
         yield from _by(EXPORTS, exports, ("offered", "refused"))
         yield _one(SERVICES, len(chain.services))
         yield from _by(IN_CONFLICT, conflicts, CONFLICTS)
@@ -160,7 +185,7 @@ def reader(house: House) -> Callable[[], Iterable[Sample]]:
         for cluster, load in chain.quotas.loads.items():
             yield _one(FILLED, chain.quotas.quota.used(load), cluster)
         yield _one(HUB_LIVE, house.live())
-        yield from _by(CLUSTERS, clusters, CLUSTER_STATES)
+        yield from clusters_by_state(clusters)
         yield from _by(PLANS, {**plans, "all": len(chain.plans)}, PLAN_STATES)
         yield _one(REPLANS, chain.plans.computed)
         for door, table in house.doors.items():
@@ -174,7 +199,7 @@ def reader(house: House) -> Callable[[], Iterable[Sample]]:
 
 def _flow(house: House) -> Iterator[Sample]:
     tables: dict[str, Table[Any, Any]] = {table.name: table for table in house.graph.tables}
-    tables |= {source.name: source.table for source in house.sources}
+    tables |= {source.name: source.table for source in house.servers.sources}
     for name, table in tables.items():
         yield _one(ROWS, len(table), name)
         yield _one(SYNCED, table.synced, name)
@@ -185,26 +210,24 @@ def _flow(house: House) -> Iterator[Sample]:
     for priority in Priority:
         waiting = sum(derived.waiting(priority) for derived in house.graph.tables)
         yield _one(DIRTY, waiting, priority.name.lower())
-    now = house.wall()
-    for source in house.sources:
-        since = source.writer.stale_since
-        yield _one(STALE, 0.0 if since is None else max(0.0, now - since), source.name)
 
 
-def _kube(house: House) -> Iterator[Sample]:
-    for server, client in house.clients.items():
+def kube(servers: Servers) -> Iterator[Sample]:
+    """What a process has to do with API servers."""
+    for server, client in servers.clients.items():
         for (verb, resource, code), count in client.requests.items():
             yield _one(REQUESTS, count, server, verb, resource, str(code))
-    now = house.clock()
-    for source in house.sources:
-        state = source.reflector.state
+    now, wall = servers.clock(), servers.wall()
+    for source in servers.sources:
+        state, since = source.reflector.state, source.writer.stale_since
+        yield _one(STALE, 0.0 if since is None else max(0.0, wall - since), source.name)
         yield _one(OBJECTS, len(source.writer), source.name)
         yield _one(LISTS, state.lists, source.name)
         yield _one(WATCHES, state.watches, source.name)
         yield _one(FAILURES, state.failures, source.name)
         yield _one(MALFORMED, state.malformed, source.name)
         yield _one(SILENCE, -1 if state.last_event is None else now - state.last_event, source.name)
-    for writing in house.writings:
+    for writing in servers.writings:
         applier, name = writing.applier, writing.name
         for observed in writing.observed:
             kind = observed.kind.kind
@@ -213,7 +236,12 @@ def _kube(house: House) -> Iterator[Sample]:
         yield _one(QUEUED, applier.waiting, name)
         yield _one(OLDEST, applier.oldest, name)
         yield _one(WITHHELD, len(applier.refused), name)
-    yield _one(LEASE, house.leads())
+    yield _one(LEASE, servers.leads())
+
+
+def clusters_by_state(counts: Mapping[str, int]) -> Iterator[Sample]:
+    """How many clusters are in each state."""
+    return _by(CLUSTERS, counts, CLUSTER_STATES)
 
 
 def _plan_states(plan: Plan) -> Iterable[str]:

@@ -37,7 +37,11 @@ async def serve(
     sources: Sources, registry: CollectorRegistry, ring: Ring, *, host: str = LOOPBACK, port: int = 0
 ) -> None:
     """Serves until cancelled. Raises OSError when the address cannot be listened on."""
-    app = application(sources, registry, ring)
+    await listen(application(sources, registry, ring), host=host, port=port)
+
+
+async def listen(app: web.Application, *, host: str = LOOPBACK, port: int = 0) -> None:
+    """Serves an application until cancelled. Raises OSError when the address cannot be listened on."""
     runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1.0)
     await runner.setup()
     try:
@@ -50,13 +54,10 @@ async def serve(
 
 def application(sources: Sources, registry: CollectorRegistry, ring: Ring) -> web.Application:
     """The aiohttp application, not yet listening."""
-    console = _Console(sources, registry, ring)
-    app = web.Application(middlewares=[_json_errors], client_max_size=1024)
+    console = _Console(sources, ring)
+    app = vitals(registry, lambda: views.not_ready(sources))
     app.add_routes(
         [
-            web.get("/healthz", console.healthz),
-            web.get("/readyz", console.readyz),
-            web.get("/metrics", console.metrics),
             web.get("/v1/status", console.status),
             web.get("/v1/services", console.services),
             web.get("/v1/services/{namespace}/{name}", console.service),
@@ -70,25 +71,32 @@ def application(sources: Sources, registry: CollectorRegistry, ring: Ring) -> we
     return app
 
 
-class _Console:
-    """One method for each path."""
+def vitals(registry: CollectorRegistry, not_ready: Callable[[], list[str]]) -> web.Application:
+    """An application with what every process tells: `/healthz`, `/readyz` and `/metrics`."""
 
-    def __init__(self, sources: Sources, registry: CollectorRegistry, ring: Ring) -> None:
-        self._sources = sources
-        self._registry = registry
-        self._ring = ring
-
-    async def healthz(self, _request: web.Request) -> web.Response:
+    async def healthz(_request: web.Request) -> web.Response:
         return _json({"status": "ok"})
 
-    async def readyz(self, _request: web.Request) -> web.Response:
-        reasons = views.not_ready(self._sources)
+    async def readyz(_request: web.Request) -> web.Response:
+        reasons = not_ready()
         return _json({"ready": not reasons, "notReady": reasons}, status=503 if reasons else 200)
 
-    async def metrics(self, request: web.Request) -> web.Response:
+    async def metrics(request: web.Request) -> web.Response:
         encoder, content_type = choose_encoder(request.headers.get("Accept", ""))
-        body = encoder(self._registry)
+        body = encoder(registry)
         return web.Response(body=body, headers={**_HEADERS, "Content-Type": content_type})
+
+    app = web.Application(middlewares=[_json_errors], client_max_size=1024)
+    app.add_routes([web.get("/healthz", healthz), web.get("/readyz", readyz), web.get("/metrics", metrics)])
+    return app
+
+
+class _Console:
+    """One method for each path of `/v1/`."""
+
+    def __init__(self, sources: Sources, ring: Ring) -> None:
+        self._sources = sources
+        self._ring = ring
 
     async def status(self, _request: web.Request) -> web.Response:
         return _json(views.status(self._sources))
