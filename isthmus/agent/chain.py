@@ -69,8 +69,8 @@ class Place:
     network: str
     api_servers: frozenset[str] = frozenset()
     """Addresses of the API servers this agent talks to."""
-    clock_offset: Callable[[], float] = lambda: 0.0
-    """Seconds to add to this cluster's clock to get the hub's, as measured now."""
+    clock_offset: Callable[[], float | None] = lambda: 0.0
+    """Seconds to add to this cluster's clock to get the hub's, as measured now; None: not yet."""
     grace: float = GRACE_SECONDS
     """How long a cluster counts whose Cluster object is gone."""
     quota: Quota = field(default_factory=Quota)

@@ -29,7 +29,7 @@ from isthmus.agent.inputs import Hub, Member, Source
 from isthmus.agent.lastgood import LastGood
 from isthmus.agent.settings import AgentSettings, decode_agent
 from isthmus.flow import Graph, Writer
-from isthmus.kube.client import Client
+from isthmus.kube.client import Client, significant
 from isthmus.kube.config import Access, load_access
 from isthmus.mcs.quota import Quota
 from isthmus.model.cluster import Standing
@@ -114,9 +114,12 @@ class Control:
         """
         return self.member_read and self.hub_read and not any(table.failures for table in self.graph.tables)
 
-    def _clock_offset(self) -> float:
-        """Seconds to add to this cluster's clock to get the hub's."""
-        return (self.hub_client.clock_offset - self.member_client.clock_offset) if self.hub_client else 0.0
+    def _clock_offset(self) -> float | None:
+        """Whole seconds to add to this cluster's clock to get the hub's; under 5 s count as 0."""
+        if self.hub_client is None:
+            return 0.0
+        theirs, ours = self.hub_client.clock_measured, self.member_client.clock_measured
+        return None if theirs is None or ours is None else significant(theirs - ours)
 
     def start(self, group: asyncio.TaskGroup, store: LastGood) -> None:
         """Reads and plans."""

@@ -141,7 +141,7 @@ def start(core: Control, group: asyncio.TaskGroup) -> None:
             hub_client,
             "hub",
             outputs.hub,
-            lambda: may_write() and member_of.speaks,
+            lambda: may_write() and member_of.speaks and session.begun,
             HUB_KINDS,
             namespace=own,
             deletes=may_delete,

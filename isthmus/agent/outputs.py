@@ -261,7 +261,12 @@ class Outputs:
                 if (plan := chain.plans.get(PlanKey(key, port_id(port), vantage))) is not None
             }
             rendered = slices.derived_slices(
-                service, plans, name, existing.metadata.uid, own=chain.own_endpoints.get(key) or ()
+                service,
+                plans,
+                name,
+                existing.metadata.uid,
+                own=chain.own_endpoints.get(key) or (),
+                same_node=existing.spec.traffic_distribution == "PreferSameNode",
             )
             return {_object_ref(kinds.ENDPOINT_SLICE, wanted): wanted for wanted in rendered}
 

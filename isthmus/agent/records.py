@@ -67,7 +67,7 @@ class Records:
         if self._chain.session.get("hub") is not True:
             return None
         created = serviceexport.export_time(export, self._chain.place.clock_offset())
-        if created is None:
+        if created is None or created == serviceexport.YOUNGEST:
             return None
         record = serviceexport.export_time_record(export, created)["metadata"]["annotations"]
         if export.metadata.annotations.get(labels.EXPORTED_AT) == record[labels.EXPORTED_AT]:

@@ -48,6 +48,8 @@ class Session:
         self._beats = beats
         self._clock = clock
         self._wall = wall
+        self.begun = False
+        """Whether it was live once, and what follows from that is known (the age of exports)."""
         self._writer.put(HUB, False)
 
     async def run(self) -> None:
@@ -74,8 +76,10 @@ class Session:
 
     async def _look(self) -> None:
         while True:
-            self._writer.put(HUB, self.live)
+            live = self.live
+            self._writer.put(HUB, live)
             await asyncio.sleep(LOOK_SECONDS)
+            self.begun = self.begun or live
 
     async def _renew(self) -> None:
         try:

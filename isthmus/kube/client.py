@@ -87,6 +87,8 @@ class Client:
         self.timeout = timeout
         self.clock_offset = 0.0
         """Server's clock minus ours in whole seconds; under 5 s counts as 0."""
+        self.clock_measured: float | None = None
+        """The same as measured, in seconds; None before the first answer that says a time."""
         self.last_answer: float | None = None
         """When the server last answered anything, on the monotonic clock."""
         self.requests: Counter[tuple[str, str, int]] = Counter()
@@ -364,8 +366,8 @@ class Client:
             theirs = parsedate_to_datetime(date).timestamp() + 0.5
         except (ValueError, OverflowError):
             return
-        offset = theirs - (sent + self._wall()) / 2
-        self.clock_offset = float(round(offset)) if abs(offset) >= CLOCK_TOLERANCE else 0.0
+        self.clock_measured = theirs - (sent + self._wall()) / 2
+        self.clock_offset = significant(self.clock_measured)
 
     @property
     def _who(self) -> str:
@@ -385,6 +387,11 @@ class Client:
         return error_of(
             f"{method} {path} at {self._who}", response.status, body, response.headers.get("Retry-After")
         )
+
+
+def significant(offset: float) -> float:
+    """A difference of clocks in whole seconds; under 5 s counts as 0, for Date headers are cut to seconds."""
+    return float(round(offset)) if abs(offset) >= CLOCK_TOLERANCE else 0.0
 
 
 def error_of(what: str, status: int, body: bytes | msgspec.Raw, retry_after: str | None = None) -> KubeError:

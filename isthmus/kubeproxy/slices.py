@@ -17,6 +17,8 @@ from isthmus.model.plan import Backend, Plan
 from isthmus.model.service import AddressFamily, Endpoint, Port, Service, ServiceType
 
 MAX_CHUNK = 500
+ELSEWHERE = "another-cluster.isthmus.dev"
+"""A name that no node has."""
 
 _HINTED = frozenset({"PreferClose", "PreferSameZone", "PreferSameNode"})
 
@@ -30,13 +32,15 @@ def derived_slices(
     owner_uid: str,
     *,
     own: Iterable[Endpoint] = (),
+    same_node: bool = False,
 ) -> list[dict[str, Any]]:
     """The slices of the derived Service, owned by it (`owner_uid`), for the callers of one cluster.
 
     `plans` are those of the service's ports, by `port_id`; a port without a plan gets no endpoints. `own` are
     this cluster's own endpoints: they alone keep their node, which internalTrafficPolicy Local goes by (a
-    node of another cluster may have the same name). Ports stand under their `given_name`, as in the derived
-    Service. Empty for a headless service, which has no derived one.
+    node of another cluster may have the same name). `same_node`: the derived Service keeps callers on their
+    node, so its server knows such hints (older ones do not take them). Ports stand under their `given_name`,
+    as in the derived Service. Empty for a headless service, which has no derived one.
     """
     if service.type is ServiceType.HEADLESS:
         return []
@@ -53,7 +57,7 @@ def derived_slices(
                 key = f"{backend.cluster}/{backend.id}"
                 sets.setdefault((family, targets), {})[key] = entry
     if service.traffic_distribution in _HINTED:
-        _hint([entry for entries in sets.values() for entry in entries.values()])
+        _hint([entry for entries in sets.values() for entry in entries.values()], same_node=same_node)
     rendered = []
     for (family, targets), entries in sets.items():
         ports = [_port(port, target) for port, target in targets]
@@ -92,11 +96,22 @@ def _endpoint(addresses: list[str], zone: str, node: str) -> dict[str, Any]:
     return entry
 
 
-def _hint(entries: list[dict[str, Any]]) -> None:
-    """Tell kube-proxy to stay in the zone, as Kubernetes' own controller does: all endpoints or none."""
+def _hint(entries: list[dict[str, Any]], *, same_node: bool) -> None:
+    """Tell kube-proxy to stay in the zone or on the node, as Kubernetes' own controller does.
+
+    kube-proxy follows such hints only when all endpoints have them, so it is all or none. The endpoints of
+    other clusters are for a node that is not here.
+    """
+    hints: list[dict[str, Any]] = [{} for _ in entries]
+    if same_node:
+        for entry, hint in zip(entries, hints, strict=True):
+            hint["forNodes"] = [{"name": entry.get("nodeName", ELSEWHERE)}]
     if all("zone" in entry for entry in entries):
-        for entry in entries:
-            entry["hints"] = {"forZones": [{"name": entry["zone"]}]}
+        for entry, hint in zip(entries, hints, strict=True):
+            hint["forZones"] = [{"name": entry["zone"]}]
+    for entry, hint in zip(entries, hints, strict=True):
+        if hint:
+            entry["hints"] = hint
 
 
 def _port(port: Port, target: int) -> dict[str, Any]:

@@ -34,6 +34,8 @@ from isthmus.model.timestamp import format_time, parse_time
 
 Pairs = tuple[tuple[str, str], ...]
 
+YOUNGEST = 253_402_300_799.0
+"""The last second of the year 9999."""
 _MESSAGE_LIMIT = 4096
 
 
@@ -99,11 +101,13 @@ def export_settings(export: mcs.ServiceExport) -> ExportSettings:
     )
 
 
-def export_time(export: mcs.ServiceExport, clock_offset: float) -> float | None:
+def export_time(export: mcs.ServiceExport, clock_offset: float | None) -> float | None:
     """When the export was created, in seconds since the epoch of the hub's clock; None where nothing says so.
 
     `clock_offset` is what must be added to the clock of this cluster's API server to get the hub's. It counts
     only until it is recorded on the export; a record copied from another object (its uid differs) does not.
+    None: the hub's clock is not known yet; until it is, the export is the youngest, so that it takes nothing
+    over that it would have to give back.
     """
     text, _, uid = export.metadata.annotations.get(labels.EXPORTED_AT, "").partition(" ")
     if text and uid and uid == export.metadata.uid:
@@ -111,7 +115,9 @@ def export_time(export: mcs.ServiceExport, clock_offset: float) -> float | None:
         if recorded is not None:
             return recorded
     created = parse_time(export.metadata.creation_timestamp)
-    return None if created is None else round(created + clock_offset, 6)
+    if created is None:
+        return None
+    return YOUNGEST if clock_offset is None else round(created + clock_offset, 6)
 
 
 def export_time_record(export: mcs.ServiceExport, created: float) -> dict[str, Any]:
@@ -128,7 +134,11 @@ def export_time_record(export: mcs.ServiceExport, created: float) -> dict[str, A
 
 
 def local_export(
-    *, cluster: ClusterId, export: mcs.ServiceExport, service: core.Service | None, clock_offset: float = 0.0
+    *,
+    cluster: ClusterId,
+    export: mcs.ServiceExport,
+    service: core.Service | None,
+    clock_offset: float | None = 0.0,
 ) -> Export | Refused:
     """What `cluster` offers by this export, or why it is not valid (the reason of condition Valid)."""
     if service is None:

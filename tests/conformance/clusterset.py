@@ -10,7 +10,8 @@ import asyncio
 import itertools
 import json
 import sys
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,9 +19,12 @@ import dns.message
 import dns.rcode
 
 from isthmus.api import kinds
-from isthmus.api.meta import Kind, ObjectKey
+from isthmus.api.meta import Kind, Object, ObjectKey
+from isthmus.apiserver.faults import Fault
 from isthmus.errors import NotFound
 from isthmus.kube.raw import RawObject
+from isthmus.mcs.hubobjects import hub_namespace
+from isthmus.model.names import ClusterId
 
 sys.path.append(str(Path(__file__).parents[1] / "agent"))  # test folders are not packages
 
@@ -44,6 +48,8 @@ SOURCE_CLUSTER = "multicluster.kubernetes.io/source-cluster"
 MANAGED_BY = "endpointslice.kubernetes.io/managed-by"
 SERVICE_NAME = "kubernetes.io/service-name"
 DERIVED = "multicluster.kubernetes.io/derived-service"
+
+QUOTA = Kind("", "v1", "ResourceQuota", "resourcequotas", True, Object)
 
 _numbers = itertools.count(1)
 
@@ -228,11 +234,11 @@ class Space:
     ) -> list[RawObject]:
         """The imported EndpointSlices of a service, once they are `good`."""
 
-        async def look() -> list[RawObject] | None:
+        async def look() -> tuple[list[RawObject]] | None:
             found = await self.list(cluster, kinds.ENDPOINT_SLICE, f"{IMPORT_NAME}={name}")
-            return found if good(found) else None
+            return (found,) if good(found) else None
 
-        return await self.settles(look, f"imported slices of {name} as they should be in {cluster}")
+        return (await self.settles(look, f"imported slices of {name} as they should be in {cluster}"))[0]
 
     async def derived(
         self, cluster: str, good: Callable[[RawObject], Any] = bool, name: str = "web"
@@ -255,11 +261,11 @@ class Space:
         """The slices that kube-proxy reads for an import, once they are `good`."""
         own = (await self.derived(cluster, name=name))["metadata"]["name"]
 
-        async def look() -> list[RawObject] | None:
+        async def look() -> tuple[list[RawObject]] | None:
             found = await self.list(cluster, kinds.ENDPOINT_SLICE, f"{SERVICE_NAME}={own}")
-            return found if good(found) else None
+            return (found,) if good(found) else None
 
-        return await self.settles(look, f"slices of the derived Service of {name} in {cluster}")
+        return (await self.settles(look, f"slices of the derived Service of {name} in {cluster}"))[0]
 
     async def told(
         self,
@@ -329,6 +335,30 @@ class Space:
             return await self.ask(cluster, name, kind)
 
         return dns.rcode.to_text((await self.settles(look, f"an answer from {cluster}")).rcode())
+
+
+@asynccontextmanager
+async def refusing(world: Spine, member: str) -> AsyncIterator[None]:
+    """The hub takes no new ExportedService of a member meanwhile: it is full, or forbids it."""
+    namespace = hub_namespace(ClusterId(member))
+    hub = world.clients["hub"]
+    if isinstance(world.servers, Embedded):
+        path = f"*/namespaces/{namespace}/exportedservices/*"
+        fault = Fault(kind="error", code=403, verbs=frozenset({"patch"}), paths=(path,))
+        faults = world.servers.server.cluster("hub").faults
+        faults.set(fault)
+        yield
+        faults.clear()
+        return
+    count = {"count/exportedservices.hub.isthmus.dev": "0"}
+    body = thing(QUOTA, namespace, "full", spec={"hard": count})
+    await world.apply("hub", QUOTA, body)
+    # No controller counts here; what stands in the status is what the server goes by.
+    await hub.patch(
+        QUOTA, ObjectKey(namespace, "full"), {"status": {"hard": count, "used": count}}, subresource="status"
+    )
+    yield
+    await hub.delete(QUOTA, ObjectKey(namespace, "full"))
 
 
 def ready(*addresses: str, **fields: Any) -> dict[str, Any]:

@@ -14,8 +14,10 @@ from clusterset import (
     MEMBERS,
     NYC,
     Space,
+    addresses,
     clusters_of,
     conditions,
+    pod,
     ports_of,
     stays,
 )
@@ -50,7 +52,7 @@ async def test_an_import_stands_in_every_cluster_as_long_as_one_exports(space: S
 
 
 async def test_a_service_without_an_export_contributes_nothing(space: Space) -> None:
-    """Rules: R1. Specs: -. A Service of the same name elsewhere is not exported by somebody else's export."""
+    """Rules: R1. Specs: 25. A Service elsewhere is not exported by somebody else's export."""
     await space.service(FRA, ports=[{"name": "other", "port": 81}])
     await space.endpoints(FRA)
     await space.offer(AMS)
@@ -58,6 +60,8 @@ async def test_a_service_without_an_export_contributes_nothing(space: Space) -> 
         assert clusters_of(found) == [AMS]
         assert ports_of(found) == [("http", "TCP", 80)]
         slices = await space.slices(cluster)
+        derived = await space.derived_slices(cluster)
+        assert addresses(derived) == addresses(slices) == [pod(AMS, 1), pod(AMS, 2)]
         assert {one["metadata"]["labels"]["multicluster.kubernetes.io/source-cluster"] for one in slices} == {
             AMS
         }

@@ -72,6 +72,10 @@ class Site:
             deletes=lambda: self.deletes,
         )
 
+    def types(self) -> list[str]:
+        found = (self.observed.get(WEB) or {}).get("status", {}).get("conditions", [])
+        return sorted(each["type"] for each in found)
+
     async def found(self) -> dict[str, Any]:
         return await self.client.get(raw(kinds.SERVICE), WEB)
 
@@ -308,14 +312,10 @@ async def test_a_condition_that_is_not_desired_any_more_goes(site: Site) -> None
     site.wanted.replace({REF: web(80), STATUS: status(Ready="One", Other="Two")})
     applier = site.applier()
 
-    def types() -> list[str]:
-        found = (site.observed.get(WEB) or {}).get("status", {}).get("conditions", [])
-        return sorted(each["type"] for each in found)
-
     async with site.running(applier.run()):
-        await site.settled(applier, lambda: types() == ["Other", "Ready"])
+        await site.settled(applier, lambda: site.types() == ["Other", "Ready"])
         site.wanted.put(STATUS, status(Ready="One"))
-        await site.settled(applier, lambda: types() == ["Ready"])
+        await site.settled(applier, lambda: site.types() == ["Ready"])
 
 
 async def test_a_missing_namespace_is_reported_and_nothing_else_waits_for_it(site: Site) -> None:
@@ -340,15 +340,29 @@ async def test_a_write_that_fails_is_tried_again(site: Site) -> None:
     assert applier.errors == {}
 
 
-async def test_what_is_forbidden_is_told_and_written_as_soon_as_it_is_allowed(site: Site) -> None:
-    site.server.faults.set(Fault(kind="error", code=403, verbs=frozenset({"patch"})))
+async def test_a_condition_that_is_not_desired_any_more_goes_although_we_were_away(site: Site) -> None:
+    site.wanted.replace({REF: web(80), STATUS: status(Ready="One", Other="Two")})
+    before = site.applier()
+    async with site.running(before.run()):
+        await site.settled(before, lambda: site.types() == ["Other", "Ready"])
+    site.wanted.put(STATUS, status(Ready="One"))
+    after = site.applier()
+    async with site.running(after.run()):
+        await site.settled(after, lambda: site.types() == ["Ready"])
+
+
+@pytest.mark.parametrize(("code", "reason"), [(403, "Forbidden"), (413, "KubeError"), (500, "KubeError")])
+async def test_what_is_refused_is_told_and_written_as_soon_as_it_is_allowed(
+    site: Site, code: int, reason: str
+) -> None:
+    site.server.faults.set(Fault(kind="error", code=code, verbs=frozenset({"patch"})))
     site.wanted.replace({REF: web(80)})
     applier = site.applier()
     async with site.running(applier.run()):
         await site.until(lambda: applier.refused.get(REF) is not None)
         refused = applier.refused.get(REF)
         assert refused is not None
-        assert refused.reason == "Forbidden"
+        assert refused.reason == reason
         site.server.faults.clear()
         await site.settled(applier, lambda: site.seen(80))
         assert applier.refused.get(REF) is None

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from isthmus.api import labels
-from isthmus.kubeproxy.slices import derived_slices
+from isthmus.kubeproxy.slices import ELSEWHERE, derived_slices
 from isthmus.model.names import ClusterId, EndpointId, Locality, ServiceKey, Vantage
 from isthmus.model.plan import Backend, Plan, PlanGroup, PlanKey, port_id
 from isthmus.model.service import (
@@ -167,6 +167,27 @@ def test_a_traffic_distribution_hints_zones_for_all_endpoints_or_for_none() -> N
     assert not any("hints" in entry for one in mixed for entry in one["endpoints"])
     (plain,) = derived_slices(service(), plans(HTTP, zoned), NAME, "u")
     assert "hints" not in plain["endpoints"][0]
+
+
+def test_a_service_that_keeps_callers_on_their_node_hints_nodes_and_never_those_of_other_clusters() -> None:
+    """Rules: C4. Specs: -."""
+    near = service(traffic_distribution="PreferSameNode")
+    own = Endpoint(
+        id=EndpointId("cart-0"),
+        cluster=EU,
+        region="r",
+        zone="z1",
+        addresses=("10.1.0.1",),
+        ports=(),
+        node="n1",
+    )
+    given = plans(HTTP, group(EU, backend(EU, 0)), group(US, backend(US, 0), zone="z2"))
+    (one,) = derived_slices(near, given, NAME, "u", own=[own], same_node=True)
+    hints = {entry["addresses"][0]: entry["hints"] for entry in one["endpoints"]}
+    assert hints["10.1.0.1"] == {"forNodes": [{"name": "n1"}], "forZones": [{"name": "z1"}]}
+    assert hints["10.2.0.1"] == {"forNodes": [{"name": ELSEWHERE}], "forZones": [{"name": "z2"}]}
+    (older,) = derived_slices(near, given, NAME, "u", own=[own])
+    assert all(list(entry["hints"]) == ["forZones"] for entry in older["endpoints"])
 
 
 def test_slices_stay_small_and_one_backend_less_rewrites_at_most_two() -> None:

@@ -54,7 +54,7 @@ def served(**spec: object) -> core.Service:
     )
 
 
-def offered(export: mcs.ServiceExport, service: core.Service | None, offset: float = 0.0) -> Export:
+def offered(export: mcs.ServiceExport, service: core.Service | None, offset: float | None = 0.0) -> Export:
     outcome = local_export(cluster=EU, export=export, service=service, clock_offset=offset)
     assert isinstance(outcome, Export)
     return outcome
@@ -131,6 +131,14 @@ def test_the_age_is_put_into_the_hubs_clock_once_and_then_kept() -> None:
     assert first.created == 1767323032.5
     record = export_time_record(asked(), first.created)["metadata"]["annotations"]
     assert offered(asked(record), served(), offset=99.0).created == first.created
+
+
+def test_an_export_is_the_youngest_until_the_hubs_clock_is_known() -> None:
+    """Rules: C1. Specs: -."""
+    assert offered(asked(), served(), offset=None).created > 2e11
+    assert (
+        offered(asked({labels.EXPORTED_AT: "2026-01-02T03:04:00Z u-1"}), served(), offset=None).created < 2e9
+    )
 
 
 @pytest.mark.parametrize("record", ["2020-01-01T00:00:00Z other-uid", "nonsense u-1", "2020-01-01T00:00:00Z"])
