@@ -25,7 +25,11 @@ def detached(found: mcs.ServiceExport | mcs.ServiceImport | None) -> bool:
 
 
 def own_exports(
-    me: ClusterId, member: Member, hub: Hub, session: Table[str, bool], clock_offset: Callable[[], float]
+    me: ClusterId,
+    member: Member,
+    hub: Hub,
+    session: Table[str, bool],
+    clock_offset: Callable[[], float | None],
 ) -> Derived[ServiceKey, Export | Refused]:
     """Every export of this cluster as its owner asks for it, or why it is not valid; before the quota."""
     namespace = hub_namespace(me)
