@@ -52,7 +52,7 @@ lint: $(VENV)/dev.done ## ruff, mypy strict, import-linter, codespell, file size
 .PHONY: bench
 bench: $(VENV)/dev.done fastpath ## Run a benchmark (NAME=…); without NAME: list them
 	@if [ -z "$(NAME)" ]; then echo 'make bench NAME=…, one of:'; ls loadtests/bench | sed -n 's/\.py$$/  /p'; exit 2; fi
-	@ISTHMUS_ENVOY="$$(tools/envoy.sh)" $(BIN)/python loadtests/bench/$(NAME).py $(ARGS)
+	@ISTHMUS_ENVOY="$$(tools/envoy.sh)" $(BIN)/python -P loadtests/bench/$(NAME).py $(ARGS)
 
 .PHONY: lock
 lock: $(VENV)/dev.done ## Lock dependencies anew, with hashes and without index URLs

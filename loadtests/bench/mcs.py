@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import logging
 import math
 import statistics
 import sys
@@ -26,6 +27,7 @@ sys.path.append(str(Path(__file__).parents[2]))
 sys.path.append(str(Path(__file__).parents[2] / "tests" / "realapi"))
 sys.path.append(str(Path(__file__).parents[2] / "tests" / "conformance"))
 
+import structlog
 from clusterset import (
     AMS,
     DERIVED,
@@ -187,6 +189,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--embedded", action="store_true", help="servers of this process, not real ones")
     given = parser.parse_args()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     planes = None if given.embedded else ControlPlanes()
     try:
         found = asyncio.run(measure(given.rounds, planes))
