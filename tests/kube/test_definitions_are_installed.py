@@ -187,6 +187,36 @@ async def test_a_newer_definition_stays_as_it_is(client: Client) -> None:
     assert (after["spec"], after["metadata"]["labels"]) == (before["spec"], before["metadata"]["labels"])
 
 
+class Raced(Client):
+    """A client whose first write comes just after somebody else's."""
+
+    first: dict[str, Any] | None = None
+
+    async def apply(self, kind: Any, body: Any, **options: Any) -> Any:
+        first, self.first = self.first, None
+        if first is not None:
+            await super().apply(kind, first, manager="somebody")
+        return await super().apply(kind, body, **options)
+
+
+@pytest.mark.parametrize("before", [None, "v0.5.0"])
+async def test_a_newer_one_that_appears_between_look_and_write_is_kept(
+    client: Client, before: str | None
+) -> None:
+    if before is not None:
+        older = copy.deepcopy(EXPORT)
+        older["metadata"]["labels"][MCS_RELEASE] = before
+        await client.apply(raw(kinds.CRD), older, manager="somebody")
+    async with Raced(client.access) as raced:
+        raced.first = copy.deepcopy(EXPORT)
+        raced.first["metadata"]["labels"][MCS_RELEASE] = "v0.9.0"
+        (outcome,) = await install(raced, [EXPORT])
+    assert outcome.step is Step.KEPT
+    found = await held(client, EXPORT)
+    assert found is not None
+    assert found["metadata"]["labels"][MCS_RELEASE] == "v0.9.0"
+
+
 async def test_a_definition_of_others_is_brought_up_to_date_whoever_applied_it(client: Client) -> None:
     older = copy.deepcopy(EXPORT)
     older["metadata"]["labels"][MCS_RELEASE] = "v0.5.0"
