@@ -12,7 +12,7 @@ from isthmus.api.labels import MANAGED_BY, MANAGER
 from isthmus.api.meta import ObjectKey
 from isthmus.apiserver import ApiServer, ClusterConfig
 from isthmus.flow import Table
-from isthmus.kube.applier import Applier, ObjectRef
+from isthmus.kube.applier import Applier, ObjectRef, managed
 from isthmus.kube.client import Client
 from isthmus.kube.config import Access
 from isthmus.kube.credentials import Files
@@ -61,6 +61,10 @@ class Site:
         found = self.observed.get(WEB)
         return 0 if found is None else int(found["spec"]["ports"][0]["port"])
 
+    def ours(self) -> bool:
+        found = self.observed.get(WEB)
+        return found is not None and managed(found)
+
     async def annotate(self, **values: str | None) -> None:
         await self.client.patch(kinds.SERVICE, WEB, {"metadata": {"annotations": values}}, manager="user")
 
@@ -90,7 +94,7 @@ async def test_a_foreign_object_is_taken_over_once_it_is_handed_over(
         await until(lambda: REF in site.applier.refused)
         assert site.port() == 1
         await site.annotate(adopt="")
-        await until(lambda: site.port() == 2)
+        await until(lambda: site.port() == 2 and site.ours())
         await until(lambda: REF not in site.applier.refused)
         site.wanted.drop(REF)
         await until(lambda: site.observed.get(WEB) is None)
