@@ -228,6 +228,23 @@ def address_refusal(
     address: Address, forbidden: Container[str] = frozenset(), pods: Container[Address] = frozenset()
 ) -> str:
     """Why a neighbour may not name this address as an endpoint, "" where it may."""
+    if why := "" if _is_private(address) else _unfit(address):
+        return why
+    if str(address) in forbidden:
+        return "belongs to this cluster's own nodes or an API server"
+    if address in pods:
+        return "belongs to this cluster's own pods; clusters of one network share no addresses"
+    return ""
+
+
+def _is_private(address: Address) -> bool:
+    """Whether it is one of RFC 1918, as most pods have: fit, and found out cheaply."""
+    number = int(address)
+    return address.version == 4 and (number >> 24 == 10 or number >> 20 == 0xAC1 or number >> 16 == 0xC0A8)
+
+
+def _unfit(address: Address) -> str:
+    """Why an address is no endpoint's anywhere, "" where it may be."""
     if isinstance(address, ipaddress.IPv6Address):
         if address.scope_id is not None:
             return "has a scope"
@@ -242,8 +259,6 @@ def address_refusal(
         (address.is_link_local, "is link-local"),
         (address.is_multicast, "is multicast"),
         (address.is_reserved, "is reserved"),
-        (str(address) in forbidden, "belongs to this cluster's own nodes or an API server"),
-        (address in pods, "belongs to this cluster's own pods; clusters of one network share no addresses"),
     ):
         if bad:
             return why

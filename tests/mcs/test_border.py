@@ -176,7 +176,8 @@ def test_an_address_that_turns_callers_against_themselves_is_refused(address: st
 
 
 @pytest.mark.parametrize(
-    "address", ["10.0.0.1", "100.64.0.1", "192.168.1.1", "203.0.114.7", "fd00::1", "2600::1"]
+    "address",
+    ["10.0.0.1", "172.31.255.255", "100.64.0.1", "192.168.1.1", "203.0.114.7", "fd00::1", "2600::1"],
 )
 def test_an_ordinary_address_is_welcome(address: str) -> None:
     assert address_refusal(ip_address(address)) == ""
