@@ -1,7 +1,7 @@
 """What was refused at the border: held by object, counted by cluster and reason, told in the log.
 
 The counts follow each change. The log hears of the first object that a cluster has refused for a reason, and
-when the last one is good again; of a cluster that goes to and fro it hears once a minute.
+when the last one is good again; of a cluster that goes back and forth it hears once a minute.
 """
 
 from __future__ import annotations
