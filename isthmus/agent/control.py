@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 
 import structlog
 
-from isthmus.agent import inputs, process
+from isthmus.agent import inputs, process, verdicts
 from isthmus.agent.chain import Chain, Place
 from isthmus.agent.identity import claim
 from isthmus.agent.inputs import Hub, Member, Source
@@ -35,6 +35,7 @@ from isthmus.mcs.quota import Quota
 from isthmus.model.cluster import Standing
 from isthmus.model.health import CheckKey, Verdict
 from isthmus.model.names import ClusterId, Vantage
+from isthmus.probes import memory
 
 CONCURRENT_LISTS = 8
 DATABASE = "last-good.db"
@@ -83,9 +84,10 @@ class Control:
             self.hub_sources = inputs.sources(
                 hub_client, self.chain.hub.pairs(), gate, linger=inputs.LINGER_SECONDS
             )
-        # Nothing is Down before it was checked, and DNS callers are always there.
+        # What was Down when the last process ended is so until it is checked; DNS callers are always there.
+        self.notes = verdicts.load(settings.state_dir)
         self.health: Writer[CheckKey, Verdict] = self.chain.health.partition("prober")
-        self.health.replace({})
+        self.health.replace(memory.verdicts(self.notes))
         self.callers: Writer[Vantage, int] = self.chain.vantages.partition("callers")
         self.callers.replace({place.vantage: 1})
         self.session: Writer[str, bool] = self.chain.session.partition("session")

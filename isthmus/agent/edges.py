@@ -10,7 +10,16 @@ import time
 
 from prometheus_client import CollectorRegistry
 
-from isthmus.agent import families, history, inputs, membership, metrics, vantages, workerstats
+from isthmus.agent import (
+    families,
+    history,
+    inputs,
+    membership,
+    metrics,
+    vantages,
+    verdicts,
+    workerstats,
+)
 from isthmus.agent.clusterproperty import ClusterProperties
 from isthmus.agent.control import Control
 from isthmus.agent.doors import Doors
@@ -65,6 +74,7 @@ def start(core: Control, group: asyncio.TaskGroup) -> None:
         core.health,
         api_servers=[anchor(*address) for address in core.api_servers],
         registry=registry,
+        notes=core.notes,
     )
     lease = LeaseHolder(
         core.member_client, ObjectKey(settings.namespace, WRITER_LEASE), identity(settings.state_dir)
@@ -126,6 +136,7 @@ def start(core: Control, group: asyncio.TaskGroup) -> None:
     group.create_task(publisher.run(), name="publisher")
     group.create_task(pulse.publish(stats, tuple, lambda: chain.plans.synced), name="stats")
     group.create_task(prober.run(), name="prober")
+    group.create_task(verdicts.keep(prober, chain.health, settings.state_dir), name="verdicts")
     group.create_task(compete(core.member_client, settings.namespace, lease), name="writer-lease")
     group.create_task(member.run(), name="write-member")
     group.create_task(families.follow(core.member_client, outputs.asked.partition("server")), name="families")

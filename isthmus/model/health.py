@@ -33,6 +33,11 @@ class HealthCheck:
     rise: int = 2
     fall: int = 2
 
+    @property
+    def effective(self) -> CheckProtocol:
+        """The protocol that the check uses."""
+        return self.protocol or (CheckProtocol.HTTP if self.path else CheckProtocol.TCP)
+
 
 class CheckKey(NamedTuple):
     """One checked port of one endpoint of one service."""

@@ -56,9 +56,3 @@ CHECKS: Mapping[CheckProtocol, Check] = {
     CheckProtocol.ICMP: _icmp,
     CheckProtocol.DNS: _dns,
 }
-
-
-def protocol_of(target: CheckTarget) -> CheckProtocol:
-    """The protocol that was asked for; without one HTTP where there is a path, else TCP."""
-    check = target.check
-    return check.protocol or (CheckProtocol.HTTP if check.path else CheckProtocol.TCP)

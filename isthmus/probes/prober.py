@@ -23,11 +23,12 @@ from prometheus_client import CollectorRegistry
 from isthmus.flow import Table, Writer
 from isthmus.model.health import CheckKey, CheckProtocol, CheckTarget, HealthCheck, Verdict
 from isthmus.model.names import EndpointId, ServiceKey
-from isthmus.probes import anchors, hysteresis, lag, schedule
+from isthmus.probes import anchors, hysteresis, lag, memory, schedule
 from isthmus.probes.budget import Budget, Hosts, Places, Turns, affordable
-from isthmus.probes.checks import CHECKS, Check, protocol_of
+from isthmus.probes.checks import CHECKS, Check
 from isthmus.probes.holddown import NEVER_DOWN, HoldDown
 from isthmus.probes.hysteresis import UNKNOWN, Streak
+from isthmus.probes.memory import Note
 from isthmus.probes.metrics import Metrics
 from isthmus.probes.outcome import TIMEOUT, Outcome
 
@@ -48,7 +49,8 @@ class Prober:
     """Checks every row of `targets` and keeps a row of `health` for each.
 
     `api_servers` are further anchors (see `anchor`). `clock` is the wall clock of `Verdict.since`; everything
-    else runs on the loop's clock, and `chance` (in [0, 1)) spreads it.
+    else runs on the loop's clock, and `chance` (in [0, 1)) spreads it. `notes` are what an earlier
+    prober knew.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class Prober:
         chance: Callable[[], float] = random.random,
         registry: CollectorRegistry | None = None,
         budget: Budget | None = None,
+        notes: Mapping[CheckKey, Note] | None = None,
     ) -> None:
         self._targets = targets
         self._health = health
@@ -73,6 +76,8 @@ class Prober:
         self._turns: Turns[_Runner] = Turns(budget)
         self._hosts = Hosts(budget)
         self._places = Places(budget)
+        self._notes = dict(notes or {})
+        """What was known of targets that have not come yet."""
         self._lag = lag.Lag()
         self._turn_timer: asyncio.TimerHandle | None = None
         self._api_servers = {_anchor_key(target): target for target in api_servers}
@@ -89,7 +94,8 @@ class Prober:
 
     async def run(self) -> None:
         """Probes until cancelled, or until the table of targets is closed."""
-        self._health.replace({})  # unknown counts as up: nobody has to wait for the first checks
+        # Unknown counts as up: nobody has to wait for the first checks.
+        self._health.replace(memory.verdicts(self._notes))
         self._lag.start()
         try:
             for key, target in self._api_servers.items():
@@ -99,6 +105,7 @@ class Prober:
                 async for keys in changes:
                     for key in keys:
                         self._set(key, self._targets.get(key))
+                    self._forget()
                     self._metrics.targets.set(len(self._runners) - len(self._api_servers))
                     self._metrics.unchecked.set(self._places.waiting)
         finally:
@@ -110,6 +117,15 @@ class Prober:
             ]
             await asyncio.gather(*tasks, return_exceptions=True)
 
+    def known(self) -> list[Note]:
+        """What a later prober may want to know."""
+        judged = (
+            memory.note(runner.key, runner.target, runner.verdict(), up=up)
+            for runner in self._runners.values()
+            if (up := runner.streak.up) is not None
+        )
+        return [*self._notes.values(), *judged]
+
     # Targets that come, change and go.
 
     def _set(self, key: CheckKey, target: CheckTarget | None) -> None:
@@ -118,7 +134,7 @@ class Prober:
             if runner is not None:
                 self._leave(runner)
             self._inherit(key)
-        elif runner is not None and _same_place(runner.target, target):
+        elif runner is not None and memory.place(runner.target) == memory.place(target):
             runner.target = target
             self._write(runner)
         elif runner is not None:
@@ -132,6 +148,13 @@ class Prober:
                 self._leave(evicted)
             if loser != key:
                 self._come(key, target)
+
+    def _forget(self) -> None:
+        """Drops the verdicts of targets that are no more; called once all that there are have come."""
+        for key in self._notes:
+            if key not in self._runners:
+                self._health.drop(key)
+        self._notes.clear()
 
     def _leave(self, runner: _Runner) -> None:
         self._go(runner)
@@ -148,10 +171,24 @@ class Prober:
 
     def _come(self, key: CheckKey, target: CheckTarget) -> None:
         runner = self._runners[key] = _Runner(key, target, self._clock(), witness=key in self._api_servers)
+        self._remember(runner)
         self._write(runner)
         loop = asyncio.get_running_loop()
         pause = schedule.first(target.check.interval, self._chance())
         runner.timer = loop.call_later(pause, self._due, runner)
+
+    def _remember(self, runner: _Runner) -> None:
+        """Goes on from what an earlier prober knew of the very same target."""
+        known = self._notes.pop(runner.key, None)
+        if known is None or known.place != memory.place(runner.target):
+            return
+        runner.streak = Streak(up=known.up)
+        runner.since, runner.reason = known.since, known.reason
+        if not known.up:
+            self._metrics.down.inc()
+        elif runner.target.own_cluster:
+            runner.anchors = True
+            self._anchors += 1
 
     def _go(self, runner: _Runner) -> asyncio.Task[None] | None:
         """Forgets a target; returns its check where one is under way, cancelled."""
@@ -222,7 +259,7 @@ class Prober:
         target, began, proof = runner.target, loop.time(), self._proof
         lost = self._lag.lost(began)
         try:
-            outcome = await self._checks[protocol_of(target)](target)
+            outcome = await self._checks[target.check.effective](target)
         except Exception:  # a bug in one check must not end the others
             outcome = Outcome(None, "the check raised")
             if self._news(outcome.reason):
@@ -333,19 +370,15 @@ class Prober:
     def _write(self, runner: _Runner) -> None:
         if runner.witness:
             return
-        target, streak = runner.target, runner.streak
-        wavering = streak.wavering(rise=target.check.rise, fall=target.check.fall)
-        written = runner.written
+        verdict, written = runner.verdict(), runner.written
         if written is not None and (written.up, written.wavering, written.canary) == (
-            streak.up,
-            wavering,
-            target.canary,
+            verdict.up,
+            verdict.wavering,
+            verdict.canary,
         ):
             return
-        runner.written = Verdict(
-            up=streak.up, canary=target.canary, wavering=wavering, since=runner.since, reason=runner.reason
-        )
-        self._health.put(runner.key, runner.written)
+        runner.written = verdict
+        self._health.put(runner.key, verdict)
 
 
 class _Runner:
@@ -389,15 +422,16 @@ class _Runner:
         self.task: asyncio.Task[None] | None = None
         self.written: Verdict | None = None
 
-
-def _same_place(old: CheckTarget, new: CheckTarget) -> bool:
-    """Whether what was found of the old target holds for the new one."""
-
-    def place(target: CheckTarget) -> tuple[object, ...]:
-        check = target.check
-        return (target.address, target.port, check.protocol, check.path, target.own_cluster)
-
-    return place(old) == place(new)
+    def verdict(self) -> Verdict:
+        check, streak = self.target.check, self.streak
+        wavering = streak.wavering(rise=check.rise, fall=check.fall)
+        return Verdict(
+            up=streak.up,
+            canary=self.target.canary,
+            wavering=wavering,
+            since=self.since,
+            reason=self.reason,
+        )
 
 
 def _anchor_key(target: CheckTarget) -> CheckKey:

@@ -15,6 +15,7 @@ from isthmus.flow import Table
 from isthmus.model.health import CheckKey, CheckProtocol, CheckTarget, HealthCheck, Verdict
 from isthmus.model.names import EndpointId, ServiceKey
 from isthmus.probes.budget import Budget
+from isthmus.probes.memory import Notes
 from isthmus.probes.outcome import PASSED, TIMEOUT, Outcome
 from isthmus.probes.prober import Prober
 
@@ -91,6 +92,7 @@ class World:
         seed: int = 0,
         registry: CollectorRegistry | None = None,
         budget: Budget | None = None,
+        notes: Notes | None = None,
     ) -> None:
         self.network = network
         self.rows: Table[CheckKey, CheckTarget] = Table("checks")
@@ -110,6 +112,7 @@ class World:
             chance=random.Random(seed).random,
             registry=registry,
             budget=budget,
+            notes=notes,
         )
         self.task = asyncio.create_task(self.prober.run())
 
