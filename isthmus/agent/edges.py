@@ -93,6 +93,7 @@ def start(core: Control, group: asyncio.TaskGroup) -> None:
         may_write,
         MEMBER_KINDS,
         deletes=may_delete,
+        left=lambda: lease.left,
         refused=outputs.member_refused,
         spares=outputs.let_go.spares_member,
     )
@@ -156,6 +157,7 @@ def start(core: Control, group: asyncio.TaskGroup) -> None:
             HUB_KINDS,
             namespace=own,
             deletes=may_delete,
+            left=lambda: lease.left,
             refused=outputs.hub_refused,
             spares=outputs.let_go.spares_hub,
         )

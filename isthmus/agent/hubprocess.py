@@ -121,7 +121,9 @@ async def run(settings: HubSettings) -> None:
         group.create_task(leases.run(), name="leases")
         group.create_task(compete(client, settings.namespace, leader), name="leader")
         group.create_task(Graph([judge.statuses]).run(), name="graph")
-        writing = Writing(client, "hub", judge.desired, lambda: leader.holds, STATUS_KINDS)
+        writing = Writing(
+            client, "hub", judge.desired, lambda: leader.holds, STATUS_KINDS, left=lambda: leader.left
+        )
         group.create_task(writing.run(), name="write")
         servers = metrics.Servers(
             sources=(

@@ -13,7 +13,7 @@ from isthmus.api import kinds, labels
 from isthmus.api.meta import Kind, ObjectKey
 from isthmus.errors import ConfigError, Conflict, Forbidden, KubeError
 from isthmus.flow import Table
-from isthmus.kube.applier import Applier, ObjectRef, managed
+from isthmus.kube.applier import MOST_SECONDS, Applier, ObjectRef, managed
 from isthmus.kube.client import Client
 from isthmus.kube.lease import LeaseHolder
 from isthmus.kube.raw import RawObject, raw, status_only
@@ -82,6 +82,7 @@ class Writing:
     observed: tuple[Observed, ...]
     namespace: str = ""
     deletes: Callable[[], bool] = lambda: True
+    left: Callable[[], float] = lambda: MOST_SECONDS
     refused: Table[ObjectRef, Refused] | None = None
     spares: Callable[[Mapping[str, Any]], bool] = lambda _found: False
     ours: Callable[[Mapping[str, Any]], bool] = ours
@@ -111,6 +112,7 @@ class Writing:
             tables,
             gate=self.gate,
             deletes=self.deletes,
+            left=self.left,
             refused=self.refused,
             ours=self.ours,
             adopts=adopts,

@@ -66,13 +66,15 @@ async def stream(
         if bucket.history.closed:
             return
         if clock() >= ends:
-            if query.bookmarks:
+            if query.bookmarks and cluster.store.revision >= cursor:
                 yield bookmark(resource, cluster.store.revision)
             return
         if clock() >= marked:
-            cursor = max(cursor, cluster.store.revision)
             marked = clock() + bookmark_seconds
-            yield bookmark(resource, cursor)
+            # A watch from a version of the future is told nothing until that is reached, as by the real ones.
+            if cluster.store.revision >= cursor:
+                cursor = cluster.store.revision
+                yield bookmark(resource, cursor)
             continue
         await _changed(bucket.history, min(ends, marked), clock)
 

@@ -1,18 +1,29 @@
-"""`isthmus clusters`: the members, and how each agent that was asked sees them."""
+"""`isthmus clusters`: the members, and how each agent that was asked sees them; verbs for one of them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import typer
+
+from isthmus.cli import membership
 from isthmus.cli import reach as r
 
-EXAMPLES = "Example: isthmus clusters --agent http://127.0.0.1:9470"
+app = typer.Typer(
+    help="List the clusters and how they are seen, or decide about one.",
+    epilog="Example: isthmus clusters --agent http://127.0.0.1:9470",
+    invoke_without_command=True,
+)
+for verb in (membership.drain, membership.undrain, membership.leave, membership.forget):
+    app.command(epilog=f"Example: isthmus clusters {verb.__name__} eu-1 --hub-context hub")(verb)
 
 Item = dict[str, Any]
 
 
+@app.callback()
 def command(
+    context_: typer.Context,
     agent: r.Agents = None,
     kubeconfig: r.Kubeconfig = None,
     context: r.Contexts = None,
@@ -20,7 +31,9 @@ def command(
     timeout: r.Timeout = 5.0,
     output: r.Output = r.Format.TABLE,
 ) -> None:
-    """List the clusters and how they are seen."""
+    """List the clusters and how they are seen, or decide about one."""
+    if context_.invoked_subcommand is not None:
+        return
     import asyncio
 
     asyncio.run(_run(r.reach(agent, kubeconfig, context, agent_namespace, timeout), output))

@@ -34,7 +34,7 @@ app = typer.Typer(
 app.command(name="status", epilog=status.EXAMPLES)(status.command)
 app.command(name="services", epilog=services.EXAMPLES)(services.command)
 app.command(name="explain", epilog=explain.EXAMPLES, no_args_is_help=True)(explain.command)
-app.command(name="clusters", epilog=clusters.EXAMPLES)(clusters.command)
+app.add_typer(clusters.app, name="clusters")
 app.command(name="events", epilog=events.EXAMPLES)(events.command)
 app.command(name="translate", epilog=translate.EXAMPLES, no_args_is_help=True)(translate.command)
 app.add_typer(crds.app, name="crds", epilog=crds.EXAMPLES)

@@ -20,7 +20,7 @@ import structlog
 
 from isthmus.api.labels import MANAGED_BY, MANAGER, SLICE_MANAGED_BY, SLICE_MANAGER
 from isthmus.api.meta import Kind, ObjectKey
-from isthmus.errors import Conflict, Forbidden, Invalid, KubeError, NotFound
+from isthmus.errors import Conflict, Forbidden, Invalid, KubeError, NotFound, Unreachable
 from isthmus.flow import Table
 from isthmus.kube.client import Client
 from isthmus.kube.comparison import (
@@ -39,6 +39,8 @@ STATUS = "status"
 _REFUSALS = frozenset({413, 500})
 """Answers that are about the object: too large for a request, or for the store."""
 RESYNC_SECONDS = 60.0
+MOST_SECONDS = 30.0
+"""How long one object may take, with its few requests."""
 
 log = structlog.get_logger()
 
@@ -74,7 +76,7 @@ class Applier:
     show is read before it is created. An observed object that is `ours` and not desired is deleted while
     `deletes` allows it (it shall not while what is desired follows from less than everything) and nothing
     `spares` it; a status is never removed. An object that somebody else made and `adopts` is for may be taken
-    over while it is desired.
+    over while it is desired. `left`: for how many seconds a gate that is open now is ours alone.
     """
 
     def __init__(
@@ -86,6 +88,7 @@ class Applier:
         *,
         gate: Callable[[], bool],
         deletes: Callable[[], bool] = lambda: True,
+        left: Callable[[], float] = lambda: MOST_SECONDS,
         refused: Table[ObjectRef, Refused] | None = None,
         ours: Callable[[Mapping[str, Any]], bool] = managed,
         adopts: Callable[[Mapping[str, Any]], bool] = lambda _found: False,
@@ -108,6 +111,7 @@ class Applier:
         self._observed = observed
         self._gate = gate
         self._deletes = deletes
+        self._left = left
         self._missed = False
         """Something was not done because the gate was closed."""
         self._spared = False
@@ -223,7 +227,12 @@ class Applier:
         if not (self._desired.synced and table.synced and self._open()):
             return Done()  # `resync` marks everything when that changes
         try:
-            refused = await self._converge(ref, table)
+            # A write in flight must be over before another may hold the lease that opens our gate.
+            async with asyncio.timeout(min(self._left(), MOST_SECONDS)):
+                refused = await self._converge(ref, table)
+        except TimeoutError as error:
+            self._doubted.add(ref)
+            raise Unreachable(f"{ref} at {self._client.access.name}: no answer in time") from error
         except (NotFound, Invalid) as error:
             refused = Refused(reason=type(error).__name__, message=str(error))
         except Conflict:

@@ -5,6 +5,11 @@ once, watch from the list's version, go on from the last version seen when the s
 the server no longer keeps that version (410). A stream that ends at once, an error and a 410 back off; a
 stream that lived for `HEALTHY_SECONDS` starts the back-off afresh. A 410 is the word of a server that is well
 (one that has restarted keeps no history), so it waits for former 410s only, not for what failed before.
+
+A server that was restored from an older backup has not reached our version yet and stays silent about all
+that is new to us; no error tells it. So a version that goes back counts as a 410; a watch that said nothing,
+not even a bookmark, for longer than servers are silent is not resumed; and the first one after a failure is
+kept short.
 """
 
 from __future__ import annotations
@@ -20,6 +25,8 @@ K = TypeVar("K")
 T = TypeVar("T")
 
 HEALTHY_SECONDS = 5.0
+MUTE_SECONDS = 70.0
+"""How long a watch may say nothing at all and be believed: servers send a bookmark about once a minute."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +53,9 @@ class Wait:
 class Cursor(Generic[K, T]):
     """One list-and-watch over one collection. `random` gives [0, 1)."""
 
-    def __init__(self, backoff: Backoff, random: Callable[[], float]) -> None:
+    def __init__(self, backoff: Backoff, random: Callable[[], float], *, mute: float = MUTE_SECONDS) -> None:
         self._backoff = backoff
+        self._mute = mute
         self._random = random
         self._rows: dict[K, T] = {}
         self._continue = ""
@@ -55,6 +63,9 @@ class Cursor(Generic[K, T]):
         self._version: str | None = None
         self._delay: float | None = None
         self._opened: float | None = None
+        self._spoken = False
+        self.doubtful = False
+        """Whether nothing was heard since a failure: the server may be another one."""
         self.failures = 0
         """Failures in a row."""
         self._gone = 0
@@ -84,34 +95,55 @@ class Cursor(Generic[K, T]):
         if continue_:
             return None
         complete, self._rows = self._rows, {}
+        self.doubtful = False
         self._version = self._first_version
         return complete
 
     def opened(self, now: float) -> None:
         """The watch answered."""
         self._opened = now
+        self._spoken = False
 
     def seen(self, version: str) -> None:
-        """An event or bookmark of that version was taken; "" (the event said none) changes nothing."""
+        """An event or bookmark of that version was taken; "" (the event said none) changes nothing.
+
+        Raises Gone where versions go back: the server has another history than the one we followed.
+        """
+        if _before(version, self._version):
+            raise Gone(f"version {version} comes after {self._version}: the server was restored")
+        self._spoken, self.doubtful = True, False
         if version:
             self._version = version
 
     def ended(self, now: float) -> None:
         """The server ended the stream, as it does every few minutes."""
+        self._forget_if_mute(now)
         if not self._healthy(now):
             self._fail(None)
 
-    def failed(self, error: KubeError, now: float) -> None:
-        """A list, a watch or the stream failed."""
+    def failed(self, error: KubeError, now: float, *, spread: float = 0.0) -> None:
+        """A list, a watch or the stream failed.
+
+        Where everything has to be read anew, that begins up to `spread` seconds later than it could: all who
+        watch a server that has restarted are told so at the same moment.
+        """
+        self.doubtful, later = True, 0.0
+        self._forget_if_mute(now)
         self._healthy(now)
         if isinstance(error, Gone):
             self._version = None
             self.failures = self._gone
             self._gone += 1
+            later = self._random() * spread
         if self._version is None:
             self._continue = ""
             self._rows = {}
-        self._fail(error.retry_after)
+        self._fail(error.retry_after, later)
+
+    def _forget_if_mute(self, now: float) -> None:
+        """Reads everything anew after a stream that was silent for too long."""
+        if self._opened is not None and not self._spoken and now - self._opened >= self._mute:
+            self._version = None
 
     def _healthy(self, now: float) -> bool:
         """Whether the stream that is over lived long enough; former failures are then forgotten."""
@@ -121,6 +153,11 @@ class Cursor(Generic[K, T]):
             self.failures = self._gone = 0
         return healthy
 
-    def _fail(self, retry_after: float | None) -> None:
-        self._delay = self._backoff.delay(self.failures, self._random(), retry_after)
+    def _fail(self, retry_after: float | None, later: float = 0.0) -> None:
+        self._delay = self._backoff.delay(self.failures, self._random(), retry_after) + later
         self.failures += 1
+
+
+def _before(version: str, other: str | None) -> bool:
+    """Whether a version is older than another one; versions that are no numbers are not compared."""
+    return other is not None and version.isdecimal() and other.isdecimal() and int(version) < int(other)

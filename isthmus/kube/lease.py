@@ -99,6 +99,12 @@ class Election:
         """Whether this candidate may act as the holder at this moment."""
         return self._held and now < self._valid_until
 
+    def left(self, now: float) -> float:
+        """For how many seconds from now nobody else can hold it, 0 where this candidate does not."""
+        if not self.holds(now):
+            return 0.0
+        return self._valid_until - self.terms.renew_within + self.terms.duration - now
+
     def observe(self, lease: Observed, now: float) -> None:
         """The lease was read; `now` is the time after the answer came."""
         if lease != self.seen:
@@ -204,6 +210,11 @@ class LeaseHolder:
     def holds(self) -> bool:
         """True only while the lease is valid."""
         return self._election.holds(self._clock())
+
+    @property
+    def left(self) -> float:
+        """How many seconds a write may take that begins now: after them another may hold the lease."""
+        return self._election.left(self._clock())
 
     @property
     def holder(self) -> str:

@@ -24,12 +24,16 @@ from isthmus.errors import ConfigError, Gone, KubeError, TooLarge
 from isthmus.flow import Writer
 from isthmus.kube.backoff import Backoff
 from isthmus.kube.client import MALFORMED, Client, error_of
-from isthmus.kube.cursor import Cursor, List, Wait, Watch
+from isthmus.kube.cursor import MUTE_SECONDS, Cursor, List, Wait, Watch
 from isthmus.kube.raw import Head, head_of
 
 T = TypeVar("T")
 
 YIELD_EVERY = 200
+RELIST_ROWS_A_SECOND = 500
+LONGEST_SPREAD_SECONDS = 30.0
+"""A restarted server is asked for what we hold in no less time, on average, than this takes: a hundred agents
+begin spread over it, and who holds little waits for nobody. What is held meanwhile stays, marked stale."""
 
 _EVENT = msgspec.json.Decoder(RawEvent)
 
@@ -42,12 +46,15 @@ class Timing:
 
     `silence` is how long a watch may bring nothing before the server counts as gone; None: 15 s longer than
     the watch was asked for. API servers send a bookmark about once a minute, so less than 75 s breaks quiet
-    watches of real ones.
+    watches of real ones. The first watch after a failure lasts `watch_doubtful`, long enough for a bookmark;
+    one that said nothing for `mute` is not resumed (see `cursor`).
     """
 
     page: int = 500
     watch_least: int = 300
     watch_most: int = 600
+    watch_doubtful: int = 75
+    mute: float = MUTE_SECONDS
     silence: float | None = None
     backoff: Backoff = field(default_factory=Backoff)
 
@@ -123,7 +130,7 @@ class Reflector(Generic[T]):
         self._lost: set[ObjectKey] = set()
         """Rows that linger."""
         self._parting: asyncio.TimerHandle | None = None
-        self._cursor: Cursor[ObjectKey, T] = Cursor(timing.backoff, self._rng.random)
+        self._cursor: Cursor[ObjectKey, T] = Cursor(timing.backoff, self._rng.random, mute=timing.mute)
         self._log = log.bind(server=client.access.name, kind=kind.kind, namespace=namespace)
 
     @property
@@ -230,6 +237,8 @@ class Reflector(Generic[T]):
 
     async def _watch(self, version: str) -> None:
         seconds = self._rng.randint(self._timing.watch_least, self._timing.watch_most)
+        if self._cursor.doubtful:
+            seconds = min(seconds, self._timing.watch_doubtful)
         async with self._client.watch(
             self.kind,
             namespace=self._namespace,
@@ -310,7 +319,8 @@ class Reflector(Generic[T]):
 
     def _failed(self, error: KubeError) -> None:
         first = not self.state.error
-        self._cursor.failed(error, self._clock())
+        spread = min(len(self._writer.keys()) / RELIST_ROWS_A_SECOND, LONGEST_SPREAD_SECONDS)
+        self._cursor.failed(error, self._clock(), spread=spread)
         self.state = replace(self.state, live=False, error=str(error), failures=self.state.failures + 1)
         if first:
             self._log.warning("reflector failing", error=str(error))

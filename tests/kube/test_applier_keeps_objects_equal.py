@@ -54,6 +54,7 @@ class Site:
         self.until = until
         self.open = True
         self.deletes = True
+        self.left = 10.0
         self.observed: Table[ObjectKey, dict[str, Any]] = Table("observed")
         selector = f"{MANAGED_BY}={MANAGER}"
         self.reflector = Reflector(
@@ -70,6 +71,7 @@ class Site:
             {kinds.SERVICE: self.observed},
             gate=lambda: self.open,
             deletes=lambda: self.deletes,
+            left=lambda: self.left,
         )
 
     def types(self) -> list[str]:
@@ -385,3 +387,17 @@ async def test_a_decision_about_a_former_object_does_not_hit_its_successor(site:
     async with site.running(applier.run()):
         await site.settled(applier, lambda: applier.refused.get(REF) is not None)
     assert await site.found() == theirs
+
+
+async def test_a_write_in_flight_ends_before_another_may_hold_the_lease(site: Site) -> None:
+    site.left = 0.2
+    site.wanted.replace({})
+    applier = site.applier()
+    async with site.running(applier.run()):
+        await site.settled(applier)
+        site.server.faults.set(Fault(kind="silence"))
+        site.wanted.put(REF, web(80))
+        await site.until(lambda: "no answer in time" in applier.errors.get(REF, ""))
+        site.server.faults.clear()
+        site.left = 10.0
+        await site.until(lambda: site.seen(80))

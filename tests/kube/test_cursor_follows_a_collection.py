@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from isthmus.errors import Gone, KubeError, Throttled
 from isthmus.kube.backoff import Backoff
-from isthmus.kube.cursor import HEALTHY_SECONDS, Cursor, List, Wait, Watch
+from isthmus.kube.cursor import HEALTHY_SECONDS, MUTE_SECONDS, Cursor, List, Wait, Watch
 
 NAMES = st.sampled_from("abcdef")
 BACKOFF = Backoff(first=0.8, longest=30.0)
@@ -103,6 +104,59 @@ def test_a_server_that_restarted_is_listed_at_once_and_one_that_repeats_itself_l
     made.opened(10.0)
     made.failed(Gone("too old", status=410), now=10.0 + HEALTHY_SECONDS)
     assert made.step() == Wait(0.8)
+
+
+def test_a_stream_that_never_said_a_word_is_not_resumed() -> None:
+    made = synced()
+    made.opened(0.0)
+    made.ended(MUTE_SECONDS)
+    assert made.step() == List("")
+    made = synced()
+    made.opened(0.0)
+    made.failed(KubeError("silent"), now=MUTE_SECONDS)
+    made.step()
+    assert made.step() == List("")
+
+
+def test_a_stream_with_a_bookmark_or_a_short_one_is_resumed() -> None:
+    made = synced()
+    made.opened(0.0)
+    made.seen("7")
+    made.ended(10 * MUTE_SECONDS)
+    assert made.step() == Watch("7")
+    made.opened(0.0)
+    made.ended(MUTE_SECONDS - 1.0)
+    assert made.step() == Watch("7")
+
+
+def test_a_version_that_goes_back_is_another_history() -> None:
+    made = synced("1000")
+    made.seen("1001")
+    made.seen("opaque")
+    made = synced("1000")
+    with pytest.raises(Gone):
+        made.seen("999")
+
+
+def test_a_server_is_doubtful_from_a_failure_until_it_says_something() -> None:
+    made = synced()
+    assert not made.doubtful
+    made.failed(KubeError("reset"), now=0.0)
+    assert made.doubtful
+    made.seen("6")
+    assert not made.doubtful
+
+
+def test_only_a_whole_new_list_is_spread() -> None:
+    made = synced()
+    made.failed(KubeError("reset"), now=0.0, spread=20.0)
+    assert made.step() == Wait(0.8)
+    late: Cursor[str, int] = Cursor(BACKOFF, lambda: 0.5)
+    late.page({"a": 1}, "5", "")
+    late.failed(Gone("too old", status=410), now=0.0, spread=20.0)
+    step = late.step()
+    assert isinstance(step, Wait)
+    assert step.seconds == pytest.approx(10.6)
 
 
 def test_what_the_server_asks_for_is_waited_but_not_for_ever() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from random import Random
 from typing import Any
 
@@ -190,3 +191,40 @@ async def test_history_that_is_gone_costs_a_list_and_no_object(
         cluster.faults.clear()
         await until(lambda: set(table.keys()) == {ObjectKey("shop", "new")})
         assert reflector.state.lists == 2
+
+
+async def test_a_server_restored_from_an_old_backup_is_read_anew(until: Any, running: Any) -> None:
+    """Its versions lie behind those that were seen, and what is gone from it is told by nobody."""
+    table: Table[ObjectKey, Service] = Table("services")
+    namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}}
+
+    async def fill(url: str, *names: str) -> None:
+        access = Access(name="test", server=url, source=Files(where="test", encrypted=False))
+        async with Client(access) as client:
+            await client.create(kinds.NAMESPACE, namespace)
+            for name in names:
+                await client.create(kinds.SERVICE, service(name))
+
+    def held() -> set[str]:
+        return {key.name for key in table if key.namespace == "shop"}
+
+    async with ApiServer([ClusterConfig(name="eu-1", bookmark_seconds=0.1)]) as before:
+        url = before.url("eu-1")
+        await fill(url, "kept", "later")
+        access = Access(name="hub", server=url, source=Files(where="hub", encrypted=False))
+        client = await Client(access, timeout=2.0).__aenter__()
+        timing = replace(FAST, mute=0.5, watch_doubtful=1)
+        reflector = Reflector(client, kinds.SERVICE, table.partition("hub"), timing=timing)
+        following = running(reflector.run())
+        await following.__aenter__()
+        await until(lambda: held() == {"kept", "later"} and reflector.state.live)
+    port = int(url.rpartition(":")[2])
+    restored = ApiServer([ClusterConfig(name="eu-1", port=port, bookmark_seconds=0.1)])
+    store = restored.cluster("eu-1").state.store
+    store.revision = store._first_revision = 1_000
+    store.buckets.clear()
+    async with restored:
+        await fill(restored.url("eu-1"), "kept")
+        await until(lambda: held() == {"kept"})
+        await following.__aexit__(None, None, None)
+        await client.__aexit__(None, None, None)

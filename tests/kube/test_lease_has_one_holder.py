@@ -58,6 +58,16 @@ def test_a_holder_trusts_its_renewal_from_the_moment_it_was_sent() -> None:
     assert election.decide(110.0) == Lost()
 
 
+def test_a_holder_knows_how_long_nobody_else_can_act() -> None:
+    mine, other = Election("me", TERMS), Election("other", TERMS)
+    assert mine.left(100.0) == 0.0
+    lease = holding(mine, sent=100.0)
+    other.observe(lease, 100.0)
+    assert mine.left(109.0) == 6.0
+    assert other.decide(109.0 + mine.left(109.0) - 0.1) == Wait(pytest.approx(0.1))
+    assert mine.left(110.0) == 0.0
+
+
 def test_a_holder_that_sees_another_in_the_lease_has_lost_it_at_once() -> None:
     election = Election("me", TERMS)
     holding(election, sent=100.0)
