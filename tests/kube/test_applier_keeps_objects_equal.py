@@ -52,9 +52,7 @@ class Site:
         self.client = client
         self.running = running
         self.until = until
-        self.open = True
-        self.deletes = True
-        self.left = 10.0
+        self.open, self.deletes, self.left = True, True, 10.0
         self.observed: Table[ObjectKey, dict[str, Any]] = Table("observed")
         selector = f"{MANAGED_BY}={MANAGER}"
         self.reflector = Reflector(
@@ -392,8 +390,7 @@ async def test_a_decision_about_a_former_object_does_not_hit_its_successor(site:
 async def test_a_write_in_flight_ends_before_another_may_hold_the_lease(site: Site) -> None:
     site.left = 0.2
     site.wanted.replace({})
-    applier = site.applier()
-    async with site.running(applier.run()):
+    async with site.running((applier := site.applier()).run()):
         await site.settled(applier)
         site.server.faults.set(Fault(kind="silence"))
         site.wanted.put(REF, web(80))
