@@ -85,7 +85,17 @@ async def dnsperf(server: Server, file: Path, seconds: float, *more: str) -> tup
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
     )  # fmt: skip
     out, _ = await process.communicate()
-    return out.decode(), server.cpu - before
+    used = server.cpu - before
+    await _idle(server)
+    return out.decode(), used
+
+
+async def _idle(server: Server) -> None:
+    """Waits until a server has nothing left in its queue, which would be the burden of the next one."""
+    before = -1.0
+    while server.cpu - before > 0.005:
+        before = server.cpu
+        await asyncio.sleep(0.1)
 
 
 def figure(text: str, what: str) -> float:
@@ -151,13 +161,16 @@ async def compare(folder: Path, rounds: int, seconds: float) -> tuple[Rates, Wai
         ]
         servers = [ours, python, *others]
         await answering(servers)
+        waiting = [ours, others[0], others[1]]
         for _ in range(rounds):
+            random.shuffle(servers)
+            random.shuffle(waiting)
             for server in servers:
                 for kind, file in files.items():
                     if kind != "drawn" or server in (ours, python):
                         runs = found.setdefault(server.name, {}).setdefault(kind, [])
                         runs.append(await rate(server, file, seconds))
-            for server in (ours, others[0], others[1]):
+            for server in waiting:
                 waits.setdefault(server.name, []).append(await p99(server, files["hit"], seconds))
     return found, waits
 
@@ -240,7 +253,7 @@ def tell(found: Rates, waits: Waits) -> None:
     table = Table(
         "server", "questions", "1,000/s", "min", "max", "CPU µs each", "lost %", title="DNS over UDP"
     )
-    for server, kinds in found.items():
+    for server, kinds in sorted(found.items()):
         for kind, runs in kinds.items():
             rates = [run.rate / 1000 for run in runs]
             table.add_row(
@@ -254,7 +267,7 @@ def tell(found: Rates, waits: Waits) -> None:
             )
     console.print(table)
     table = Table("server", "p50 µs", "p99 µs", "min p99", "max p99", title=f"{PACE:,} queries a second")
-    for server, pairs in waits.items():
+    for server, pairs in sorted(waits.items()):
         nines = [high for _, high in pairs]
         middle = statistics.median(low for low, _ in pairs)
         table.add_row(

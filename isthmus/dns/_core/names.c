@@ -105,7 +105,7 @@ static bool sound_draw(const uint32_t *words, uint32_t length, uint32_t at)
     for (uint64_t member = 0; member < members; member++)
         if (start[member] > start[member + 1] || start[member + 1] - start[member] > RECORDS_EACH)
             return false;
-    return start[0] == 0 && draw[D_RECORD] && inside(at + head, (uint64_t)start[members] * draw[D_RECORD], length);
+    return draw[D_RECORD] && inside(at + head, (uint64_t)start[members] * draw[D_RECORD], length);
 }
 
 static bool sound(const uint32_t *words, uint32_t length)
