@@ -15,6 +15,7 @@ import json
 import os
 import random
 import re
+import signal
 import socket
 import statistics
 import sys
@@ -35,6 +36,8 @@ from rich.table import Table
 SERVICES = 1000
 MANY = 10_000
 PACE = 5000
+TIMEOUT = 5.0
+"""Seconds after which dnsperf gives a query up."""
 CHANGES = 100
 TARGETS = {
     "x_gdnsd": 0.6,
@@ -114,7 +117,8 @@ async def rate(server: Server, file: Path, seconds: float, *more: str) -> Run:
 async def p99(server: Server, file: Path, seconds: float) -> tuple[float, float]:
     """The median and the 99th percentile of the time to a reply at a fixed pace, in microseconds."""
     text, _ = await dnsperf(server, file, seconds, "-Q", str(PACE), "-v")
-    taken = sorted(1e6 * float(line.rsplit(" ", 1)[1]) for line in text.splitlines() if line.startswith("> "))
+    ends = [line.split() for line in text.splitlines() if line.startswith("> ")]
+    taken = sorted(1e6 * (TIMEOUT if end[1] == "T" else float(end[-1])) for end in ends)
     return taken[len(taken) // 2], taken[int(len(taken) * 0.99)]
 
 
@@ -281,6 +285,9 @@ def tell(found: Rates, waits: Waits) -> None:
 
 
 async def measure(rounds: int, seconds: float) -> tuple[dict[str, float], bool]:
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)  # servers do not outlive us
     with tempfile.TemporaryDirectory(prefix="isthmus-dns-") as temporary:
         folder = Path(temporary)
         found, waits = await compare(folder, rounds, seconds)

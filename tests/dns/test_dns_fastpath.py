@@ -13,8 +13,9 @@ import subprocess
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import dns.message
@@ -260,31 +261,33 @@ def test_names_come_and_go_without_a_trace(lib: ctypes.CDLL) -> None:
 
 
 @pytest.mark.skipif("FASTPATH_CFLAGS" in os.environ, reason="this is the run within it")
-def test_whatever_comes_nothing_outside_its_place_is_read_or_written(lib: ctypes.CDLL) -> None:
-    """The tests of bytes once more, in a process where each access to memory is checked (ASan, UBSan)."""
-    found = [
-        subprocess.run(
-            [*shlex.split(os.environ.get("CC", "cc")), f"-print-file-name={runtime}"],
-            check=True,
-            capture_output=True,
-            text=True,
-        ).stdout.strip()
-        for runtime in ("libasan.so", "libubsan.so")
-    ]
+@pytest.mark.parametrize(
+    ("sanitisers", "selected"),
+    [(("address", "undefined"), "near or arbitrary or sound or any_shares"), (("thread",), "callers_see")],
+    ids=["memory", "threads"],
+)
+def test_sanitisers_have_nothing_to_say(
+    library_file: Path | None, sanitisers: Sequence[str], selected: str
+) -> None:
+    """Some tests once more, in a process where each access to memory is checked (ASan, UBSan; TSan)."""
+    if library_file is None:
+        pytest.skip("no C compiler (cc) to build the fast path with")
+    found = []
+    for name in sanitisers:
+        runtime = {"address": "libasan.so", "undefined": "libubsan.so", "thread": "libtsan.so"}[name]
+        command = [*shlex.split(os.environ.get("CC", "cc")), f"-print-file-name={runtime}"]
+        found.append(subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip())
     if not all(map(os.path.isabs, found)):
-        pytest.skip("the C compiler has no sanitisers (libasan, libubsan)")
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__]
+        pytest.skip(f"the C compiler has no sanitisers for {', '.join(sanitisers)}")
     more = {
-        "FASTPATH_CFLAGS": "-g -fsanitize=address,undefined -fno-sanitize-recover=all",
+        "FASTPATH_CFLAGS": f"-g -fsanitize={','.join(sanitisers)} -fno-sanitize-recover=all",
         "LD_PRELOAD": " ".join(found),
         "PYTHONMALLOC": "malloc",
         "ASAN_OPTIONS": "detect_leaks=0",
         "ISTHMUS_NO_SKIPS": "0",
     }
-    selected = ["-k", "near or arbitrary or sound or any_shares"]
-    done = subprocess.run(
-        [*command, *selected], check=False, capture_output=True, text=True, env={**os.environ, **more}
-    )
+    again = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__, "-k", selected]
+    done = subprocess.run(again, check=False, capture_output=True, text=True, env={**os.environ, **more})
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
 
 
