@@ -76,9 +76,10 @@ class Quotas:
 
     def _count(self, _key: object, old: object, new: object) -> None:
         for cluster, load in _load(old):
-            rest = self.loads[cluster].minus(load)
+            # A row may weigh nothing: its cluster's entry can be gone before it is.
+            rest = self.loads.get(cluster, NOTHING).minus(load)
             if rest == NOTHING:
-                del self.loads[cluster]
+                self.loads.pop(cluster, None)
             else:
                 self.loads[cluster] = rest
         for cluster, load in _load(new):

@@ -124,6 +124,17 @@ async def test_counts_return_to_nothing_when_a_cluster_is_gone(world: World) -> 
     await world.until(lambda: US not in world.chain.quotas.loads)
 
 
+async def test_endpoints_that_weigh_nothing_may_outlive_their_export(world: World) -> None:
+    key, chunk = world.export("a"), world.endpoints("a")
+    await world.until(lambda: US in world.chain.quotas.loads and len(world.chain.heard_endpoints) == 1)
+    with structlog.testing.capture_logs() as lines:
+        world.writers["hub/exportedservices"].drop(key)
+        await world.until(lambda: US not in world.chain.quotas.loads)
+        world.writers["hub/exportedendpoints"].drop(chunk)
+        await world.until(lambda: not len(world.chain.heard_endpoints))
+    assert not lines
+
+
 async def test_a_cluster_that_offers_too_much_is_put_in_order_at_most_once_a_second(world: World) -> None:
     ordered = 0
     offers = world.chain.quotas._offers
