@@ -347,8 +347,10 @@ async def refusing(world: Spine, member: str) -> AsyncIterator[None]:
         fault = Fault(kind="error", code=403, verbs=frozenset({"patch"}), paths=(path,))
         faults = world.servers.server.cluster("hub").faults
         faults.set(fault)
-        yield
-        faults.clear()
+        try:
+            yield
+        finally:
+            faults.clear()
         return
     count = {"count/exportedservices.hub.isthmus.dev": "0"}
     body = thing(QUOTA, namespace, "full", spec={"hard": count})
@@ -357,8 +359,10 @@ async def refusing(world: Spine, member: str) -> AsyncIterator[None]:
     await hub.patch(
         QUOTA, ObjectKey(namespace, "full"), {"status": {"hard": count, "used": count}}, subresource="status"
     )
-    yield
-    await hub.delete(QUOTA, ObjectKey(namespace, "full"))
+    try:
+        yield
+    finally:
+        await hub.delete(QUOTA, ObjectKey(namespace, "full"))
 
 
 def ready(*addresses: str, **fields: Any) -> dict[str, Any]:
