@@ -20,6 +20,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
+from isthmus.model.health import CheckProtocol, CheckTarget, HealthCheck
+from isthmus.probes.checks import CHECKS
 from isthmus.probes.dns import check_dns
 from isthmus.probes.grpc import check_grpc
 from isthmus.probes.http import check_http, check_https
@@ -144,6 +146,27 @@ async def test_grpc_health_decides() -> None:
         ):
             await servicer.set("", status)
             assert await check_grpc(HERE, port, LONG, NAME) == expected
+
+
+async def test_every_protocol_is_done_by_its_own_check(certificate: Path) -> None:
+    asked: list[bytes] = []
+    servicer = health.aio.HealthServicer()
+    async with (
+        grpc_server(servicer) as rpc,
+        web(certificate, b"200", asked) as secure,
+        dns_server(saying(dns.rcode.REFUSED), udp=True) as names,
+    ):
+        for protocol, port in (
+            (CheckProtocol.GRPC, rpc),
+            (CheckProtocol.HTTPS, secure),
+            (CheckProtocol.DNS, names),
+            (CheckProtocol.TCP, rpc),
+        ):
+            check = HealthCheck(protocol=protocol, timeout=LONG)
+            target = CheckTarget(address=HERE, port=port, check=check, name=NAME, udp=True)
+            assert await CHECKS[protocol](target) == PASSED
+    assert asked[0] == NAME.encode()
+    assert set(CHECKS) == set(CheckProtocol)
 
 
 async def test_grpc_without_the_health_service_fails() -> None:
