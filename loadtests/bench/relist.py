@@ -184,8 +184,8 @@ def main() -> int:
             figures[f"{way.replace(' ', '_')}_{name}"] = round(statistics.median(values), 1)
             table.add_row(way, name, *(f"{f(values):.1f}" for f in (statistics.median, min, max)))
     Console().print(table)
-    # Two large tables, each asked for at 500 rows a second by every agent; chance may double a second. A world
-    # of few services (all rows within two seconds) cannot miss this.
+    # Two large tables, each asked for at 500 rows a second by every agent; chance may double a second. A
+    # world of few services (all rows within two seconds) cannot miss this.
     targets = {"spread_rows": 2.0 * 2 * 500 * given.agents, "resumed_lists": 0.0}
     passed = all(figures[name] <= most for name, most in targets.items())
     report = {"bench": "relist", "figures": figures, "targets": targets, "passed": passed}
