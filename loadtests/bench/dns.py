@@ -1,9 +1,9 @@
 """How fast DNS answers beside gdnsd, CoreDNS and asyncio with a DNS library, and how fast it changes.
 
-All servers hold the same zone and stand at the same time; rounds go from one to the next. dnsperf asks with
-EDNS and with the case of every letter by chance (0x20); our worker is the agent's own process, with rows from
-control, metrics and the query log on. A rate on shared cores says as much about the neighbours as about the
-server, so processor time per query is told beside it, and a ratio is the median of the rounds' ratios.
+All servers hold the same zone and stand at the same time; each round asks them in an order by chance. dnsperf
+asks with EDNS and with the case of every letter by chance (0x20); our worker is the agent's own process, with
+rows from control, metrics and the query log on. A rate on shared cores says as much about the neighbours as
+about the server, so processor time per query is told beside it. Ratios are those of the medians.
 """
 
 from __future__ import annotations
@@ -165,15 +165,15 @@ async def compare(folder: Path, rounds: int, seconds: float) -> tuple[Rates, Wai
         ]
         servers = [ours, python, *others]
         await answering(servers)
+        turns = [(server, kind) for server in servers for kind in ("hit", "miss")]
+        turns += [(ours, "drawn"), (python, "drawn")]
         waiting = [ours, others[0], others[1]]
         for _ in range(rounds):
-            random.shuffle(servers)
+            random.shuffle(turns)
+            for server, kind in turns:
+                runs = found.setdefault(server.name, {}).setdefault(kind, [])
+                runs.append(await rate(server, files[kind], seconds))
             random.shuffle(waiting)
-            for server in servers:
-                for kind, file in files.items():
-                    if kind != "drawn" or server in (ours, python):
-                        runs = found.setdefault(server.name, {}).setdefault(kind, [])
-                        runs.append(await rate(server, file, seconds))
             for server in waiting:
                 waits.setdefault(server.name, []).append(await p99(server, files["hit"], seconds))
     return found, waits
@@ -246,11 +246,11 @@ async def at_scale(folder: Path, rounds: int, seconds: float) -> dict[str, float
 
 
 def ratio(found: Rates, kind: str, peer: str, part: str) -> float:
-    """The median over rounds of ours to theirs; of processor time theirs to ours: more is better in both."""
-    pairs = zip(found["isthmus"][kind], found[peer][kind], strict=True)
-    if part == "rate":
-        return round(statistics.median(a.rate / b.rate for a, b in pairs), 2)
-    return round(statistics.median(b.micros / a.micros for a, b in pairs), 2)
+    """Our median to theirs; of processor time theirs to ours: more is better in both."""
+    mine, theirs = (
+        statistics.median(getattr(run, part) for run in found[server][kind]) for server in ("isthmus", peer)
+    )
+    return round(mine / theirs if part == "rate" else theirs / mine, 2)
 
 
 def tell(found: Rates, waits: Waits) -> None:
@@ -296,12 +296,12 @@ async def measure(rounds: int, seconds: float) -> tuple[dict[str, float], bool]:
         for short, peer in (("gdnsd", "gdnsd"), ("coredns", "coredns hosts"), ("dnslib", "asyncio + dnslib")):
             for kind in ("hit", "miss"):
                 figures[f"x_{short}_{kind}"] = ratio(found, kind, peer, "rate")
-                figures[f"cpu_x_{short}_{kind}"] = ratio(found, kind, peer, "cpu")
+                figures[f"cpu_x_{short}_{kind}"] = ratio(found, kind, peer, "micros")
         for kind, runs in found["isthmus"].items():
             figures[f"rate_{kind}"] = round(statistics.median(run.rate for run in runs))
             figures[f"micros_{kind}"] = round(statistics.median(run.micros for run in runs), 2)
-        pairs = zip(waits["isthmus"], waits["gdnsd"], strict=True)
-        figures["p99_x_gdnsd"] = round(statistics.median(a[1] / b[1] for a, b in pairs), 2)
+        mine, theirs = (statistics.median(high for _, high in waits[name]) for name in ("isthmus", "gdnsd"))
+        figures["p99_x_gdnsd"] = round(mine / theirs, 2)
         figures |= await at_scale(folder, rounds, seconds)
     scale = Table("figure", "value", title=f"{MANY:,} services of {dnspeers.ENDPOINTS} endpoints")
     for title, value in figures.items():
@@ -322,8 +322,8 @@ async def measure(rounds: int, seconds: float) -> tuple[dict[str, float], bool]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=2.0, help="of each run of dnsperf")
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--seconds", type=float, default=1.0, help="of each run of dnsperf")
     options = parser.parse_args()
     if absent := dnspeers.missing():
         sys.stderr.write("".join(f"missing: {one}\n" for one in absent))
