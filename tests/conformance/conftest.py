@@ -10,13 +10,15 @@ import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import dns.exception
 import pytest
 import pytest_asyncio
 
 sys.path.append(str(Path(__file__).parent))  # test folders are not packages
 
 from clusterset import MEMBERS, Space, Spine, embedded, real
-from spineservers import ATTEMPTED
+from spine import Agent
+from spineservers import ATTEMPTED, settles
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -25,6 +27,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.parent == here:
             item.add_marker(pytest.mark.asyncio(loop_scope="module"), append=False)
+
+
+async def answering(agent: Agent) -> None:
+    """Waits until an agent's DNS door answers: it has read both API servers."""
+
+    async def look() -> bool:
+        try:
+            return bool((await agent.resolve("dns-version.clusterset.local", "TXT")).answer)
+        except (OSError, dns.exception.Timeout):
+            return False
+
+    await settles(look, f"{agent.name} answers", agent.log)
 
 
 @pytest_asyncio.fixture(
@@ -39,6 +53,8 @@ async def world(
     asked = real(request.getfixturevalue("control_planes")) if request.param == "real" else None
     async with Spine(tmp_path_factory.mktemp("world"), asked or embedded()) as running:
         await running.start("hub", *MEMBERS)
+        for member in MEMBERS:
+            await answering(running.agents[member])
         yield running
     if asked is not None:
         refused = {
