@@ -3,7 +3,7 @@
 # them up. The tool is not part of Isthmus: REALK8S says where it is (default: ../shared/realk8s beside the
 # checkout). It is copied into the cache folder, and what its nodes run is built there from the Go module proxy;
 # one binary is finished before the next begins, so an interrupted run resumes. Needs root and Debian packages.
-# `--where` only looks. Exit code 3, with the reason, where this machine cannot do it.
+# `--where` only looks; `--can` says whether this machine could. Exit code 3, with the reason, where it cannot.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 cache=${XDG_CACHE_HOME:-${HOME:-/tmp}/.cache}/isthmus
@@ -15,6 +15,12 @@ refuse() { echo "real_clusters: $1" >&2; exit 3; }
 
 [ -f "$tool/cluster.py" ] || refuse "there is no $tool/cluster.py (REALK8S names the folder)"
 [ "$(id -u)" -eq 0 ] || refuse "not root: nodes are namespaces with overlay mounts and cgroups"
+unshare -muinpfC sh -c 'mount -t tmpfs tmpfs /mnt && mkdir /mnt/upper /mnt/work &&
+  mount -t overlay -o lowerdir=/etc,upperdir=/mnt/upper,workdir=/mnt/work overlay /etc' 2>/dev/null ||
+  refuse "this machine allows no namespaces with overlay mounts"
+group=$(awk '$3 == "cgroup" || $3 == "cgroup2" {print $2; exit}' /proc/mounts)/isthmus-$$
+{ mkdir "$group" && rmdir "$group"; } 2>/dev/null || refuse "this machine allows no cgroups"
+[ "${1:-}" != --can ] || exit 0
 home=$cache/realk8s-$(cd "$tool" && find . -type f -not -path './bin/*' -not -path './images/*' -not -path './state/*' \
   -print0 | sort -z | xargs -0 sha256sum | sha256sum | head -c 12)
 
