@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -53,6 +54,8 @@ class Site:
         self.running = running
         self.until = until
         self.open, self.deletes, self.left = True, True, 10.0
+        self.asked: Counter[str] = Counter()
+        """How often the applier has asked each of its gates."""
         self.observed: Table[ObjectKey, dict[str, Any]] = Table("observed")
         selector = f"{MANAGED_BY}={MANAGER}"
         self.reflector = Reflector(
@@ -67,10 +70,19 @@ class Site:
             "applier",
             self.desired,
             {kinds.SERVICE: self.observed},
-            gate=lambda: self.open,
-            deletes=lambda: self.deletes,
+            gate=lambda: self._ask("gate", self.open),
+            deletes=lambda: self._ask("deletes", self.deletes),
             left=lambda: self.left,
         )
+
+    def _ask(self, which: str, answer: bool) -> bool:
+        self.asked[which] += 1
+        return answer
+
+    async def asks_again(self, applier: Applier, which: str) -> None:
+        """Waits until the applier has come to a gate once more and stands still there."""
+        before = self.asked[which]
+        await self.settled(applier, lambda: self.asked[which] > before)
 
     def types(self) -> list[str]:
         found = (self.observed.get(WEB) or {}).get("status", {}).get("conditions", [])
@@ -255,9 +267,9 @@ async def test_nothing_is_written_while_the_gate_is_closed(site: Site) -> None:
     site.wanted.replace({REF: web(80)})
     applier = site.applier()
     async with site.running(applier.run()):
-        await site.settled(applier)
+        await site.asks_again(applier, "gate")
         site.wanted.put(REF, web(81))
-        await site.settled(applier)
+        await site.asks_again(applier, "gate")
         assert applier.writes == 0
         assert not applier.overdue
         site.open = True
@@ -279,7 +291,7 @@ async def test_nothing_is_deleted_while_deletions_are_not_allowed(site: Site) ->
         site.wanted.put(REF, web(81))
         await site.settled(applier, lambda: site.seen(81))  # all else goes on
         site.wanted.drop(REF)
-        await site.settled(applier)
+        await site.asks_again(applier, "deletes")
         assert applier.writes == 1
         site.deletes = True
         assert applier.overdue
