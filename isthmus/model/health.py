@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
+import msgspec
+
 from isthmus.model.names import EndpointId, ServiceKey
 
 
@@ -49,8 +51,7 @@ class CheckKey(NamedTuple):
     """`PROTOCOL/number` of the service port, e.g. `TCP/80` (see `port_id`)."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CheckTarget:
+class CheckTarget(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What the prober does for a CheckKey: an address and port of the endpoint and how to check it."""
 
     address: str
@@ -66,8 +67,7 @@ class CheckTarget:
     """A DNS check over UDP."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
+class Verdict(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What the checks of one target say from here. `up` None: no verdict yet (counts as up).
 
     An endpoint that was never Up from here cannot become Down from here: such a one stays None. `wavering`

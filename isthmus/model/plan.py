@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+import msgspec
+
 from isthmus.model.names import ClusterId, EndpointId, Locality, ServiceKey, Vantage
 from isthmus.model.policy import DoorSettings
 from isthmus.model.service import Port
@@ -25,11 +27,10 @@ def port_id(port: Port | None) -> str:
     return "" if port is None else f"{port.protocol.value}/{port.port}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Backend:
+class Backend(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """An endpoint as a door needs it: addresses of both families and the port to connect to.
 
-    `port` is None in the plan of the service as a whole.
+    A Struct, as `Endpoint` is. `port` is None in the plan of the service as a whole.
     """
 
     id: EndpointId

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+import msgspec
+
 from isthmus.model.health import HealthCheck
 from isthmus.model.names import ClusterId, EndpointId, ServiceKey
 
@@ -52,9 +54,10 @@ class EndpointPort:
     port: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Endpoint:
+class Endpoint(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One endpoint of one cluster, with its addresses of both families.
+
+    A Struct, as all values that a large world has hundreds of thousands of (docs/decisions/0014).
 
     `addresses` are canonical texts (no brackets, IPv6 compressed), IPv4 first. `ready`, `serving` and
     `terminating` are Kubernetes' conditions with unset values resolved (ready unset means ready, serving

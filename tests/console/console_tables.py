@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
+
+import msgspec
 
 from isthmus.console.views import Sources
 from isthmus.flow import Derived, Priority, Table, derive, on
@@ -105,11 +106,12 @@ def reckon(key: PlanKey) -> Reckoning | None:
     """The planner's own word on the service, `b` being left out."""
     if key.service != KEY:
         return None
+    left_out = msgspec.structs.replace(endpoint("b", FAR), ready=False)
     return planner.reckon(
         service=service(),
         port=HTTP if key.port else None,
         policy=DEFAULT_POLICY,
-        endpoints={OWN: (endpoint("a", OWN),), FAR: (replace(endpoint("b", FAR), ready=False),)},
+        endpoints={OWN: (endpoint("a", OWN),), FAR: (left_out,)},
         clusters={},
         verdict=lambda _check: None,
         vantage=key.vantage,

@@ -6,9 +6,10 @@ import asyncio
 import random
 import selectors
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
 from prometheus_client import CollectorRegistry
 
 from isthmus.flow import Table
@@ -142,7 +143,7 @@ class World:
         return key
 
     def at(self, target: CheckTarget, address: str) -> CheckTarget:
-        return replace(target, address=address)
+        return msgspec.structs.replace(target, address=address)
 
     def up(self, key: CheckKey) -> bool | None:
         found = self.health.get(key)

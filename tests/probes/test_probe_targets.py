@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -184,7 +185,7 @@ def test_a_port_is_checked_where_the_checks_protocol_can_speak_for_it(
     m3ua = Port(name="m3ua", protocol=Protocol.SCTP, port=5)
     merged = service(export(FAR, HTTP, QUIC, m3ua), ports=(HTTP, QUIC, m3ua))
     listening = EndpointPort(name="m3ua", protocol=Protocol.SCTP, port=5)
-    endpoints = {FAR: [replace(one := endpoint("f"), ports=(*one.ports, listening))]}
+    endpoints = {FAR: [msgspec.structs.replace(one := endpoint("f"), ports=(*one.ports, listening))]}
     asking = Policy(health=HealthCheck(protocol=protocol, port=port))
     found = targets(merged, endpoints, always(asking), OWN)
     assert {key.port for key in found} == checked

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
+import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from probe_simulation import Network, World, simulate
@@ -85,10 +84,10 @@ def test_another_address_is_another_target_and_another_interval_is_not() -> None
         await world.until(lambda: world.up(key) is True)
         target = world.rows.get(key)
         assert target is not None
-        world.targets.put(key, replace(target, canary=False, check=HealthCheck(interval=1.0)))
+        world.targets.put(key, msgspec.structs.replace(target, canary=False, check=HealthCheck(interval=1.0)))
         await world.until(lambda: bool((row := world.health.get(key)) and not row.canary))
         assert world.up(key) is True
-        world.targets.put(key, replace(target, address="b"))
+        world.targets.put(key, msgspec.structs.replace(target, address="b"))
         await world.until(lambda: world.up(key) is None)
         await world.until(lambda: world.up(key) is True)
         assert world.network.checks[-1][1] == "b"

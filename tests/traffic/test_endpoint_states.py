@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import msgspec
 import pytest
 from worked_cases import KEY, PORT, service_of
 
@@ -32,7 +33,7 @@ def pod(name: str, **changes: Any) -> Endpoint:
     plain = Endpoint(
         id=EndpointId(name), cluster=A, region="eu", zone="z", addresses=("10.64.0.1",), ports=LISTENS
     )
-    return replace(plain, **changes)
+    return msgspec.structs.replace(plain, **changes)
 
 
 def verdicts(port: str = "TCP/80", **named: Verdict) -> dict[CheckKey, Verdict]:
