@@ -39,6 +39,9 @@ from isthmus.probes import memory
 
 CONCURRENT_LISTS = 8
 DATABASE = "last-good.db"
+COLLECTIONS = (20_000, 20, 50)
+"""Thresholds of the garbage collector: rows are freed without it, and looking at all of them takes long."""
+SETTLED_SECONDS = 60.0
 
 Address = tuple[str, int]
 
@@ -140,8 +143,9 @@ class Control:
                 seconds=round(time.monotonic() - began, 3),
             )
             # What is there now stays: a full collection over it would stall the loop for tenths of seconds.
-            gc.collect()
             gc.freeze()
+            # Once more when what follows from the plans stands as well.
+            asyncio.get_running_loop().call_later(SETTLED_SECONDS, gc.freeze)
             return
 
 
@@ -178,6 +182,7 @@ async def _located(access: Access) -> list[Address]:
 
 def main(settings_file: Path) -> None:
     """Runs control with the settings that the supervisor wrote."""
+    gc.set_threshold(*COLLECTIONS)
     settings = decode_agent(settings_file)
     process.run("control", lambda: control(settings), level=settings.log_level, style=settings.log_format)
 

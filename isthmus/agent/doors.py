@@ -80,10 +80,13 @@ class Doors:
         return derive("proxy classes", wants, compute=compute)
 
     def _assignments(self) -> Derived[PlanKey, bytes]:
-        plans = self.chain.plans
+        """For the vantages of proxies: where only DNS asks, nobody needs them."""
+        plans, classes = self.chain.plans, self.classes
 
         def compute(key: PlanKey) -> bytes | None:
             plan = plans.get(key)
+            if all(proxies.vantage != key.vantage for proxies in classes.values()):
+                return None
             if plan is None or plan.port is None or plan.port.protocol is not Protocol.TCP:
                 return None
             return envoy.load_assignment(plan)
@@ -91,7 +94,11 @@ class Doors:
         def affected(key: PlanKey, _old: Plan | None, _new: Plan | None) -> Iterable[PlanKey]:
             return (key,) if key.port else ()
 
-        return derive("load assignments", on(plans, affected), compute=compute)
+        def on_class(_key: str, old: ProxyClass | None, new: ProxyClass | None) -> Iterable[PlanKey]:
+            vantages = {proxies.vantage for proxies in (old, new) if proxies is not None}
+            return [key for key in plans if key.port and key.vantage in vantages]
+
+        return derive("load assignments", on(plans, affected), on(classes, on_class), compute=compute)
 
     def _clusters(self) -> Derived[PortKey, tuple[str, bytes]]:
         chain = self.chain

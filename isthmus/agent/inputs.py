@@ -7,13 +7,13 @@ gives each its reflector and its place in the last-good store.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from isthmus.agent.lastgood import LastGood, seed
-from isthmus.api import core, hub, kinds, mcs
+from isthmus.api import core, hub, kinds, labels, mcs
 from isthmus.api.meta import Kind, ObjectKey
 from isthmus.api.policy import GlobalTrafficPolicy
 from isthmus.flow import Table, Writer
@@ -24,7 +24,10 @@ SEED_SECONDS = 2.0
 """How long a source may take to answer before the last-good rows serve in its place."""
 LINGER_SECONDS = 60.0
 """How long what a hub has lost stays: every cluster registers and exports again well within."""
-
+SELECTORS: Mapping[Kind[Any], str] = {
+    kinds.ENDPOINT_SLICE: f"{labels.SLICE_MANAGED_BY}!={labels.SLICE_MANAGER}"
+}
+"""What is not read at all: of a large clusterset's EndpointSlices nearly all are those that we write."""
 
 Pairs = Iterator[tuple[Kind[Any], Table[ObjectKey, Any]]]
 
@@ -103,7 +106,15 @@ def _source(
         heard.set()
 
     lingering = Linger(seconds=linger, group=_whole(kind)) if linger else None
-    reflector = Reflector(client, kind, writer, gate=gate, on_state=on_state, linger=lingering)
+    reflector = Reflector(
+        client,
+        kind,
+        writer,
+        label_selector=SELECTORS.get(kind, ""),
+        gate=gate,
+        on_state=on_state,
+        linger=lingering,
+    )
     return Source(table.name, kind, table, writer, reflector, heard)
 
 

@@ -5,8 +5,8 @@ The appliers of `kube` make it so; here it is only said which object follows fro
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar
 
 from isthmus.agent.autoexports import auto_exports
 from isthmus.agent.chain import Chain, SourceKey, named_services, turned
@@ -16,6 +16,7 @@ from isthmus.api import core, hub, kinds, labels
 from isthmus.api.meta import Kind, ObjectKey
 from isthmus.flow import Derived, Index, Table, derive, on, spread
 from isthmus.kube.applier import ObjectRef
+from isthmus.kube.raw import Packed, pack, unpack
 from isthmus.kubeproxy import slices
 from isthmus.mcs import endpointslice, hubobjects, serviceexport, serviceimport
 from isthmus.mcs.annotations import is_set
@@ -27,7 +28,10 @@ from isthmus.model.refusal import Refused
 from isthmus.model.service import AddressFamily, Export, Service
 from isthmus.traffic import accept, policystatus
 
-Objects = Mapping[ObjectRef, dict[str, Any]]
+K = TypeVar("K")
+
+Rendered = Mapping[ObjectRef, dict[str, Any]]
+Objects = Mapping[ObjectRef, Packed]
 
 
 class Outputs:
@@ -39,8 +43,8 @@ class Outputs:
 
     def __init__(self, chain: Chain) -> None:
         self.chain = chain
-        self.member: Table[ObjectRef, dict[str, Any]] = Table("member/desired")
-        self.hub: Table[ObjectRef, dict[str, Any]] = Table("hub/desired")
+        self.member: Table[ObjectRef, Packed] = Table("member/desired")
+        self.hub: Table[ObjectRef, Packed] = Table("hub/desired")
         self.asked: Table[str, tuple[AddressFamily, ...]] = Table("member/families")
         self.member_refused: Table[ObjectRef, Refused] = Table("member/refused")
         self.hub_refused: Table[ObjectRef, Refused] = Table("hub/refused")
@@ -105,7 +109,8 @@ class Outputs:
 
     def _owning_import(self, ref: ObjectRef, _old: object, _new: object) -> Iterable[ServiceKey]:
         """The import that owns a desired Service."""
-        wanted = self.member.get(ref) if ref.kind is kinds.SERVICE else None
+        row = self.member.get(ref) if ref.kind is kinds.SERVICE else None
+        wanted = unpack(row) if row is not None else None
         for owner in wanted["metadata"].get("ownerReferences", ()) if wanted else ():
             yield ServiceKey(ref.namespace, owner["name"])
 
@@ -129,7 +134,7 @@ class Outputs:
         chain, member = self.chain, self.chain.member
         by_namespace = Index(chain.services, lambda key, _row: (key.namespace,))
 
-        def compute(key: ServiceKey) -> Objects | None:
+        def compute(key: ServiceKey) -> Rendered | None:
             service = chain.services.get(key)
             existing = member.imports.get(ObjectKey(*key))
             if service is None or detached(existing) or not self._namespace_stands(key.namespace):
@@ -161,7 +166,7 @@ class Outputs:
             on(self.member_refused, self._owning_import),
             on(self.families, lambda _key, _o, _n: list(chain.services)),
             on(member.namespaces, lambda key, _o, _n: list(by_namespace.of(key.name))),
-            compute=compute,
+            compute=_packed(compute),
         )
 
     def _namespace_stands(self, name: str) -> bool:
@@ -191,7 +196,7 @@ class Outputs:
     def _derived_services(self) -> Derived[ServiceKey, Objects]:
         chain = self.chain
 
-        def compute(key: ServiceKey) -> Objects | None:
+        def compute(key: ServiceKey) -> Rendered | None:
             service, uid = chain.services.get(key), self._import_uid(key)
             if service is None or not uid:
                 return None
@@ -214,14 +219,14 @@ class Outputs:
             on(self.member_refused, self._owning_import),
             on(self.families, lambda _key, _o, _n: list(chain.services)),
             on(chain.member.imports, _by_key),
-            compute=compute,
+            compute=_packed(compute),
         )
 
     def _imported_slices(self) -> Derived[SourceKey, Objects]:
         """The canonical MCS slices, for each cluster that exports (this one too)."""
         chain = self.chain
 
-        def compute(key: SourceKey) -> Objects | None:
+        def compute(key: SourceKey) -> Rendered | None:
             service, uid = chain.services.get(key[0]), self._own_import_uid(key[0])
             if service is None or not uid or all(export.cluster != key[1] for export in service.exports):
                 return None
@@ -241,7 +246,7 @@ class Outputs:
             on(chain.services, on_service),
             on(chain.endpoints, lambda key, _o, _n: (key,)),
             on(chain.member.imports, on_import),
-            compute=compute,
+            compute=_packed(compute),
         )
 
     def _derived_slices(self) -> Derived[ServiceKey, Objects]:
@@ -249,7 +254,7 @@ class Outputs:
         chain = self.chain
         vantage = chain.place.vantage
 
-        def compute(key: ServiceKey) -> Objects | None:
+        def compute(key: ServiceKey) -> Rendered | None:
             service = chain.services.get(key)
             name = serviceimport.derived_name(key)
             existing = chain.member.services.get(ObjectKey(key.namespace, name))
@@ -279,7 +284,7 @@ class Outputs:
             on(chain.plans, on_plan),
             on(chain.member.services, _imports_of),
             on(chain.member.imports, _by_key),
-            compute=compute,
+            compute=_packed(compute),
         )
 
     def _export_statuses(self) -> Derived[ServiceKey, Objects]:
@@ -287,7 +292,7 @@ class Outputs:
         namespace = hubobjects.hub_namespace(chain.place.cluster)
         by_service = Index(self.hub_refused, lambda ref, _row: _services_of(ref))
 
-        def compute(key: ServiceKey) -> Objects | None:
+        def compute(key: ServiceKey) -> Rendered | None:
             export = chain.member.exports.get(ObjectKey(*key))
             outcome = chain.own_exports.get(key)
             if export is None or outcome is None or detached(export):
@@ -331,14 +336,14 @@ class Outputs:
             on(chain.hub.exported_services, on_heard),
             on(self.hub_refused, lambda ref, _o, _n: _services_of(ref)),
             on(chain.membership, lambda _key, _o, _n: list(chain.own_exports)),
-            compute=compute,
+            compute=_packed(compute),
         )
 
     def _policy_statuses(self) -> Derived[ObjectKey, Objects]:
         """Of this cluster's own policies; those of the hub are the hub's to tell about."""
         chain = self.chain
 
-        def compute(key: ObjectKey) -> Objects | None:
+        def compute(key: ObjectKey) -> Rendered | None:
             found, row = chain.member.policies.get(key), chain.accepted.get(("member", key))
             if found is None or row is None:
                 return None
@@ -369,13 +374,13 @@ class Outputs:
             on(chain.member.policies, lambda key, _o, _n: (key,)),
             on(chain.views, lambda _key, old, new: list(chain.member.policies) if not (old and new) else ()),
             on(chain.services, lambda key, _o, _n: [name for _, name in chain.policies_naming(key)]),
-            compute=compute,
+            compute=_packed(compute),
         )
 
     def _exported_services(self) -> Derived[ServiceKey, Objects]:
         chain, own, exports = self.chain, self.chain.own_exports, self.chain.member.exports
 
-        def compute(key: ServiceKey) -> Objects | None:
+        def compute(key: ServiceKey) -> Rendered | None:
             export = own.get(key)
             silent = chain.standing.withdrawn or detached(exports.get(ObjectKey(*key)))
             if not isinstance(export, Export) or silent:
@@ -388,14 +393,14 @@ class Outputs:
             on(own, _itself),
             on(exports, _by_key),
             on(chain.membership, lambda _key, old, new: list(own) if turned(old, new) else ()),
-            compute=compute,
+            compute=_packed(compute),
         )
 
     def _exported_endpoints(self) -> Derived[ServiceKey, Objects]:
         chain, own, me = self.chain, self.chain.own_endpoints, self.chain.place.cluster
         exports = chain.member.exports
 
-        def compute(key: ServiceKey) -> Objects | None:
+        def compute(key: ServiceKey) -> Rendered | None:
             found = own.get(key)
             if found is None or chain.standing.withdrawn or detached(exports.get(ObjectKey(*key))):
                 return None
@@ -407,7 +412,7 @@ class Outputs:
             on(own, _itself),
             on(exports, _by_key),
             on(chain.membership, lambda _key, old, new: list(own) if turned(old, new) else ()),
-            compute=compute,
+            compute=_packed(compute),
         )
 
 
@@ -417,6 +422,16 @@ def _family(cidr: str) -> str:
 
 def _each(_key: object, row: Objects) -> Objects:
     return row
+
+
+def _packed(render: Callable[[K], Rendered | None]) -> Callable[[K], Objects | None]:
+    """What is rendered, packed: most of what a large world desires would else be dicts."""
+
+    def compute(key: K) -> Objects | None:
+        rendered = render(key)
+        return None if rendered is None else {ref: pack(wanted) for ref, wanted in rendered.items()}
+
+    return compute
 
 
 def _cluster_ips(found: core.Service) -> tuple[str, ...]:

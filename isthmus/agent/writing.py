@@ -16,7 +16,7 @@ from isthmus.flow import Table
 from isthmus.kube.applier import MOST_SECONDS, Applier, ObjectRef, managed
 from isthmus.kube.client import Client
 from isthmus.kube.lease import LeaseHolder
-from isthmus.kube.raw import RawObject, raw, status_only
+from isthmus.kube.raw import Packed, packed, status_only
 from isthmus.kube.reflector import Reflector
 from isthmus.mcs.annotations import is_set
 from isthmus.model.refusal import Refused
@@ -77,7 +77,7 @@ class Writing:
 
     client: Client
     name: str
-    desired: Table[ObjectRef, dict[str, Any]]
+    desired: Table[ObjectRef, Any]
     gate: Callable[[], bool]
     observed: tuple[Observed, ...]
     namespace: str = ""
@@ -88,18 +88,18 @@ class Writing:
     ours: Callable[[Mapping[str, Any]], bool] = ours
     manager: str = labels.MANAGER
     applier: Applier = field(init=False)
-    _reflectors: list[Reflector[RawObject]] = field(init=False)
+    _reflectors: list[Reflector[Packed]] = field(init=False)
 
     def __post_init__(self) -> None:
-        tables: dict[Kind[Any], Table[ObjectKey, RawObject]] = {}
+        tables: dict[Kind[Any], Table[ObjectKey, Packed]] = {}
         self._reflectors = []
         for one in self.observed:
-            table: Table[ObjectKey, RawObject] = Table(f"{self.name}/{one.kind.plural}")
+            table: Table[ObjectKey, Packed] = Table(f"{self.name}/{one.kind.plural}")
             tables[one.kind] = table
             self._reflectors.append(
                 Reflector(
                     self.client,
-                    raw(one.kind, status_only if one.status_alone else None),
+                    packed(one.kind, status_only if one.status_alone else None),
                     table.partition("reflector"),
                     namespace=self.namespace,
                     label_selector=one.selector,

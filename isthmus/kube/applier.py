@@ -12,9 +12,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Hashable, Iterable, Mapping
 from random import Random
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import structlog
 
@@ -31,7 +31,7 @@ from isthmus.kube.comparison import (
     stamped,
     with_fingerprint,
 )
-from isthmus.kube.raw import RawObject, raw
+from isthmus.kube.raw import RawObject, raw, unpack
 from isthmus.kube.workqueue import Done, Failed, Result, Terminal, WorkQueue
 from isthmus.model.refusal import Refused
 
@@ -41,6 +41,9 @@ _REFUSALS = frozenset({413, 500})
 RESYNC_SECONDS = 60.0
 MOST_SECONDS = 30.0
 """How long one object may take, with its few requests."""
+YIELD_EVERY = 200
+
+K = TypeVar("K", bound=Hashable)
 
 log = structlog.get_logger()
 
@@ -73,18 +76,24 @@ class Applier:
     `desired`: the whole object as JSON-able dict (for a status: apiVersion, kind, metadata, status), its
     conditions without times. `observed`: for each kind that is ever desired, what exists, as
     `raw.raw(kind)` reflectors see it; they may be limited to our label, because an object that they do not
+<<<<<<< HEAD
     show is read before it is created. An observed object that is `ours` and not desired is deleted while
     `deletes` allows it (it shall not while what is desired follows from less than everything) and nothing
     `spares` it; a status is never removed. An object that somebody else made and `adopts` is for may be taken
     over while it is desired. `left`: for how many seconds a gate that is open now is ours alone.
+=======
+    show is read before it is created. Rows of both may be packed (`raw.pack`). An observed object that is
+    `ours` and not desired is deleted while `deletes` allows it (it shall not while what is desired follows
+    from less than everything) and nothing `spares` it; a status is never removed. An object that somebody
+    else made and `adopts` is for may be taken over while it is desired.
     """
 
     def __init__(
         self,
         client: Client,
         name: str,
-        desired: Table[ObjectRef, dict[str, Any]],
-        observed: Mapping[Kind[Any], Table[ObjectKey, RawObject]],
+        desired: Table[ObjectRef, Any],
+        observed: Mapping[Kind[Any], Table[ObjectKey, Any]],
         *,
         gate: Callable[[], bool],
         deletes: Callable[[], bool] = lambda: True,
@@ -125,6 +134,7 @@ class Applier:
         self._wall = wall
         self._raw = {kind: raw(kind) for kind in observed}
         self._answer = {kind: raw(kind, managed_fields=True) for kind in observed}
+        self._resync = asyncio.Event()
         self._doubted: set[ObjectRef] = set()
         self._theirs: dict[ObjectRef, str] = {}
         """uids of objects that carried our label for a moment and are not ours (see `_withdraw`)."""
@@ -154,7 +164,7 @@ class Applier:
     @property
     def idle(self) -> bool:
         """Whether nothing runs and nothing is due."""
-        return self._queue.idle
+        return self._queue.idle and not self._resync.is_set()
 
     @property
     def errors(self) -> Mapping[ObjectRef, str]:
@@ -167,13 +177,19 @@ class Applier:
         return (self._missed or (self._spared and self._deletes())) and self._gate()
 
     def resync(self) -> None:
-        """Compares everything again; call it when something is overdue."""
+        """Compares everything again, a little at a time; call it when something is overdue."""
         self._missed = self._spared = False
-        for ref in self._desired.keys():  # noqa: SIM118 - a Table is no dict
-            self._queue.add(ref)
-        for kind, table in self._observed.items():
-            for key, found in table.items():
-                self._mark(kind, key, found)
+        self._resync.set()
+
+    async def _resyncs(self) -> None:
+        while True:
+            await self._resync.wait()
+            self._resync.clear()
+            async for ref in paced(list(self._desired)):
+                self._queue.add(ref)
+            for kind, table in self._observed.items():
+                async for key in paced(list(table)):
+                    self._mark(kind, key, table.get(key))
 
     def retake(self) -> None:
         """Looks again at everything that was spared."""
@@ -185,6 +201,7 @@ class Applier:
         """Applies until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._queue.run(), name=f"{self._name}-queue")
+            group.create_task(self._resyncs(), name=f"{self._name}-resyncs")
             group.create_task(self._follow_desired(), name=f"{self._name}-desired")
             for kind, table in self._observed.items():
                 group.create_task(self._follow(kind, table), name=f"{self._name}-{kind.plural}")
@@ -200,22 +217,22 @@ class Applier:
                 # What was observed and is not desired is known only now.
                 self.resync()
                 first = False
-            for ref in refs:
+            async for ref in paced(refs):
                 self._queue.add(ref)
 
-    async def _follow(self, kind: Kind[Any], table: Table[ObjectKey, RawObject]) -> None:
+    async def _follow(self, kind: Kind[Any], table: Table[ObjectKey, Any]) -> None:
         first = True
         async for keys in table.changes():
             if first:
                 self.resync()
                 first = False
-            for key in keys:
+            async for key in paced(keys):
                 self._mark(kind, key, table.get(key))
 
-    def _mark(self, kind: Kind[Any], key: ObjectKey, found: RawObject | None) -> None:
+    def _mark(self, kind: Kind[Any], key: ObjectKey, found: Any) -> None:
         """Marks what a change of an observed object concerns."""
         main, status = ObjectRef(kind, *key), ObjectRef(kind, *key, STATUS)
-        if main in self._desired or (found is not None and self._ours(found)):
+        if main in self._desired or (found is not None and self._ours(unpack(found))):
             self._queue.add(main)
         if status in self._desired:
             self._queue.add(status)
@@ -249,12 +266,13 @@ class Applier:
         self._refusals.put(ref, refused)
         return Terminal(refused.message, again=RESYNC_SECONDS)
 
-    async def _converge(self, ref: ObjectRef, table: Table[ObjectKey, RawObject]) -> Refused | None:
-        found = table.get(ref.key)
+    async def _converge(self, ref: ObjectRef, table: Table[ObjectKey, Any]) -> Refused | None:
+        row = table.get(ref.key)
+        found = None if row is None else unpack(row)
         if ref in self._doubted:
             found = await self._fetch(ref)
             self._doubted.discard(ref)
-        if self._desired.get(ref) is None:
+        if ref not in self._desired:
             await self._remove(ref, found)
             return None
         if ref.subresource:
@@ -264,7 +282,7 @@ class Applier:
         if found is None:
             found = await self._fetch(ref)
         # Read again: it may have changed while we waited.
-        desired = self._desired.get(ref)
+        desired = self._wanted(ref)
         if desired is None:
             await self._remove(ref, found)
             return None
@@ -275,8 +293,12 @@ class Applier:
             return await self._apply(ref, body, found)
         return None
 
+    def _wanted(self, ref: ObjectRef) -> RawObject | None:
+        row = self._desired.get(ref)
+        return None if row is None else unpack(row)
+
     async def _apply_status(self, ref: ObjectRef, found: RawObject) -> None:
-        desired = self._desired.get(ref)
+        desired = self._wanted(ref)
         if desired is None or found["metadata"].get("deletionTimestamp"):
             return
         print_ = fingerprint(desired)
@@ -377,6 +399,14 @@ class Applier:
         except KubeError:
             self._doubted.add(ref)
             raise
+
+
+async def paced(keys: Iterable[K]) -> AsyncIterator[K]:
+    """The keys, with a turn for the loop every few hundred: tens of thousands would hold it up."""
+    for taken, key in enumerate(keys, 1):
+        yield key
+        if taken % YIELD_EVERY == 0:
+            await asyncio.sleep(0)
 
 
 def _foreign(ref: ObjectRef) -> Refused:

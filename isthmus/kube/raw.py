@@ -16,6 +16,9 @@ from isthmus.api.meta import Kind, ObjectMeta, Struct
 RawObject = dict[str, Any]
 """A Kubernetes object as it stands on the wire."""
 
+Packed = bytes
+"""An object as JSON: a twentieth of the memory of its dicts, for tables that hold thousands."""
+
 
 class Head(Struct, frozen=True):
     """The part of any object that says which one it is."""
@@ -52,6 +55,24 @@ def raw(
         return keep(found) if keep is not None else found
 
     made.decode = decode
+    return made
+
+
+def pack(found: Mapping[str, Any]) -> Packed:
+    """The object as JSON; equal objects whose fields come in the same order give equal bytes."""
+    return msgspec.json.encode(found)
+
+
+def unpack(row: RawObject | Packed) -> RawObject:
+    """The object of a table's row, whether or not the table packs its rows."""
+    return _OBJECT.decode(row) if isinstance(row, bytes) else row
+
+
+def packed(kind: Kind[Any], keep: Callable[[RawObject], RawObject] | None = None) -> Kind[Packed]:
+    """As `raw`, with packed objects."""
+    made: Kind[Packed] = Kind(kind.group, kind.version, kind.kind, kind.plural, kind.namespaced, bytes)
+    decode = raw(kind, keep).decode
+    made.decode = lambda data: pack(decode(data))
     return made
 
 
