@@ -13,6 +13,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 from isthmus.api import labels, mcs
@@ -25,6 +26,7 @@ _HEADING = {"apiVersion": "multicluster.x-k8s.io/v1beta1", "kind": "ServiceImpor
 _DISTRIBUTIONS = frozenset({"PreferClose", "PreferSameZone", "PreferSameNode"})
 
 
+@lru_cache(maxsize=16_384)
 def derived_name(key: ServiceKey) -> str:
     """Name of the derived Service: `derived-` and ten characters of the hash of `namespace/name`."""
     digest = hashlib.sha256(str(key).encode()).digest()

@@ -15,7 +15,7 @@ from isthmus.model.cluster import ClusterView
 from isthmus.model.health import CheckKey, Verdict
 from isthmus.model.names import ClusterId, EndpointId, Locality, ServiceKey
 from isthmus.model.plan import Backend, LeftOut, port_id
-from isthmus.model.service import Endpoint, Export, Port, Service
+from isthmus.model.service import Endpoint, EndpointPort, Export, Port, Service
 
 Verdicts = Callable[[CheckKey], Verdict | None]
 
@@ -116,9 +116,11 @@ def _sort_members(
     """The table of section 1, first row that fits; an endpoint without a region stands in its cluster's."""
     bins: dict[Locality, _Bins] = {}
     number: int | None = None
+    ports: tuple[EndpointPort, ...] | None = None
     for member in members:
         if port is not None:
-            number = member.target_port(port)
+            if member.ports is not ports:  # neighbours mostly share theirs
+                ports, number = member.ports, member.target_port(port)
             if number is None:
                 left_out.append(LeftOut(cluster, member.id, f"does not listen on {_port_words(port)}"))
                 continue
@@ -187,9 +189,12 @@ def _survey(
     down: dict[EndpointId, bool] = {}
     canaries_down: dict[str, bool] = {}
     unspoken: list[Endpoint] = []
-    wavering = False
+    wavering = listens = False
+    ports: tuple[EndpointPort, ...] | None = None
     for member in ready:
-        if member.target_port(port) is None:
+        if member.ports is not ports:  # neighbours mostly share theirs
+            ports, listens = member.ports, member.target_port(port) is not None
+        if not listens:
             continue
         found = verdict(CheckKey(key, cluster, member.id, name))
         if found is None:
