@@ -84,7 +84,7 @@ class Derived(Table[K, V]):
         self._writer = self.partition("derived")
         self._dirty: tuple[dict[K, None], ...] = tuple({} for _ in Priority)
         self._timers: dict[K, asyncio.TimerHandle] = {}
-        self._wake: Callable[[], None] = lambda: None
+        self._wake: Callable[[Priority], None] = lambda _priority: None
         self._passing: Priority | None = None
         for source in inputs:
             source.table.observe(self._observer(source))
@@ -100,20 +100,23 @@ class Derived(Table[K, V]):
             for affected in affects(key, old, new):
                 dirty[affected] = None
             if dirty:
-                self._wake()
+                self._wake(priority)
 
         return observe
 
     @property
     def ready(self) -> bool:
         """Whether every input holds all it should, so that computing makes sense."""
-        return all(source.table.synced for source in self.inputs)
+        for source in self.inputs:  # noqa: SIM110 - asked often, and a generator takes twice as long
+            if not source.table.synced:
+                return False
+        return True
 
-    def attach(self, wake: Callable[[], None]) -> None:
-        """Tells the runner how to be woken; called by the graph once."""
+    def attach(self, wake: Callable[[Priority], None]) -> None:
+        """Tells the runner how to be woken, and by what; called by the graph once."""
         self._wake = wake
         for source in self.inputs:
-            source.table.on_sync(wake)
+            source.table.on_sync(lambda: wake(Priority.RESYNC))
             for key, value in source.table.items():
                 self._observer(source)(key, None, value)
 
@@ -128,7 +131,7 @@ class Derived(Table[K, V]):
         """Marks keys to be computed again although no input row changed."""
         for key in keys:
             self._dirty[priority][key] = None
-        self._wake()
+        self._wake(priority)
 
     def step(self, priority: Priority) -> None:
         """Computes one dirty key of that priority."""
@@ -165,9 +168,7 @@ class Derived(Table[K, V]):
 
     def settle(self) -> None:
         """Called by the graph when nothing is dirty and the inputs are synced: the table holds everything."""
-        if not self._writer.synced:
-            self._writer.synced = True
-            self._partition_changed()
+        self._writer.complete()
 
     def stop(self) -> None:
         for timer in self._timers.values():

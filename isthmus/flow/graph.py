@@ -26,6 +26,8 @@ class Graph:
         self.tables: tuple[Derived[Any, Any], ...] = ()
         self._clock = clock
         self._wake = asyncio.Event()
+        self._marked = Priority.RESYNC
+        """The most urgent work that was marked since the last look at all tables."""
         self.add(tables)
 
     def add(self, tables: Iterable[Table[Any, Any]]) -> None:
@@ -34,7 +36,12 @@ class Graph:
         self.tables = _in_order((*self.tables, *tables))
         for table in self.tables:
             if table not in known:
-                table.attach(self._wake.set)
+                table.attach(self._mark)
+        self._wake.set()
+
+    def _mark(self, priority: Priority) -> None:
+        if priority < self._marked:
+            self._marked = priority
         self._wake.set()
 
     async def run(self) -> None:
@@ -52,10 +59,14 @@ class Graph:
         until = self._clock() + SLICE_SECONDS
         while (work := self._next()) is not None:
             table, priority = work
-            table.step(priority)
-            if self._clock() >= until:
-                await asyncio.sleep(0)
-                until = self._clock() + SLICE_SECONDS
+            self._marked = Priority.RESYNC
+            # A step marks only what is downstream, so the next one is the same table's unless that is urgent.
+            while table.dirty(priority) and self._marked >= priority:
+                table.step(priority)
+                if self._clock() >= until:
+                    await asyncio.sleep(0)
+                    until = self._clock() + SLICE_SECONDS
+                    break
 
     def _next(self) -> tuple[Derived[Any, Any], Priority] | None:
         """The most urgent dirty table, upstream first; settles tables that became complete."""

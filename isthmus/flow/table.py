@@ -45,6 +45,8 @@ class Table(Generic[K, V]):
         self._observers: list[Observer[K, V]] = []
         self._subscriptions: set[_Subscription[K]] = set()
         self._sync_observers: list[Callable[[], None]] = []
+        self._unsynced = 0
+        """Partitions that have not had their first full `replace`."""
         self._closed = False
 
     def __repr__(self) -> str:
@@ -79,7 +81,7 @@ class Table(Generic[K, V]):
     @property
     def synced(self) -> bool:
         """Whether there is a partition and each has had one full `replace`."""
-        return bool(self._writers) and all(w.synced for w in self._writers.values())
+        return not self._unsynced and bool(self._writers)
 
     @property
     def current(self) -> bool:
@@ -105,6 +107,7 @@ class Table(Generic[K, V]):
             raise ValueError(f"table {self.name}: partition {owner!r} already has a writer")
         writer = Writer(self, owner, owns)
         self._writers[owner] = writer
+        self._unsynced += 1
         return writer
 
     async def changes(self) -> AsyncIterator[frozenset[K]]:
@@ -177,6 +180,7 @@ class Table(Generic[K, V]):
 
     def _retire(self, writer: Writer[K, V]) -> None:
         self._writers.pop(writer.owner, None)
+        self._unsynced -= not writer.synced
         self._partition_changed()
 
 
@@ -232,8 +236,13 @@ class Writer(Generic[K, V]):
             self.drop(key)
         for key, value in wanted.items():
             self.put(key, value)
+        self.complete()
+
+    def complete(self) -> None:
+        """Syncs the partition: it holds all that its source has. Only the first call does anything."""
         if not self.synced:
             self.synced = True
+            self._table._unsynced -= 1
             self._table._partition_changed()
 
     def stale(self, since: float | None) -> None:
