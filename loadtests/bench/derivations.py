@@ -1,0 +1,197 @@
+"""What the derivations of one agent cost in a large world: CPU and memory, without sockets and API servers.
+
+The objects of `largeworld` are decoded and put into the tables of one process, and everything follows from
+them as in control: services, endpoints, plans, checks, desired objects, rows of the doors. Then endpoints
+change one at a time, in slices of 100. CPU seconds of this process; `make bench NAME=world` has the rest.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import json
+import multiprocessing
+import statistics
+import sys
+import time
+from collections import Counter, defaultdict
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import msgspec
+from largeworld import objects
+from largeworld.layout import Layout
+from rich.console import Console
+from rich.table import Table as Rows
+
+from isthmus.agent.chain import Chain, Place
+from isthmus.agent.doors import Doors
+from isthmus.agent.inputs import Hub, Member
+from isthmus.agent.outputs import Outputs
+from isthmus.api import kinds, labels
+from isthmus.flow import Graph, Priority
+from isthmus.mcs.serviceimport import derived_name
+from isthmus.model.names import ClusterId, ServiceKey
+from isthmus.model.service import AddressFamily
+
+SIZES = (10, 30, 100)
+CHANGES = 100
+TO_THE_PLAN = ("heard endpoints", "endpoints", "plans")
+TARGET_MS = 5.0
+
+
+def stored(layout: Layout) -> dict[str, list[bytes]]:
+    """JSON of all objects that control reads, by kind: those of the layout and what was imported before."""
+    found: dict[str, list[bytes]] = defaultdict(list)
+
+    def store(obj: dict[str, Any]) -> None:
+        kept = found[obj["kind"]]
+        obj["metadata"] |= {
+            "uid": f"{len(kept):08}-aaaa-4bbb-8ccc-0123456789ab",
+            "resourceVersion": str(1_000_000 + len(kept)),
+            "creationTimestamp": "2026-01-01T00:00:00Z",
+        }
+        kept.append(msgspec.json.encode(obj))
+
+    for obj in (*objects.hub(layout), *objects.member(layout)):
+        store(obj)
+    for number in range(layout.services):
+        key = ServiceKey(layout.namespace_of(number), layout.service_name(number))
+        vip = f"10.96.{number >> 8}.{number & 255}"
+        for kind, name, spec in (
+            ("ServiceImport", key.name, {"type": "ClusterSetIP", "ips": [vip]}),
+            ("Service", derived_name(key), {"clusterIPs": [vip], "ipFamilies": ["IPv4"]}),
+        ):
+            owned = {labels.MANAGED_BY: labels.MANAGER}
+            store(
+                {
+                    "kind": kind,
+                    "metadata": {"namespace": key.namespace, "name": name, "labels": owned},
+                    "spec": spec,
+                }
+            )
+    return found
+
+
+async def derive(layout: Layout, rounds: int) -> dict[str, Any]:
+    held = stored(layout)
+    gc.collect()
+    gc.freeze()
+    before, began = _rss(), time.process_time()
+    hub, member = Hub(), Member()
+    place = Place(cluster=ClusterId("c000"), region="r0", network="")
+    chain = Chain(place, member, hub)
+    callers = chain.vantages.partition("callers")
+    outputs = Outputs(chain)
+    doors = Doors(chain, outputs.vips, callers)
+    graph = Graph([chain.plans, chain.service_checks, *outputs.tables, *doors.tables])
+    for table in (chain.health, chain.membership, doors.wants, outputs.member_refused, outputs.hub_refused):
+        table.partition("nothing").replace({})
+    chain.session.partition("session").replace({"hub": True})
+    callers.replace({place.vantage: 1})
+    outputs.asked.partition("family").replace({"": (AddressFamily.IPV4,)})
+    writers = {}
+    for kind, table in (*hub.pairs(), *member.pairs()):
+        rows = [kind.decode(raw) for raw in held.get(kind.kind, ())]
+        writers[kind.kind] = table.partition("reflector")
+        writers[kind.kind].replace({row.metadata.key: row for row in rows})
+    spent: Counter[str] = Counter()
+    for table in graph.tables:
+        _timed(table, spent)
+    running = asyncio.create_task(graph.run())
+    await _rest(graph)
+    figures: dict[str, Any] = {
+        "clusters": layout.clusters,
+        "services": layout.services,
+        "endpoints": sum(export.endpoints for export in layout.exports),
+        "start_cpu_s": time.process_time() - began,
+        "memory_mb": _rss() - before,
+        "desired": len(outputs.member) + len(outputs.hub),
+    }
+    gc.freeze()
+    for name, chosen in (("change", layout.victims), ("crowd_change", layout.crowds)):
+        totals, plans = [], []
+        for turn in range(rounds):
+            bodies = [_changed(layout, one, turn) for one in chosen[:CHANGES]]
+            spent.clear()
+            began = time.process_time()
+            for body in bodies:
+                row = kinds.EXPORTED_ENDPOINTS.decode(body)
+                writers["ExportedEndpoints"].put(row.metadata.key, row)
+                await _rest(graph)
+            if bodies:
+                totals.append((time.process_time() - began) / len(bodies) * 1000)
+                plans.append(sum(spent[table] for table in TO_THE_PLAN) / len(bodies) * 1000)
+        if totals:
+            figures |= {
+                f"{name}_plan_ms": statistics.median(plans),
+                f"{name}_all_ms": statistics.median(totals),
+            }
+    running.cancel()
+    return figures
+
+
+def _changed(layout: Layout, export: Any, turn: int) -> bytes:
+    obj = next(one for one in objects.offered(layout, export) if one["kind"] == "ExportedEndpoints")
+    obj["spec"]["endpoints"][turn]["ready"] = False
+    return msgspec.json.encode(obj)
+
+
+def _timed(table: Any, spent: Counter[str]) -> None:
+    step = table.step
+
+    def timed(priority: Priority) -> None:
+        began = time.process_time()
+        step(priority)
+        spent[table.name] += time.process_time() - began
+
+    table.step = timed
+
+
+async def _rest(graph: Graph) -> None:
+    """Until nothing is left to compute."""
+    await asyncio.sleep(0)
+    while any(not table.synced or any(map(table.dirty, Priority)) for table in graph.tables):
+        await asyncio.sleep(0)
+
+
+def _rss() -> float:
+    """Resident memory in MB."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * 4096 / 1e6
+
+
+def one(clusters: int, rounds: int) -> dict[str, Any]:
+    return asyncio.run(derive(Layout.of(clusters), rounds))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--clusters", type=int, nargs="*", default=list(SIZES))
+    parser.add_argument("--rounds", type=int, default=5)
+    given = parser.parse_args()
+    found = []
+    for clusters in given.clusters:  # each in a process of its own, for its memory
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            found.append(pool.apply(one, (clusters, given.rounds)))
+    table = Rows("figure", *(f"{size['clusters']} clusters" for size in found), title="Derivations")
+    for name in found[-1]:
+        table.add_row(name, *(f"{size.get(name, 0):.2f}".removesuffix(".00") for size in found))
+    Console().print(table)
+    passed = all(size.get("change_plan_ms", 0) < TARGET_MS for size in found)
+    report = {
+        "bench": "derivations",
+        "figures": found,
+        "targets": {"change_plan_ms": TARGET_MS},
+        "passed": passed,
+    }
+    sys.stdout.write(json.dumps(report) + "\n")
+    return 0 if passed else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

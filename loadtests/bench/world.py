@@ -1,0 +1,302 @@
+"""What a large world costs one agent: start, memory, one changed endpoint, stalls of its loop, restarts.
+
+For each size: a hub and a member (embedded API servers in one process beside the agent), the real agent
+(`isthmus run agent`: control, a DNS and an xDS worker), and pods that take connections, all in a network
+namespace of its own. CPU seconds of control are the figures, wall clock stands beside them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import AsyncIterator
+from dataclasses import asdict
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from largeworld.agent import PROCESSES, Agent, Door, percentile, worst_by_second
+from largeworld.layout import Layout
+from largeworld.objects import TARGET
+from rich.console import Console
+from rich.table import Table
+
+from isthmus.demo import namespace
+
+SIZES = (10, 30, 100)
+QUIET_SECONDS = 5.0
+INSIDE = "LARGEWORLD_INSIDE"
+FOLDER = Path(__file__).parents[1] / "largeworld"
+
+
+Figures = dict[str, Any]
+
+
+class Servers:
+    """The process of the API servers, and its answers."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+
+    async def ask(self, **order: Any) -> Any:
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(order).encode() + b"\n")
+        return await self.answer()
+
+    async def answer(self) -> Any:
+        assert self._process.stdout is not None
+        return json.loads(await self._process.stdout.readline())
+
+    async def writes(self) -> Counter[str]:
+        """Objects of the API servers that were changed so far, by server and resource; leases apart."""
+        return await self._counts("changes")
+
+    async def requests(self) -> Counter[str]:
+        """Requests to write, whether or not they changed anything."""
+        return await self._counts("requests")
+
+    async def _counts(self, what: str) -> Counter[str]:
+        found = await self.ask(do="writes")
+        return Counter(
+            {
+                f"{name.removesuffix(what)}{of}": count
+                for name, one in found.items()
+                if name.endswith(what)
+                for of, count in one.items()
+                if "leases" not in of
+            }
+        )
+
+
+@contextlib.asynccontextmanager
+async def servers(layout: Layout, kubeconfig: Path, *, joined: bool = True) -> AsyncIterator[Servers]:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, str(FOLDER / "servers.py"), json.dumps(asdict(layout)), str(kubeconfig),
+        "joined" if joined else "new",
+        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=1 << 24,
+    )  # fmt: skip
+    sink = await asyncio.create_subprocess_exec(sys.executable, str(FOLDER / "sink.py"), str(TARGET))
+    try:
+        found = Servers(process)
+        await found.answer()
+        yield found
+    finally:
+        for one in (process, sink):
+            if one.returncode is None:
+                one.terminate()
+            await one.wait()
+
+
+async def measure(layout: Layout, folder: Path, rounds: int, changes: int, join: bool) -> Figures:
+    """All figures of one size."""
+    figures: Figures = {
+        "clusters": layout.clusters,
+        "services": layout.services,
+        "exports": len(layout.exports),
+        "endpoints": sum(export.endpoints for export in layout.exports),
+    }
+    agent = Agent(folder, folder / "kubeconfig")
+    if join:
+        async with servers(layout, folder / "kubeconfig", joined=False) as world:
+            figures |= await _join(agent, world)
+    began = time.monotonic()
+    async with servers(layout, folder / "kubeconfig") as world:
+        _say(f"{layout.clusters} clusters: servers filled in {time.monotonic() - began:.1f} s")
+        try:
+            figures |= await _cold(agent, world)
+            figures |= await _steady(agent, world, rounds, changes, "written_")
+            await agent.stop()
+            figures |= await _restart(agent, world)
+            await agent.stop()
+            await world.ask(do="lease")
+            await agent.start(fresh=False)
+            await agent.until_ready()
+            await agent.until_quiet()
+            figures |= await _steady(agent, world, rounds, changes, "")
+        finally:
+            await agent.stop()
+    return figures
+
+
+async def _join(agent: Agent, world: Servers) -> Figures:
+    """The first start in a cluster that has imported nothing yet: everything is written."""
+    try:
+        await agent.start(fresh=True)
+        await agent.until_ready()
+        written = -1
+        while (now := (await world.writes()).total()) != written:
+            written = now
+            await asyncio.sleep(QUIET_SECONDS)
+        found = {
+            "join_s": time.time() - agent.began - QUIET_SECONDS,
+            "join_writes": written,
+            "join_cpu_s": agent.cpu(),
+        }
+    finally:
+        await agent.stop()
+    _say(f"join: {_brief(found)}")
+    return found
+
+
+async def _cold(agent: Agent, world: Servers) -> Figures:
+    """A start without last-good rows where everything is written already."""
+    before = await world.writes()
+    await agent.start(fresh=True)
+    began = time.monotonic()
+    plans = await agent.until_logged("first plans")
+    ready = await agent.until_ready()
+    cpu = sum(agent.cpu(name) for name in PROCESSES)
+    quiet = await agent.until_quiet()
+    turns = agent.turns(0.0, began + quiet)
+    memory = {name: agent.memory(name) for name in PROCESSES}
+    found = {
+        "start_plans_s": plans["after"],
+        "start_ready_s": ready,
+        "start_ready_cpu_s": cpu,
+        "start_all_s": quiet,
+        "start_all_cpu_s": agent.cpu(),
+        "start_stall_cpu_ms": max((cpu for _, _, cpu in turns), default=0.0),
+        "start_stall_wall_ms": max((wall for _, wall, _ in turns), default=0.0),
+        "start_writes": dict(await world.writes() - before),
+        "control_pss_mb": memory["control"]["pss"],
+        "control_peak_mb": memory["control"]["peak"],
+        "dns_pss_mb": memory["dns-0"]["pss"],
+        "xds_pss_mb": memory["xds-0"]["pss"],
+    }
+    _say(f"cold start: {_brief(found)}")
+    return found
+
+
+async def _steady(agent: Agent, world: Servers, rounds: int, changes: int, prefix: str) -> Figures:
+    """CPU of one changed endpoint beyond what idleness costs, its delay to the doors, the loop's stalls."""
+    costs, idles, walls, cpus, delays = [], [], [], [], []
+    seconds = changes / 20
+    async with Door(agent) as door:
+        for _ in range(rounds):
+            idle = await _spent(agent, seconds)
+            since, before = time.monotonic(), agent.cpu()
+            answer = await world.ask(do="change", times=changes, seconds=seconds, crowd=False)
+            until = time.monotonic()
+            await asyncio.sleep(1.0)
+            lasted = time.monotonic() - since
+            spent = agent.cpu() - before
+            idles.append(idle / seconds)
+            costs.append((spent - idle * lasted / seconds) / changes * 1000)
+            turns = agent.turns(since, until)
+            walls.append(percentile(worst_by_second(turns, since, until, 1), 99))
+            cpus.append(percentile(worst_by_second(turns, since, until, 2), 99))
+            delays += door.delays(answer["changed"])
+    found = {
+        f"{prefix}change_cpu_ms": statistics.median(costs),
+        f"{prefix}change_cpu_ms_spread": [min(costs), max(costs)],
+        f"{prefix}idle_cpu_percent": statistics.median(idles) * 100,
+        f"{prefix}stall_cpu_p99_ms": statistics.median(cpus),
+        f"{prefix}stall_wall_p99_ms": statistics.median(walls),
+        f"{prefix}delay_p50_ms": percentile(delays, 50),
+        f"{prefix}delay_p99_ms": percentile(delays, 99),
+    }
+    _say(f"changes: {_brief(found)}")
+    return found
+
+
+async def _spent(agent: Agent, seconds: float) -> float:
+    before = agent.cpu()
+    await asyncio.sleep(seconds)
+    return agent.cpu() - before
+
+
+async def _restart(agent: Agent, world: Servers) -> Figures:
+    """A start with its state directory while nothing has changed: nothing is written."""
+    before, asked = await world.writes(), await world.requests()
+    await agent.start(fresh=False)
+    ready = await agent.until_ready()
+    await agent.until_quiet()
+    await asyncio.sleep(5)
+    found = {
+        "restart_ready_s": ready,
+        "restart_writes": dict(await world.writes() - before),
+        "restart_requests": dict(await world.requests() - asked),
+    }
+    _say(f"restart: {_brief(found)}")
+    return found
+
+
+def _brief(found: Figures) -> str:
+    return " ".join(
+        f"{name}={value:.3g}" if isinstance(value, float) else f"{name}={value}"
+        for name, value in found.items()
+    )
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"{time.strftime('%H:%M:%S')} {text}\n")
+
+
+def passed(sizes: list[Figures]) -> dict[str, bool]:
+    """The targets, at every size; memory may grow by a third faster than the world and no more."""
+
+    def slope(small: Figures, large: Figures) -> float:
+        grown: float = large["control_pss_mb"] - small["control_pss_mb"]
+        return grown / (large["endpoints"] - small["endpoints"])
+
+    slopes = [slope(small, large) for small, large in pairwise(sizes)]
+    return {
+        "start_ready_cpu_s < 60": all(one["start_ready_cpu_s"] < 60 for one in sizes),
+        "control_peak_mb < 1000": all(one["control_peak_mb"] < 1000 for one in sizes),
+        "change_cpu_ms < 5": all(one["change_cpu_ms"] < 5 for one in sizes),
+        "stall_cpu_p99_ms < 20": all(one["stall_cpu_p99_ms"] < 20 for one in sizes),
+        # Checks begin anew with the process, so reports of them may be told anew.
+        "restart_writes none": not any(set(one["restart_writes"]) - {"hub healthreports"} for one in sizes),
+        "memory linear": all(later < 4 / 3 * before for before, later in pairwise(slopes)),
+    }
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--clusters", type=int, nargs="*", default=list(SIZES), help="sizes of the world")
+    parser.add_argument("--services", type=int, help="service names, default 100 for each cluster")
+    parser.add_argument("--endpoints", type=int, help="default 20 for each service name")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--changes", type=int, default=100, help="changed endpoints in a round")
+    parser.add_argument("--join", action="store_true", help="also the first start, which writes everything")
+    given = parser.parse_args()
+    if INSIDE not in os.environ:
+        command = [*namespace.enter_command(), "--mount-proc", sys.executable, *sys.argv]
+        os.execvpe(command[0], command, {**os.environ, INSIDE: "1"})
+    namespace.furnish()
+    found = []
+    for clusters in given.clusters:
+        layout = Layout.of(clusters, given.services, given.endpoints)
+        with tempfile.TemporaryDirectory(prefix="world-") as folder:
+            found.append(asyncio.run(measure(layout, Path(folder), given.rounds, given.changes, given.join)))
+    table = Table("figure", *(f"{one['clusters']} clusters" for one in found), title="A large world")
+    for name in found[0]:
+        table.add_row(name, *(_cell(one[name]) for one in found))
+    Console().print(table)
+    targets = passed(found)
+    report = {"bench": "world", "figures": found, "targets": targets, "passed": all(targets.values())}
+    sys.stdout.write(json.dumps(report) + "\n")
+    return 0 if report["passed"] else 1
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.2f}"
+    if isinstance(value, list):
+        return " to ".join(map(_cell, value))
+    return str(value)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
