@@ -73,19 +73,14 @@ def managed(observed: Mapping[str, Any]) -> bool:
 class Applier:
     """Applies `desired` to one API server.
 
-        `desired`: the whole object as JSON-able dict (for a status: apiVersion, kind, metadata, status), its
-        conditions without times. `observed`: for each kind that is ever desired, what exists, as
-        `raw.raw(kind)` reflectors see it; they may be limited to our label, because an object that they do not
-    <<<<<<< HEAD
-        show is read before it is created. An observed object that is `ours` and not desired is deleted while
-        `deletes` allows it (it shall not while what is desired follows from less than everything) and nothing
-        `spares` it; a status is never removed. An object that somebody else made and `adopts` is for may be taken
-        over while it is desired. `left`: for how many seconds a gate that is open now is ours alone.
-    =======
-        show is read before it is created. Rows of both may be packed (`raw.pack`). An observed object that is
-        `ours` and not desired is deleted while `deletes` allows it (it shall not while what is desired follows
-        from less than everything) and nothing `spares` it; a status is never removed. An object that somebody
-        else made and `adopts` is for may be taken over while it is desired.
+    `desired`: the whole object as JSON-able dict (for a status: apiVersion, kind, metadata, status), its
+    conditions without times. `observed`: for each kind that is ever desired, what exists, as
+    `raw.raw(kind)` reflectors see it; they may be limited to our label, because an object that they do not
+    show is read before it is created. Rows of both may be packed (`raw.pack`). An observed object that is
+    `ours` and not desired is deleted while `deletes` allows it (it shall not while what is desired follows
+    from less than everything) and nothing `spares` it; a status is never removed. An object that somebody
+    else made and `adopts` is for may be taken over while it is desired. `left`: for how many seconds a gate
+    that is open now is ours alone.
     """
 
     def __init__(
