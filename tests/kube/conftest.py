@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +18,8 @@ from aiohttp import web
 from isthmus.kube.client import Client
 from isthmus.kube.config import Access
 from isthmus.kube.credentials import Files
+
+sys.path.append(str(Path(__file__).parent))  # test folders are not packages
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
