@@ -17,6 +17,7 @@ from isthmus.api import kinds, labels
 from isthmus.api.meta import Kind, ObjectKey
 from isthmus.flow import Graph
 from isthmus.kube.applier import ObjectRef
+from isthmus.kube.raw import unpack
 from isthmus.mcs.hubobjects import hub_namespace
 from isthmus.mcs.serviceimport import derived_name
 from isthmus.model.names import ClusterId, ServiceKey
@@ -101,7 +102,7 @@ async def test_what_is_detached_is_spared_until_everything_was_computed_without_
     world.export()
     async with world.running():
         await settles(lambda: RECORD in world.outputs.hub)
-        written = {"kind": "ExportedService", **world.outputs.hub.get(RECORD)}
+        written = {"kind": "ExportedService", **unpack(world.outputs.hub.get(RECORD))}
         assert not world.outputs.let_go.spares_hub(written)
         world.put(kinds.EXPORTED_SERVICE, ObjectKey(RECORD.namespace, RECORD.name), spec=written["spec"])
         world.export(detach="true")
