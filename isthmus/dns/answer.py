@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Literal
 
-from isthmus.dns import wire
-from isthmus.dns.node import EMPTY, NOTHING, Node, Records
+from isthmus.dns import subnet, wire
+from isthmus.dns.node import EMPTY, NOTHING, Drawn, DrawnTargets, NamedTargets, Node, Records
 from isthmus.dns.question import Malformed, Question, parse
 from isthmus.dns.zone import NEGATIVE_TTL, Zone
 
@@ -30,7 +30,7 @@ class Responder:
         """The reply to one message, None where there is none.
 
         `client` is the caller's address as text and `now` wall-clock time in seconds: together they choose
-        the draw.
+        the draw. A resolver that says for which subnet it asks gets that subnet's draw (RFC 7871).
         """
         asked = parse(query)
         if asked is None:
@@ -41,6 +41,9 @@ class Responder:
         edns = asked.edns
         if edns is not None and edns.version > 0:
             return self._error(asked, transport, wire.NOERROR, extended=wire.BADVERS >> 4)
+        asker = subnet.find(edns.options) if edns is not None and edns.options else None
+        if isinstance(asker, subnet.NotASubnet):
+            return self._error(asked, transport, wire.FORMERR)
         if asked.qclass != wire.IN:
             return self._error(asked, transport, wire.REFUSED)
         if asked.qtype in (wire.AXFR, wire.IXFR):
@@ -52,16 +55,26 @@ class Responder:
         if not zone.synced:
             return self._error(asked, transport, wire.SERVFAIL, wire.ede(wire.EDE_NOT_READY, "not synced"))
         if node is None:
-            return self._negative(asked, transport, wire.NXDOMAIN)
-        return self._positive(asked, node, client, now, transport)
+            return self._negative(asked, transport, wire.NXDOMAIN, asker)
+        return self._positive(asked, node, client, now, transport, asker)
 
-    def _positive(self, asked: Question, node: Node, client: str, now: float, transport: Transport) -> bytes:
+    def _positive(
+        self,
+        asked: Question,
+        node: Node,
+        client: str,
+        now: float,
+        transport: Transport,
+        asker: subnet.Subnet | None,
+    ) -> bytes:
         if asked.qtype == wire.ANY:
             records = NOTHING if node is EMPTY else _ANY
         else:
-            records = node.records(asked.qtype, client, now)
+            records = node.records(asked.qtype, (asker and asker.client) or client, now)
         if not records.answers:
-            return self._negative(asked, transport, wire.NOERROR)
+            return self._negative(asked, transport, wire.NOERROR, asker)
+        drawn = isinstance(node, Drawn | DrawnTargets | NamedTargets) and asked.qtype != wire.ANY
+        options = asker.reply(tailored=drawn) if asker is not None else b""
         return wire.message(
             asked.ident,
             wire.QR | wire.AA | asked.flags,
@@ -69,12 +82,14 @@ class Responder:
             records.answers,
             b"",
             records.additional,
-            self._opt(asked),
+            self._opt(asked, options),
             self._limit(asked, transport),
             cut=transport == "tcp",
         )
 
-    def _negative(self, asked: Question, transport: Transport, rcode: int) -> bytes:
+    def _negative(
+        self, asked: Question, transport: Transport, rcode: int, asker: subnet.Subnet | None
+    ) -> bytes:
         """NXDOMAIN or NODATA, with the SOA record that lets them be cached (RFC 2308)."""
         zone = self._zone
         owner = wire.pointer(wire.HEADER_SIZE + len(asked.folded) - len(zone.wire))
@@ -85,7 +100,7 @@ class Responder:
             (),
             wire.soa(owner, zone.serial, NEGATIVE_TTL, NEGATIVE_TTL),
             (),
-            self._opt(asked),
+            self._opt(asked, b"" if asker is None else asker.reply(tailored=False)),
             self._limit(asked, transport),
         )
 

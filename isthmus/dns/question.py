@@ -5,6 +5,7 @@ Invariant: reading never raises and never looks outside the message, whatever th
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from struct import Struct
 from typing import Final, NamedTuple
 
@@ -138,3 +139,12 @@ def _divides(options: bytes) -> bool:
             return False
         at += 4 + _TWO.unpack_from(options, at)[1]
     return at == len(options)
+
+
+def options_of(options: bytes) -> Iterator[tuple[int, bytes]]:
+    """Code and data of each option; `options` is that of an `Edns`, which divides."""
+    at = 0
+    while at < len(options):
+        code, size = _TWO.unpack_from(options, at)
+        yield code, options[at + 4 : at + 4 + size]
+        at += 4 + size
