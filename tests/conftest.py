@@ -34,6 +34,11 @@ ALLOWED_SKIPS: tuple[str, ...] = ()
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-golden", action="store_true", help="rewrite what golden tests expect")
+    parser.addoption(
+        "--both-servers",
+        action="store_true",
+        help="run conformance tests on embedded API servers too, where they run on real ones",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:

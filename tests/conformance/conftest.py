@@ -17,16 +17,39 @@ import pytest_asyncio
 sys.path.append(str(Path(__file__).parent))  # test folders are not packages
 
 from clusterset import MEMBERS, Space, Spine, embedded, real
+from control_plane_binaries import SERVERS, binaries
 from spine import Agent
 from spineservers import ATTEMPTED, settles
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The world and the tests of a module share one event loop."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """The world and the tests of a module share one event loop.
+
+    Where real servers are, a test that can run on them does not run on embedded ones too, unless asked:
+    that both behave alike is held by their contract.
+    """
     here = Path(__file__).parent
-    for item in items:
-        if item.path.parent == here:
-            item.add_marker(pytest.mark.asyncio(loop_scope="module"), append=False)
+    ours = [item for item in items if item.path.parent == here]
+    for item in ours:
+        item.add_marker(pytest.mark.asyncio(loop_scope="module"), append=False)
+    if config.getoption("--both-servers") or not real_servers_are_here():
+        return
+    names = {item.nodeid for item in ours}
+    twins = [
+        item
+        for item in ours
+        if "[embedded" in item.nodeid and item.nodeid.replace("[embedded", "[real", 1) in names
+    ]
+    config.hook.pytest_deselected(items=twins)
+    items[:] = [item for item in items if item not in twins]
+
+
+def real_servers_are_here() -> bool:
+    try:
+        binaries(*SERVERS)
+    except LookupError:
+        return False
+    return True
 
 
 async def answering(agent: Agent) -> None:
