@@ -15,7 +15,7 @@ from typing import NoReturn
 import typer
 
 from isthmus import __version__
-from isthmus.cli import clusters, crds, demo, events, explain, run, services, status, translate
+from isthmus.cli import clusters, crds, demo, dns, events, explain, run, services, status, translate
 from isthmus.errors import ConfigError, IsthmusError
 
 EXIT_WRONG_USE = 2
@@ -35,6 +35,7 @@ app.command(name="status", epilog=status.EXAMPLES)(status.command)
 app.command(name="services", epilog=services.EXAMPLES)(services.command)
 app.command(name="explain", epilog=explain.EXAMPLES, no_args_is_help=True)(explain.command)
 app.add_typer(clusters.app, name="clusters")
+app.add_typer(dns.app, name="dns")
 app.command(name="events", epilog=events.EXAMPLES)(events.command)
 app.command(name="translate", epilog=translate.EXAMPLES, no_args_is_help=True)(translate.command)
 app.add_typer(crds.app, name="crds", epilog=crds.EXAMPLES)

@@ -230,6 +230,8 @@ def _plan(plan: Plan) -> View:
         "policy": plan.policy,
         "panic": plan.panic,
         "wavering": plan.wavering,
+        "readyAnywhere": plan.ready_anywhere,
+        "dns": {"answer": plan.doors.dns_answer, "ttlSeconds": plan.doors.dns_ttl},
         "shares": [_group(group) for group in plan.shares],
         "standby": [_group(group) for group in plan.standby],
         "unhealthy": [_group(group) for group in plan.unhealthy],
@@ -248,7 +250,8 @@ def _group(group: PlanGroup) -> View:
 
 
 def _backend(backend: Backend) -> View:
-    return {"id": backend.id, "addresses": list(backend.addresses), "port": backend.port}
+    view: View = {"id": backend.id, "addresses": list(backend.addresses), "port": backend.port}
+    return view | ({"hostname": backend.hostname} if backend.hostname else {})
 
 
 def clusters(sources: Sources, page: Page) -> View:

@@ -164,10 +164,10 @@ class NamedTargets:
 class DrawnTargets:
     """SRV records that lead to the names of drawn pods, for one port or for several."""
 
-    __slots__ = ("_members", "_names", "_pools", "_ttl")
+    __slots__ = ("_members", "_names", "_ttl", "pools")
 
     def __init__(self, pools: Sequence[Pool], members: Sequence[Member], names: Sequence[bytes]) -> None:
-        self._pools = pools
+        self.pools = pools
         self._members = members
         self._names = names
         self._ttl = min((pool.ttl for pool in pools), default=0)
@@ -179,7 +179,7 @@ class DrawnTargets:
         found: dict[tuple[bytes, int], bytes] = {}
         extra: list[wire.Courtesy] = []
         named: set[bytes] = set()
-        for pool in self._pools:
+        for pool in self.pools:
             picked = pool.pick(client, now) if pool.ports else ()
             for at in picked:
                 target, port = self._names[pool.members[at]], pool.ports[at]
