@@ -103,7 +103,10 @@ def start(udp_size: int) -> FastPath | None:
 
 
 class FastPath:
-    """Names that are answered without Python, in replies of at most `udp_size` bytes over UDP."""
+    """Names that are answered without Python, in replies of at most `udp_size` bytes over UDP.
+
+    Once closed it takes nothing more, knows no name and counts no further.
+    """
 
     def __init__(self, lib: ctypes.CDLL, udp_size: int) -> None:
         self._lib = lib
@@ -116,10 +119,12 @@ class FastPath:
         self._counts = (c_uint64 * lib.fp_counts(self._core, None))()
 
     def __len__(self) -> int:
-        return int(self._lib.fp_names(self._core))
+        return int(self._lib.fp_names(self._core)) if self._core is not None else 0
 
     def put(self, name: bytes, node: bytes) -> None:
         """Sets what stands at a folded name; a node that is refused leaves the name to Python."""
+        if self._core is None:
+            return
         code = self._lib.fp_put(self._core, name, len(name), node, len(node))
         if code == ENOMEM:
             raise MemoryError("no memory for a DNS name")
@@ -128,10 +133,13 @@ class FastPath:
 
     def drop(self, name: bytes) -> None:
         """Removes a name; one that is not there is fine."""
-        self._lib.fp_drop(self._core, name, len(name))
+        if self._core is not None:
+            self._lib.fp_drop(self._core, name, len(name))
 
     def zone(self, name: bytes, serial: int, negative_ttl: int, *, ready: bool) -> None:
         """The zone's folded name and what negative answers say; until it is `ready`, Python speaks of it."""
+        if self._core is None:
+            return
         owner = b"\xff\xff"  # nowhere else in this record: all its numbers are small but the serial
         parts = wire.soa(owner, 0, negative_ttl, negative_ttl).split(owner)
         at, places = 0, []
@@ -147,6 +155,8 @@ class FastPath:
         self, query: bytes, client: str, now: float, transport: Literal["udp", "tcp"]
     ) -> bytes | Literal["ask Python"] | None:
         """The reply to one message, None where there is none; arguments as for `Responder.answer`."""
+        if self._core is None:
+            return ASK_PYTHON
         high, low = client_words(client)
         tcp = int(transport == "tcp")
         length = self._lib.fp_answer(self._core, query, len(query), high, low, int(now), tcp, self._reply)
@@ -155,12 +165,12 @@ class FastPath:
         return None if length == _NO_REPLY else ctypes.string_at(self._reply, length)
 
     def serve(self, sock: socket.socket, *, told: bool) -> bool:
-        """Serve a bound UDP socket from a thread of its own; False where there are too many already.
+        """Serve a bound UDP socket from a thread of its own; False where there are too many, or it is closed.
 
         With `told` the socket tells each query's destination, and replies come from there.
         """
         number = len(self._threads)
-        if number >= LISTENERS:
+        if number >= LISTENERS or self._core is None:
             return False
         sock.setblocking(True)
         thread = threading.Thread(
@@ -176,13 +186,13 @@ class FastPath:
 
     @property
     def wake_fd(self) -> int:
-        """Readable (as an eventfd) when there may be something for `asides`."""
-        return int(self._lib.fp_wake_fd(self._core))
+        """Readable (as an eventfd) when there may be something for `asides`; -1 once closed."""
+        return int(self._lib.fp_wake_fd(self._core)) if self._core is not None else -1
 
     def asides(self, most: int) -> Iterator[Aside]:
         """The queries that wait for Python, oldest first; `done` has to be called after each."""
         for _ in range(most):
-            found = self._lib.fp_next(self._core)
+            found = self._core is not None and self._lib.fp_next(self._core)
             if not found:
                 return
             aside = found.contents
@@ -191,19 +201,23 @@ class FastPath:
 
     def done(self, reply: bytes | None) -> None:
         """Send the reply to the query that `asides` gave last, or none."""
-        self._lib.fp_done(self._core, reply or b"", len(reply or b""))
+        if self._core is not None:
+            self._lib.fp_done(self._core, reply or b"", len(reply or b""))
 
     def show(self) -> None:
         """Ask for one of the next queries to be shown among `asides`."""
-        self._lib.fp_show(self._core)
+        if self._core is not None:
+            self._lib.fp_show(self._core)
 
     def count_tcp(self, reply: bytes | None, *, by_python: bool) -> None:
         """Count a reply over TCP, None being what was no query."""
-        self._lib.fp_count_tcp(self._core, reply or b"", len(reply or b""), int(by_python))
+        if self._core is not None:
+            self._lib.fp_count_tcp(self._core, reply or b"", len(reply or b""), int(by_python))
 
     def counts(self) -> Sequence[int]:
         """What was counted, as `metrics` lays it out."""
-        self._lib.fp_counts(self._core, self._counts)
+        if self._core is not None:
+            self._lib.fp_counts(self._core, self._counts)
         return tuple(self._counts)
 
     def close(self) -> None:
@@ -219,6 +233,7 @@ class FastPath:
         for thread in self._threads:
             thread.join()
         self._threads.clear()
+        self._lib.fp_counts(self._core, self._counts)  # a counter never falls
         self._lib.fp_free(self._core)
         self._core = None
 

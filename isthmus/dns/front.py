@@ -3,21 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 
+import structlog
+
+from isthmus.dns import wire
 from isthmus.dns.answer import Responder
 from isthmus.dns.fastpath import ASK_PYTHON, FastPath
 from isthmus.dns.metrics import Tally, Transport, outcome
 from isthmus.dns.querylog import Path, QueryLog
+from isthmus.dns.question import name_end
+
+log = structlog.get_logger()
 
 
 class Front:
-    """One worker's answers, whichever transport asks. `fast` answers what it can, if it is there."""
+    """One worker's answers, whichever transport asks. `fast` answers what it can, if it is there.
+
+    A query that raises here gets SERVFAIL, and costs no other its answer.
+    """
 
     def __init__(self, responder: Responder, fast: FastPath | None, querylog: QueryLog) -> None:
         self.fast = fast
         self.tally = Tally()
-        self._python = responder.answer
+        self._responder = responder
         self.querylog = querylog
+        self._known: set[str] = set()
+        """The kinds of failure that the log has heard of."""
 
     def answer(self, query: bytes, client: str, now: float, transport: Transport) -> bytes | None:
         """The reply to one message, None where there is none; arguments as for `Responder.answer`."""
@@ -33,7 +45,7 @@ class Front:
             self.tally.count(reply, transport)
         if reply is not None and self.querylog.due(now):
             path: Path = "python" if by_python else "fast"
-            self.querylog.write(query, client, transport, outcome(reply), path)
+            self._note(query, client, transport, outcome(reply), path)
         return reply
 
     def asides(self, now: float, most: int) -> int:
@@ -44,13 +56,15 @@ class Front:
         for query, client, shown in fast.asides(most):
             number += 1
             reply = None
-            if shown is not None:
-                self.querylog.write(query, client, "udp", shown, "fast")
-            else:
-                reply = self._python(query, client, now, "udp")
-                if reply is not None and self.querylog.due(now):
-                    self.querylog.write(query, client, "udp", outcome(reply), "python")
-            fast.done(reply)
+            try:
+                if shown is not None:
+                    self._note(query, client, "udp", shown, "fast")
+                else:
+                    reply = self._python(query, client, now, "udp")
+                    if reply is not None and self.querylog.due(now):
+                        self._note(query, client, "udp", outcome(reply), "python")
+            finally:  # a query that is not let go of stands before all others for ever
+                fast.done(reply)
         return number
 
     def counts(self) -> Sequence[int]:
@@ -58,3 +72,36 @@ class Front:
         if self.fast is None:
             return self.tally.numbers
         return [a + b for a, b in zip(self.tally.numbers, self.fast.counts(), strict=True)]
+
+    def _python(self, query: bytes, client: str, now: float, transport: Transport) -> bytes | None:
+        try:
+            return self._responder.answer(query, client, now, transport)
+        except Exception as error:  # noqa: BLE001 - told by _failed, once for each kind
+            self._failed("dns query not answered", error)
+            return _servfail(query)
+
+    def _note(self, query: bytes, client: str, transport: Transport, shown: int, path: Path) -> None:
+        try:
+            self.querylog.write(query, client, transport, shown, path)
+        except Exception as error:  # noqa: BLE001 - told by _failed, once for each kind
+            self._failed("dns query not logged", error)
+
+    def _failed(self, event: str, error: Exception) -> None:
+        kind = f"{event}: {type(error).__name__}"
+        if kind not in self._known:
+            self._known.add(kind)
+            with suppress(Exception):  # a log that cannot be written to is one of the kinds
+                log.error(event, reason=str(error), exc_info=error)
+
+
+def _servfail(query: bytes) -> bytes | None:
+    """SERVFAIL for a message that may be anything, None for what is no query."""
+    if len(query) < wire.HEADER_SIZE:
+        return None
+    ident, flags, questions, *_ = wire.HEADER.unpack_from(query)
+    if flags & wire.QR:
+        return None
+    end = name_end(query, wire.HEADER_SIZE) if questions == 1 else None
+    asked = b"" if end is None or len(query) < end + 4 else query[wire.HEADER_SIZE : end + 4]
+    flags = wire.QR | flags & (wire.OPCODE_MASK | wire.RD | wire.CD) | wire.SERVFAIL
+    return wire.message(ident, flags, asked, (), b"", (), b"", wire.MAX_MESSAGE)
