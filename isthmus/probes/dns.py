@@ -18,6 +18,8 @@ _HEADER = struct.Struct("!HHHHHH")
 _QUESTION = b"\x00" + struct.pack("!HH", 2, 1)  # ". NS IN"
 _ANSWER_BIT, _OPCODE, _RCODE = 0x8000, 0x7800, 0x000F
 _SERVFAIL = 2
+_LENGTH = 2
+"""Bytes before each message of a stream."""
 _MOST_STRAY = 16
 """Datagrams that are no answer to the question, after which we stop listening."""
 
@@ -32,7 +34,7 @@ async def check_dns(address: str, port: int, timeout: float, *, udp: bool) -> Ou
                 await asyncio.get_running_loop().sock_connect(connection, (address, port))
                 plain = Plain(connection)
                 if not udp:
-                    await plain.send(len(query).to_bytes(2) + query)
+                    await plain.send(len(query).to_bytes(_LENGTH) + query)
                     return _judged(await _message(plain), ident) or Outcome(False, "not DNS")
                 await plain.send(query)
                 for _ in range(_MOST_STRAY):
@@ -47,10 +49,13 @@ async def check_dns(address: str, port: int, timeout: float, *, udp: bool) -> Ou
 
 async def _message(plain: Plain) -> bytes:
     """The first bytes of one message of a stream: all that is judged, or what there was before the end."""
-    found = b""
-    while len(found) < 2 + _HEADER.size + len(_QUESTION) and (data := await plain.receive()):
+    found, wanted = b"", _LENGTH
+    while len(found) < wanted and (data := await plain.receive()):
         found += data
-    return found[2:]
+        if len(found) >= _LENGTH:
+            length = int.from_bytes(found[:_LENGTH])
+            wanted = _LENGTH + min(length, _HEADER.size + len(_QUESTION))
+    return found[_LENGTH:wanted]
 
 
 def _judged(message: bytes, ident: int) -> Outcome | None:

@@ -271,6 +271,18 @@ async def test_what_is_no_answer_to_the_question_is_not_counted_as_one(answer: A
         assert await check_dns(HERE, port, LONG, udp=False) == Outcome(False, "not DNS")
 
 
+async def test_a_bare_header_over_tcp_is_an_answer_on_a_connection_that_stays_open() -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        query = await reader.readexactly(2 + 12 + 5)
+        writer.write(b"\x00\x0c" + query[2:4] + b"\x80\x05" + bytes(8))
+        await reader.read()  # until the caller has had enough
+        writer.close()
+
+    server = await asyncio.start_server(serve, HERE, 0)
+    async with server:
+        assert await check_dns(HERE, server.sockets[0].getsockname()[1], 2.0, udp=False) == PASSED
+
+
 async def test_a_dns_server_that_is_silent_or_gone_fails() -> None:
     async with dns_server(lambda _query: None, udp=True) as port:
         assert await check_dns(HERE, port, SHORT, udp=True) == TIMEOUT
