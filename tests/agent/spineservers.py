@@ -187,6 +187,7 @@ class Real:
         tokens = {("hub", "hub"): await self._token("hub", "isthmus-system", HUB)}
         for member in self.members:
             namespace = hub_namespace(ClusterId(member))
+            await self._ended(clients["hub"], namespace)
             await self._apply(clients[member], manifests("member.yaml"))
             await self._apply(
                 clients["hub"], manifests("hub-agent.yaml", CLUSTER=member, NAMESPACE=namespace)
@@ -263,6 +264,18 @@ class Real:
                 return not page.items
 
             await settles(none, f"no {kind.kind} is left on {name}")
+
+    async def _ended(self, client: Client, namespace: str) -> None:
+        """Waits while a namespace that was deleted is ending: nothing can be made in it."""
+
+        async def look() -> bool:
+            try:
+                found = await client.get(kinds.NAMESPACE, meta.ObjectKey("", namespace))
+            except NotFound:
+                return True
+            return found.metadata.deletion_timestamp is None
+
+        await settles(look, f"{namespace} is not ending")
 
     async def _token(self, server: str, namespace: str, account: str) -> str:
         cluster = self._clusters[server]
