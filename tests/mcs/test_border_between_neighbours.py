@@ -105,7 +105,7 @@ def test_a_cluster_offers_only_what_its_neighbours_believe_and_counts_the_rest()
         endpoint("loop", "127.0.0.1"),
         endpoint("link", "10.1.0.2", "169.254.0.1"),
         endpoint("zoned", "10.1.0.3", hostname="Not A Label"),
-        replace(endpoint("named", "10.1.0.4"), ports=(replace(HTTP, name="Not A Label"),)),
+        msgspec.structs.replace(endpoint("named", "10.1.0.4"), ports=(replace(HTTP, name="Not A Label"),)),
     ]
     offer = offered(KEY, EU, own)
     assert offer.endpoints == (good,)

@@ -185,7 +185,7 @@ def endpoint(number: int, **changes: Any) -> Endpoint:
         node=f"n{number % 5}",
         network="flat",
     )
-    return replace(one, **changes)
+    return msgspec.structs.replace(one, **changes)
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 999, 1000, 1001, 2600])

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import msgspec
+
 from isthmus.api import labels
 from isthmus.mcs.conflict import merge
 from isthmus.mcs.endpointslice import canonical_slices
@@ -49,7 +51,7 @@ def endpoint(number: int, **changes: Any) -> Endpoint:
         ports=(OWN_HTTP,),
         node="n1",
     )
-    return replace(one, **changes)
+    return msgspec.structs.replace(one, **changes)
 
 
 def slices(
@@ -155,7 +157,7 @@ def test_small_sets_are_not_split_and_large_ones_hold_at_most_five_hundred() -> 
 
 def test_a_change_of_one_endpoint_rewrites_only_its_slice() -> None:
     before = [endpoint(n) for n in range(1800)]
-    after = [*before[:700], replace(before[700], zone="eu-b"), *before[701:]]
+    after = [*before[:700], msgspec.structs.replace(before[700], zone="eu-b"), *before[701:]]
     old, new = by_name(slices(before)), by_name(slices(after))
     assert old.keys() == new.keys()
     assert len([name for name in old if old[name] != new[name]]) == 1

@@ -118,7 +118,9 @@ async def test_the_hub_takes_what_a_cluster_exports(client: Client, export: Expo
     await keeps_all(
         client,
         kinds.EXPORTED_ENDPOINTS,
-        exported_endpoints(KEY, export.cluster, [replace(one, ports=()) for one in ENDPOINTS]).values(),
+        exported_endpoints(
+            KEY, export.cluster, [msgspec.structs.replace(one, ports=()) for one in ENDPOINTS]
+        ).values(),
     )
 
 
