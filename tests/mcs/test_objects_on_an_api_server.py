@@ -119,7 +119,7 @@ async def test_the_hub_takes_what_a_cluster_exports(client: Client, export: Expo
         client,
         kinds.EXPORTED_ENDPOINTS,
         exported_endpoints(
-            KEY, export.cluster, [msgspec.structs.replace(one, ports=()) for one in ENDPOINTS]
+            KEY, export.cluster, [structs.replace(one, ports=()) for one in ENDPOINTS]
         ).values(),
     )
 
