@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from isthmus.api import crds, kinds, mcs
 from isthmus.api.meta import Kind, ObjectKey
