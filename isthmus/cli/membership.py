@@ -97,19 +97,26 @@ def _hub(kubeconfig: str | None, context: str | None) -> Client:
 
 
 async def _member(client: Client, name: str) -> Cluster | None:
-    """The Cluster object. Raises ConfigError where the server is no hub."""
+    """The Cluster object. Raises ConfigError for a name that is no id, and where the server is no hub."""
     from isthmus.api import kinds
+    from isthmus.api.meta import ObjectKey
     from isthmus.errors import ConfigError, NotFound
+    from isthmus.model.names import is_cluster_id
 
+    if not is_cluster_id(name):
+        raise ConfigError(f"{name!r} is not a cluster id")
     try:
-        page = await client.list_page(kinds.CLUSTER)
+        return await client.get(kinds.CLUSTER, ObjectKey("", name))
+    except NotFound:
+        pass  # the object or the kind: the list tells
+    try:
+        await client.list_page(kinds.CLUSTER, limit=1)
     except NotFound as error:
         raise ConfigError(
             f"{client.access.name} is not a hub (it knows no kind Cluster): say --hub-kubeconfig or "
             "--hub-context"
         ) from error
-    found: list[Cluster] = [kinds.CLUSTER.decode(item) for item in page.items]
-    return next((one for one in found if one.metadata.name == name), None)
+    return None
 
 
 async def _known(client: Client, name: str) -> Cluster:
@@ -165,10 +172,8 @@ async def _forget(name: str, force: bool, kubeconfig: str | None, context: str |
     from isthmus.api.meta import ObjectKey
     from isthmus.errors import ConfigError
     from isthmus.mcs.hubobjects import hub_namespace
-    from isthmus.model.names import ClusterId, is_cluster_id
+    from isthmus.model.names import ClusterId
 
-    if not is_cluster_id(name):
-        raise ConfigError(f"{name!r} is not a cluster id")
     space = ObjectKey("", hub_namespace(ClusterId(name)))
     async with _hub(kubeconfig, context) as client:
         found = await _member(client, name)

@@ -15,11 +15,14 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+import msgspec
+from msgspec import Struct
+
 from isthmus.api import kinds
 from isthmus.api.labels import RELEASE
 from isthmus.api.meta import ObjectKey
 from isthmus.errors import Conflict, NotFound, Unreachable
-from isthmus.kube.client import Client
+from isthmus.kube.client import MALFORMED, Client
 from isthmus.kube.comparison import differs
 from isthmus.kube.raw import RawObject, raw
 
@@ -32,6 +35,22 @@ LOOK_SECONDS = 0.1
 _VERSION = re.compile(r"v(\d+)(?:(alpha|beta)(\d+))?", re.ASCII)
 _RELEASE = re.compile(r"v?(\d+)\.(\d+)\.(\d+)(?:[-+.]?([A-Za-z].*))?", re.ASCII)
 _CRD = raw(kinds.CRD)
+
+
+class _Resource(Struct, frozen=True):
+    name: str = ""
+
+
+class _Resources(Struct, frozen=True):
+    """An APIResourceList: what a server has of one group and version."""
+
+    resources: list[_Resource] = []
+
+    def names(self, plural: str) -> bool:
+        return any(one.name == plural for one in self.resources)
+
+
+_RESOURCES = msgspec.json.Decoder(_Resources)
 
 
 class Step(StrEnum):
@@ -72,11 +91,15 @@ async def install(
     client: Client, definitions: Iterable[Mapping[str, Any]], *, seconds: float = 30.0
 ) -> list[Outcome]:
     """Brings each definition into the cluster and waits (`seconds`) until it is served. Raises KubeError."""
-    outcomes = [await _install(client, one) for one in definitions]
+    ours = list(definitions)
+    outcomes = [await _install(client, one) for one in ours]
     looks = round(seconds / LOOK_SECONDS)
-    for outcome in outcomes:
+    for one, outcome in zip(ours, outcomes, strict=True):
         for _ in range(looks):
-            if _established(await _look(client, outcome.name)):
+            # What was updated is Established from before, also while the version that came is not served yet.
+            if _established(await _look(client, outcome.name)) and (
+                outcome.lacks or await _discovered(client, one)
+            ):
                 break
             await asyncio.sleep(LOOK_SECONDS)
         else:
@@ -142,9 +165,26 @@ def _newer(ours: Mapping[str, Any], installed: Mapping[str, Any]) -> str:
 
 def _lacking(ours: Mapping[str, Any], installed: Mapping[str, Any]) -> str:
     """The version that we use and the installed definition does not serve, "" where it does."""
-    (used,) = (version["name"] for version in ours["spec"]["versions"] if version["storage"])
+    used = _used(ours)
     served = [version["name"] for version in installed["spec"]["versions"] if version.get("served")]
-    return "" if used in served else str(used)
+    return "" if used in served else used
+
+
+async def _discovered(client: Client, ours: Mapping[str, Any]) -> bool:
+    """Whether the server names our resource among those of the version that we use."""
+    spec = ours["spec"]
+    said = await client.get_raw(f"/apis/{spec['group']}/{_used(ours)}")
+    if said.status in (401, 403):
+        return True  # discovery is closed to this account: Established is all that it can see
+    try:
+        return said.status == 200 and _RESOURCES.decode(said.body).names(spec["names"]["plural"])
+    except MALFORMED:
+        return False
+
+
+def _used(ours: Mapping[str, Any]) -> str:
+    (used,) = (version["name"] for version in ours["spec"]["versions"] if version["storage"])
+    return str(used)
 
 
 def _established(found: Mapping[str, Any] | None) -> bool:

@@ -16,7 +16,8 @@ from isthmus.api.crds import all_crds
 from isthmus.api.labels import RELEASE
 from isthmus.api.meta import ObjectKey
 from isthmus.apiserver import ApiServer, ClusterConfig
-from isthmus.errors import Conflict, NotFound
+from isthmus.apiserver.faults import Fault
+from isthmus.errors import Conflict, NotFound, Unreachable
 from isthmus.kube.client import Client
 from isthmus.kube.config import Access, load_access
 from isthmus.kube.credentials import Files
@@ -171,6 +172,31 @@ async def test_an_older_definition_is_updated_and_its_objects_stay(client: Clien
     assert (outcome.step, outcome.why) == (Step.UPDATED, "from v0.4.1 to v0.5.2")
     found = await client.get(kinds.SERVICE_EXPORT, ObjectKey("definitions", "web"))
     assert found.metadata.name == "web"
+
+
+async def test_an_update_ends_when_the_version_that_came_is_served() -> None:
+    async with ApiServer([ClusterConfig(name="one")]) as server:
+        access = Access(name="one", server=server.url("one"), source=Files(where="one", encrypted=False))
+        faults = server.cluster("one").faults
+        discovery = f"*/apis/{EXPORT['spec']['group']}/v1beta1"
+        async with Client(access) as client:
+            await install(client, [versions(EXPORT, "v1alpha1")])
+            faults.set(Fault(kind="error", code=404, paths=(discovery,)))
+            with pytest.raises(Unreachable, match=f"{EXPORT['metadata']['name']} is not served after"):
+                await install(client, [EXPORT], seconds=0.3)
+            faults.set(Fault(kind="error", code=404, paths=(discovery,), count=2))
+            (outcome,) = await install(client, [EXPORT])
+            assert outcome.step is Step.UNCHANGED
+            faults.set(Fault(kind="error", code=403, paths=(discovery,)))
+            (outcome,) = await install(client, [EXPORT])
+            assert outcome.step is Step.UNCHANGED
+
+
+async def test_a_kept_definition_is_not_waited_for_where_it_lacks_our_version(client: Client) -> None:
+    newer = versions(EXPORT, "v1")
+    await client.apply(raw(kinds.CRD), newer, manager="somebody")
+    (outcome,) = await install(client, [EXPORT])
+    assert (outcome.step, outcome.lacks) == (Step.KEPT, "v1beta1")
 
 
 async def test_a_newer_definition_stays_as_it_is(client: Client) -> None:
