@@ -64,7 +64,8 @@ class Linger:
     """How long (seconds) rows stay that a list lacks, where it lacks their whole `group`.
 
     A server that was restored without them says so in no other way; those who wrote them will write them
-    again. A deletion that a watch tells is believed at once.
+    again. Only time in which they can counts: that of open watches, however many lists come between. A
+    deletion that a watch tells is believed at once.
     """
 
     seconds: float
@@ -127,8 +128,10 @@ class Reflector(Generic[T]):
         self._timing = timing
         self._page = timing.page
         self._linger = linger
-        self._lost: set[ObjectKey] = set()
-        """Rows that linger."""
+        self._lost: dict[ObjectKey, float] = {}
+        """Rows that linger, each with what `_lived` was when they were lost."""
+        self._lived_before = 0.0
+        self._live_since = 0.0
         self._parting: asyncio.TimerHandle | None = None
         self._cursor: Cursor[ObjectKey, T] = Cursor(timing.backoff, self._rng.random, mute=timing.mute)
         self._log = log.bind(server=client.access.name, kind=kind.kind, namespace=namespace)
@@ -198,11 +201,11 @@ class Reflector(Generic[T]):
             await asyncio.sleep(0)
 
     def _replace(self, complete: dict[ObjectKey, T]) -> None:
-        self._lost.clear()
+        before, self._lost = self._lost, {}
         if self._linger is not None and (missing := self._writer.keys() - complete.keys()):
-            group = self._linger.group
+            group, now = self._linger.group, self._lived
             there = {group(key) for key in complete}
-            self._lost.update(key for key in missing if group(key) not in there)
+            self._lost = {key: before.get(key, now) for key in missing if group(key) not in there}
             self._part_later()
         self._writer.replace(complete, keep=self._lost)
         self._log.info(
@@ -212,18 +215,24 @@ class Reflector(Generic[T]):
     def _part_later(self) -> None:
         if self._parting is not None:
             self._parting.cancel()
-        if self._lost and self._linger is not None:
-            self._parting = asyncio.get_running_loop().call_later(self._linger.seconds, self._part)
+        if self.state.live and self._lost and self._linger is not None:
+            due = min(self._lost.values()) + self._linger.seconds - self._lived
+            self._parting = asyncio.get_running_loop().call_later(max(due, 0.0), self._part, self._linger)
 
-    def _part(self) -> None:
-        """Drops the rows that nobody wrote again, unless the server is away."""
-        if not self.state.live:
-            self._part_later()
-            return
-        self._log.warning("lost objects dropped", objects=len(self._lost))
-        for key in self._lost:
+    def _part(self, linger: Linger) -> None:
+        """Drops the rows that nobody wrote again in time; while the server is away no time passes."""
+        now = self._lived
+        if over := [key for key, since in self._lost.items() if now - since >= linger.seconds]:
+            self._log.warning("lost objects dropped", objects=len(over))
+        for key in over:
+            del self._lost[key]
             self._writer.drop(key)
-        self._lost.clear()
+        self._part_later()
+
+    @property
+    def _lived(self) -> float:
+        """For how many seconds a watch was open, in all."""
+        return self._lived_before + (self._clock() - self._live_since if self.state.live else 0.0)
 
     async def _rows(self, page: RawList) -> dict[ObjectKey, T]:
         rows: dict[ObjectKey, T] = {}
@@ -268,7 +277,7 @@ class Reflector(Generic[T]):
         if head is None:
             return
         key = head.metadata.key
-        self._lost.discard(key)
+        self._lost.pop(key, None)
         match event.type:
             case "ADDED" | "MODIFIED":
                 value = self._decode(event.object, head)
@@ -312,6 +321,9 @@ class Reflector(Generic[T]):
             replace(self.state, live=True, error="", watches=self.state.watches + 1),
         )
         self._writer.stale(None)
+        if not before.live:
+            self._live_since = self._clock()
+            self._part_later()
         if before.error:
             self._log.info("reflector recovered")
         if not before.live and self._on_state is not None:
@@ -321,6 +333,7 @@ class Reflector(Generic[T]):
         first = not self.state.error
         spread = min(len(self._writer.keys()) / RELIST_ROWS_A_SECOND, LONGEST_SPREAD_SECONDS)
         self._cursor.failed(error, self._clock(), spread=spread)
+        self._lived_before = self._lived
         self.state = replace(self.state, live=False, error=str(error), failures=self.state.failures + 1)
         if first:
             self._log.warning("reflector failing", error=str(error))

@@ -92,8 +92,13 @@ class Script:
         metadata = {"resourceVersion": version, **({"continue": continue_} if continue_ else {})}
         return self.answer({"metadata": metadata, "items": list(items)})
 
-    def stream(self, *lines: Any, hold: bool = False, after: asyncio.Event | None = None) -> Handler:
-        """A watch that sends these events (str: as is), waits for `after`, and ends; `hold`: stays silent."""
+    def stream(
+        self, *lines: Any, hold: bool = False, after: asyncio.Event | None = None, then: Any = None
+    ) -> Handler:
+        """A watch that sends these events (str: as is), waits for `after`, sends `then`, and ends.
+
+        `hold`: stays silent instead of ending.
+        """
 
         async def handler(request: web.Request) -> web.StreamResponse:
             response = web.StreamResponse()
@@ -103,6 +108,8 @@ class Script:
                 await response.write(text.encode() + b"\n")
             if after is not None:
                 await after.wait()
+            if then is not None:
+                await response.write(json.dumps(then).encode() + b"\n")
             if hold:
                 await self.closing.wait()
             return response

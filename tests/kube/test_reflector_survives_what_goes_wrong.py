@@ -26,11 +26,13 @@ def event(type_: str, name: str, version: str) -> dict[str, Any]:
     return {"type": type_, "object": service(name, version)}
 
 
-def mirror(client: Client, table: Table[ObjectKey, Service], seconds: float) -> Reflector[Service]:
+def mirror(
+    client: Client, table: Table[ObjectKey, Service], seconds: float, **more: Any
+) -> Reflector[Service]:
     """Rows whose names begin alike are a group."""
     linger = Linger(seconds=seconds, group=lambda key: key.name[0])
     writer = table.partition("test")
-    return Reflector(client, kinds.SERVICE, writer, timing=FAST, linger=linger, rng=Random(7))
+    return Reflector(client, kinds.SERVICE, writer, timing=FAST, linger=linger, rng=Random(7), **more)
 
 
 def names(table: Table[ObjectKey, Service]) -> list[str]:
@@ -68,6 +70,28 @@ async def test_lost_rows_that_nobody_writes_again_go_after_a_while(
     script.watches += [script.stream(GONE), script.stream(event("ADDED", "b", "21"), hold=True)]
     async with running(mirror(client, table, seconds=0.05).run()):
         await until(lambda: names(table) == ["b"])
+
+
+async def test_a_server_that_is_listed_again_and_again_keeps_lost_rows_no_longer(
+    script: Any, client: Client, running: Any, until: Any
+) -> None:
+    now = 0.0
+    table: Table[ObjectKey, Service] = Table("services")
+    listed = [asyncio.Event() for _ in range(6)]
+    script.lists.append(script.page(service("a"), version="10"))
+    script.lists += [script.page(version=str(20 + number)) for number in range(6)]
+    script.watches.append(script.stream(GONE))
+    # Each watch ends long before lost rows go, and says by a broken line that a list is needed.
+    for event_ in listed:
+        script.watches.append(script.stream(after=event_, then=GONE))
+    reflector = mirror(client, table, seconds=50.0, clock=lambda: now)
+    async with running(reflector.run()):
+        for number, event_ in enumerate(listed[:-1]):
+            await until(lambda n=number: reflector.state.watches == n + 2)
+            assert names(table) == ["a"]
+            now += 12.0
+            event_.set()
+        await until(lambda: names(table) == [])
 
 
 async def test_lost_rows_stay_as_long_as_the_server_is_away(
