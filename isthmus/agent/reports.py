@@ -1,7 +1,8 @@
 """What this cluster's probes say, told on the hub for people: one HealthReport for each checked service.
 
 Nobody decides by them, so they are allowed to be late and never to be many: every PAUSE seconds at most PACE
-reports are renewed, only those whose counts have changed, services with something Down first; MOST in all. An
+reports are renewed, only those whose counts have changed, MOST in all. Half of the pace is for services with
+something Down first, half for those that wait longest: trouble is told soon and nobody waits for ever. An
 applier of their own writes them, so that nothing about reports can hold up an export.
 """
 
@@ -29,7 +30,9 @@ Counts = dict[str, Counter[bool | None]]
 
 
 class Reports:
-    """The table `desired` of reports, as of late; `complete` when no change waits to be told.
+    """The table `desired` of reports, as of late.
+
+    `complete`: every service that is to have a report has one, so that any other report is too many.
 
     While `silent` (the cluster leaves the clusterset) there are none.
     """
@@ -50,6 +53,9 @@ class Reports:
         self._clock = clock
         self._counts: dict[ServiceKey, Counts] = {}
         self._changed: dict[ServiceKey, None] = {}
+        """Services whose report is to be renewed, by how long they wait."""
+        self._untold: set[ServiceKey] = set()
+        """Those of them that have no report yet."""
         self._begun = False
         for key, verdict in health.items():
             self._observe(key, None, verdict)
@@ -57,7 +63,11 @@ class Reports:
 
     @property
     def complete(self) -> bool:
-        return self._begun and (self._silent() or not self._changed)
+        return self._silent() or (self._begun and (not self._untold or self._full))
+
+    @property
+    def _full(self) -> bool:
+        return len(self.desired) >= MOST
 
     async def run(self) -> None:
         """Renews reports until cancelled."""
@@ -72,24 +82,28 @@ class Reports:
             self.withdraw()
             return
         now = self._clock()
-        due = sorted(self._changed, key=lambda key: (not self._down(key), key))
-        written = 0
+        self._tell(sorted(self._changed, key=lambda key: not self._down(key)), PACE // 2, now)
+        self._tell(list(self._changed), PACE - PACE // 2, now)
+
+    def _tell(self, due: list[ServiceKey], most: int, now: float) -> None:
+        """Renews the first `most` of the reports; who finds no room waits for it."""
         for key in due:
-            if written == PACE:
+            if not most:
                 return
-            del self._changed[key]
-            ref = self._ref(key)
-            if ref not in self.desired and len(self.desired) >= MOST:
+            if key in self._untold and self._full:
                 continue
+            del self._changed[key]
+            self._untold.discard(key)
             counts = {name: (c[True], c[False], c[None]) for name, c in sorted(self._counts[key].items())}
-            self._writer.put(ref, hubobjects.health_report(self._cluster, key, counts, now))
-            written += 1
+            self._writer.put(self._ref(key), hubobjects.health_report(self._cluster, key, counts, now))
+            most -= 1
 
     def withdraw(self) -> bool:
         """Takes all reports back; whether there were none any more. They return when we may speak again."""
         none = not len(self.desired)
         self._writer.replace({})
         self._changed = dict.fromkeys(self._counts)
+        self._untold = set(self._counts)
         return none
 
     def _down(self, key: ServiceKey) -> bool:
@@ -111,7 +125,10 @@ class Reports:
             del self._counts[key.service][key.cluster]
         if self._counts[key.service]:
             self._changed[key.service] = None
+            if self._ref(key.service) not in self.desired:
+                self._untold.add(key.service)
         else:
             del self._counts[key.service]
             self._changed.pop(key.service, None)
+            self._untold.discard(key.service)
             self._writer.drop(self._ref(key.service))

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from isthmus.agent import reports as reporting
 from isthmus.agent.reports import PACE, Reports
 from isthmus.flow import Table, Writer
 from isthmus.model.health import CheckKey, Verdict
@@ -114,3 +116,42 @@ def test_a_cluster_that_leaves_takes_its_reports_back_and_one_that_returns_tells
     assert not reports.complete
     reports.renew()
     assert told(reports)["s0"]["sources"] == [{"cluster": "us-1", "up": 2, "down": 0, "unknown": 0}]
+
+
+def test_who_found_no_room_is_told_when_there_is_some(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reporting, "MOST", 2)
+    table, writer = health()
+    reports = Reports(EU, table)
+    for service in range(3):
+        writer.put(key(service, "us-1", 0), Verdict(up=True))
+    reports.renew()
+    assert set(told(reports)) == {"s0", "s1"}
+    assert reports.complete  # no other report is to stay
+    writer.drop(key(0, "us-1", 0))
+    assert not reports.complete
+    reports.renew()
+    assert set(told(reports)) == {"s1", "s2"}
+    assert reports.complete
+
+
+def test_services_that_change_all_the_time_keep_nobody_from_being_told() -> None:
+    table, writer = health()
+    reports = Reports(EU, table)
+    for service in range(3 * PACE):
+        writer.put(key(service, "us-1", 0), Verdict(up=False))
+    writer.put(key(3 * PACE, "us-1", 0), Verdict(up=True))
+    for turn in range(12):
+        reports.renew()
+        for service in range(3 * PACE):
+            writer.put(key(service, "us-1", 1), Verdict(up=bool(turn % 2)))
+    assert f"s{3 * PACE}" in told(reports)
+    assert reports.complete  # reports of services that are checked no more may be deleted
+
+
+def test_a_cluster_that_leaves_right_after_a_start_may_delete_at_once() -> None:
+    table, _writer = health()
+    leaves = False
+    reports = Reports(EU, table, silent=lambda: leaves)
+    assert not reports.complete
+    leaves = True
+    assert reports.complete
