@@ -7,6 +7,7 @@ services are put in order again, at most once a second.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
@@ -21,6 +22,8 @@ from isthmus.model.service import Export
 ORDER_SECONDS = 1.0
 
 K = TypeVar("K", ServiceKey, ObjectKey)
+_Service = tuple[ClusterId, ServiceKey]
+L = TypeVar("L", ClusterId, _Service)
 
 
 class Quotas:
@@ -38,9 +41,12 @@ class Quotas:
     ) -> None:
         self.quota = quota
         self.loads: dict[ClusterId, Load] = {}
-        """What each cluster offers in all."""
+        """What each cluster offers in all; endpoints without an export are no offer."""
+        self._exported: Counter[_Service] = Counter()
+        """How many exports name a service."""
+        self._told: dict[_Service, Load] = {}
+        """What the endpoints of a service weigh, exported or not."""
         self._exports = exports
-        self._endpoints = endpoints
         self._clock = clock
         self._ordered: dict[ClusterId, float] = {}
         for exported in exports:
@@ -75,19 +81,35 @@ class Quotas:
         )
 
     def _count(self, _key: object, old: object, new: object) -> None:
-        for cluster, load in _load(old):
-            # A row may weigh nothing: its cluster's entry can be gone before it is.
-            rest = self.loads.get(cluster, NOTHING).minus(load)
-            if rest == NOTHING:
-                self.loads.pop(cluster, None)
-            else:
-                self.loads[cluster] = rest
-        for cluster, load in _load(new):
-            self.loads[cluster] = self.loads.get(cluster, NOTHING).plus(load)
+        match old:
+            case Export():
+                service = old.cluster, old.key
+                self._exported[service] -= 1
+                _less(self.loads, old.cluster, export_load(old))
+                if not self._exported[service]:
+                    del self._exported[service]
+                    _less(self.loads, old.cluster, self._told.get(service, NOTHING))
+            case ImportedEndpoints():
+                service = old.cluster, old.key
+                _less(self._told, service, old.load)
+                if service in self._exported:
+                    _less(self.loads, old.cluster, old.load)
+        match new:
+            case Export():
+                service = new.cluster, new.key
+                self._exported[service] += 1
+                _more(self.loads, new.cluster, export_load(new))
+                if self._exported[service] == 1:
+                    _more(self.loads, new.cluster, self._told.get(service, NOTHING))
+            case ImportedEndpoints():
+                service = new.cluster, new.key
+                _more(self._told, service, new.load)
+                if service in self._exported:
+                    _more(self.loads, new.cluster, new.load)
 
     def _concerned(self, _key: object, old: object, new: object) -> Iterable[ClusterId]:
         """Clusters that are, or were, beyond the quota."""
-        for cluster in {cluster for cluster, _ in (*_load(old), *_load(new))}:
+        for cluster in {row.cluster for row in (old, new) if isinstance(row, Export | ImportedEndpoints)}:
             if cluster in self.surplus or self.quota.exceeded(self.loads.get(cluster, NOTHING)):
                 yield cluster
 
@@ -103,24 +125,22 @@ class Quotas:
 
     def _offers(self, cluster: ClusterId) -> dict[Age, Load]:
         """Each service of a cluster with what it weighs."""
-        loads: dict[ServiceKey, Load] = {}
-        for told in self._endpoints:
-            for row in told.values():
-                if isinstance(row, ImportedEndpoints) and row.cluster == cluster:
-                    loads[row.key] = loads.get(row.key, NOTHING).plus(row.load)
         return {
-            age(row): export_load(row).plus(loads.get(row.key, NOTHING))
+            age(row): export_load(row).plus(self._told.get((cluster, row.key), NOTHING))
             for exported in self._exports
             for row in exported.values()
             if isinstance(row, Export) and row.cluster == cluster
         }
 
 
-def _load(row: object) -> tuple[tuple[ClusterId, Load], ...]:
-    match row:
-        case Export():
-            return ((row.cluster, export_load(row)),)
-        case ImportedEndpoints():
-            return ((row.cluster, row.load),)
-        case _:
-            return ()
+def _more(loads: dict[L, Load], key: L, load: Load) -> None:
+    loads[key] = loads.get(key, NOTHING).plus(load)
+
+
+def _less(loads: dict[L, Load], key: L, load: Load) -> None:
+    # A row may weigh nothing: its entry can be gone before it is.
+    rest = loads.get(key, NOTHING).minus(load)
+    if rest == NOTHING:
+        loads.pop(key, None)
+    else:
+        loads[key] = rest

@@ -135,6 +135,32 @@ async def test_endpoints_that_weigh_nothing_may_outlive_their_export(world: Worl
     assert not lines
 
 
+async def test_endpoints_without_an_export_are_no_offer_until_it_comes(world: World) -> None:
+    ordered: list[ClusterId] = []
+    offers = world.chain.quotas._offers
+
+    def noting(cluster: ClusterId) -> Any:
+        ordered.append(cluster)
+        return offers(cluster)
+
+    world.chain.quotas._offers = noting  # type: ignore[method-assign]
+    world.export("old", 2020)
+    world.endpoints("old", "10.1.0.1")
+    world.endpoints("new", "10.1.1.1", "10.1.1.2")
+    chunk = world.endpoints("new", "10.1.1.3", "10.1.1.4", chunk="0-1")
+    await world.until(lambda: world.names() == {"old"} and len(world.chain.heard_endpoints) == 3)
+    assert world.chain.quotas.loads[US][:2] == (1, 1)
+    assert not ordered
+    late = world.export("new", 2021)
+    await world.until(lambda: bool(world.chain.refusals.counts))
+    assert world.chain.quotas.loads[US][:2] == (2, 5)
+    assert world.names() == {"old"}
+    world.writers["hub/exportedendpoints"].drop(chunk)
+    await world.until(lambda: world.names() == {"old", "new"})
+    world.writers["hub/exportedservices"].drop(late)
+    await world.until(lambda: world.chain.quotas.loads[US][:2] == (1, 1))
+
+
 async def test_a_cluster_that_offers_too_much_is_put_in_order_at_most_once_a_second(world: World) -> None:
     ordered = 0
     offers = world.chain.quotas._offers
