@@ -61,5 +61,5 @@ async def keep(prober: Prober, health: Table[CheckKey, Verdict], folder: Path) -
 
 def _write(path: Path, notes: list[memory.Note]) -> None:
     beside = path.with_suffix(".new")
-    beside.write_bytes(memory.encode(notes, time.time()))
+    beside.write_bytes(memory.encode(notes))
     os.replace(beside, path)

@@ -28,6 +28,8 @@ class Note(msgspec.Struct, frozen=True, array_like=True):
     canary: bool
     since: float
     reason: str
+    seen: float
+    """When it was last known to be so: wall clock, seconds since the epoch."""
 
     @property
     def key(self) -> CheckKey:
@@ -40,8 +42,6 @@ class Note(msgspec.Struct, frozen=True, array_like=True):
 
 
 class _Page(msgspec.Struct, frozen=True):
-    saved: float
-    """Wall clock, seconds since the epoch."""
     notes: list[Note]
 
 
@@ -54,26 +54,23 @@ def place(target: CheckTarget) -> str:
     return f"{check} {target.address} {target.port} {target.udp:d} {target.own_cluster:d} {target.check.path}"
 
 
-def note(key: CheckKey, target: CheckTarget, verdict: Verdict, *, up: bool) -> Note:
+def note(key: CheckKey, target: CheckTarget, verdict: Verdict, *, up: bool, seen: float) -> Note:
     service, cluster, endpoint, port = key
-    return Note(
-        *service, cluster, endpoint, port, place(target), up, target.canary, verdict.since, verdict.reason
-    )
+    since, reason = verdict.since, verdict.reason
+    return Note(*service, cluster, endpoint, port, place(target), up, target.canary, since, reason, seen)
 
 
-def encode(notes: list[Note], now: float) -> bytes:
-    return msgspec.json.encode(_Page(saved=now, notes=notes))
+def encode(notes: list[Note]) -> bytes:
+    return msgspec.json.encode(_Page(notes=notes))
 
 
 def decode(page: bytes, now: float) -> Notes:
-    """The notes of a page, none where it is too old, from the future or not a page."""
+    """The notes of a page but those that are too old or from the future; none where it is not a page."""
     try:
         found = msgspec.json.decode(page, type=_Page)
     except msgspec.MsgspecError:
         return {}
-    if not 0.0 <= now - found.saved <= OLD_SECONDS:
-        return {}
-    return {one.key: one for one in found.notes}
+    return {one.key: one for one in found.notes if 0.0 <= now - one.seen <= OLD_SECONDS}
 
 
 def verdicts(notes: Notes) -> dict[CheckKey, Verdict]:

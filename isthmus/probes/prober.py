@@ -118,9 +118,10 @@ class Prober:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     def known(self) -> list[Note]:
-        """What a later prober may want to know."""
+        """What a later prober may want to know; what has not come yet is as old as it was."""
+        now = self._clock()
         judged = (
-            memory.note(runner.key, runner.target, runner.verdict(), up=up)
+            memory.note(runner.key, runner.target, runner.verdict(), up=up, seen=now)
             for runner in self._runners.values()
             if (up := runner.streak.up) is not None
         )

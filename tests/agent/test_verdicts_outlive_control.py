@@ -31,8 +31,9 @@ async def endpoint_id(spine: Spine, address: str) -> EndpointId:
 def remember_down(agent: Agent, endpoint: EndpointId, address: str) -> None:
     key = CheckKey(ServiceKey("shop", "web"), "eu-2", endpoint, "TCP/80")
     target = CheckTarget(address=address, port=8080, check=HealthCheck(path="/nobody-answers"))
-    note = memory.note(key, target, Verdict(up=False, since=1.0, reason="timeout"), up=False)
-    (agent.state_dir / verdicts.FILE).write_bytes(memory.encode([note], time.time()))
+    verdict = Verdict(up=False, since=1.0, reason="timeout")
+    note = memory.note(key, target, verdict, up=False, seen=time.time())
+    (agent.state_dir / verdicts.FILE).write_bytes(memory.encode([note]))
 
 
 @pytest.mark.parametrize("spine", ["embedded"], indirect=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import msgspec
@@ -10,40 +11,41 @@ from hypothesis import given
 from hypothesis import strategies as st
 from probe_simulation import Network, World, simulate
 
-from isthmus.model.health import CheckKey
+from isthmus.flow import Table
+from isthmus.model.health import CheckKey, Verdict
 from isthmus.probes import memory
 from isthmus.probes.memory import Note, Notes
-from isthmus.probes.prober import anchor
+from isthmus.probes.prober import Prober, anchor
 
 API = anchor("api", 443)
 texts = st.text(max_size=8)
-notes = st.lists(
-    st.builds(Note, *(texts for _ in range(6)), st.booleans(), st.booleans(), st.floats(0, 1e9), texts),
-    max_size=5,
-)
+NOW = 5_000.0
+fields = (*(texts for _ in range(6)), st.booleans(), st.booleans(), st.floats(0, 1e9), texts)
+notes = st.lists(st.builds(Note, *fields, st.floats(NOW - memory.OLD_SECONDS, NOW)), max_size=5)
 
 
-@given(notes, st.floats(0, 1e9), st.floats(0, memory.OLD_SECONDS / 2))
-def test_what_was_written_is_read_again(found: list[Note], now: float, age: float) -> None:
-    known = memory.decode(memory.encode(found, now), now + age)
+@given(notes)
+def test_what_was_written_is_read_again(found: list[Note]) -> None:
+    known = memory.decode(memory.encode(found), NOW)
     assert known == {one.key: one for one in found}
     assert all(key.service.namespace for key in memory.verdicts(known))
 
 
 @pytest.mark.parametrize("age", [-1.0, memory.OLD_SECONDS + 1.0])
 def test_what_is_old_or_from_the_future_is_forgotten(age: float) -> None:
-    one = Note("shop", "web", "far", "a", "TCP/80", "TCP a 80", False, False, 1.0, "timeout")
-    assert memory.decode(memory.encode([one], 5_000.0), 5_000.0 + age) == {}
+    one = Note("shop", "web", "far", "a", "TCP/80", "TCP a 80", False, False, 1.0, "timeout", NOW - age)
+    other = msgspec.structs.replace(one, name="other", seen=NOW)
+    assert memory.decode(memory.encode([one, other]), NOW) == {other.key: other}
 
 
 @given(st.binary(max_size=50))
 def test_what_is_no_page_is_nothing(page: bytes) -> None:
     assert memory.decode(page, 0.0) == {}
-    assert memory.decode(msgspec.json.encode({"saved": "x", "notes": [[1]]}), 0.0) == {}
+    assert memory.decode(msgspec.json.encode({"notes": [[1]]}), 0.0) == {}
 
 
 def known(world: World) -> Notes:
-    return memory.decode(memory.encode(world.prober.known(), world.now), world.now)
+    return memory.decode(memory.encode(world.prober.known()), world.now)
 
 
 async def left_behind(**modes: str) -> tuple[Notes, dict[str, CheckKey]]:
@@ -147,6 +149,20 @@ def test_what_has_not_come_yet_is_not_forgotten() -> None:
         assert {one.key for one in world.prober.known()} == set(found)
         assert keys["dead"] in found
         await world.stop()
+
+    simulate(play)
+
+
+def test_what_has_not_come_grows_old_however_often_it_is_written_down() -> None:
+    async def play() -> None:
+        found, keys = await left_behind(dead="silent")
+        loop = asyncio.get_running_loop()
+        health: Table[CheckKey, Verdict] = Table("health")
+        later = Prober(Table("checks"), health.partition("prober"), clock=loop.time, notes=found)
+        await asyncio.sleep(memory.OLD_SECONDS - 60)
+        assert keys["dead"] in memory.decode(memory.encode(later.known()), loop.time())
+        await asyncio.sleep(120)
+        assert memory.decode(memory.encode(later.known()), loop.time()) == {}
 
     simulate(play)
 
