@@ -177,7 +177,10 @@ class Membership:
         return True
 
     async def _leave(self, entry: hub.Cluster | None, uid: str) -> bool:
-        """Waits until what we exported is withdrawn, then ends the membership; beats until then."""
+        """Waits until what we exported is withdrawn, then ends the membership; beats until then.
+
+        Only the writer beats: another's beat would bring back the lease that the writer has just deleted.
+        """
         ours = entry is not None and entry.spec.uid == uid
         if entry is not None and not ours:
             return self._stands(Phase.LEFT, LEFT)  # what is on the hub is of who has the id now
@@ -186,12 +189,16 @@ class Membership:
         if not ours and not self._remains():
             return self._stands(Phase.LEFT, LEFT)
         if ours and self._doubtful:
-            return await self._claim(uid, self._chain.place.region, Phase.LEAVING, LEAVING)
+            return (
+                await self._claim(uid, self._chain.place.region, Phase.LEAVING, LEAVING) and self._may_write()
+            )
         self._stands(Phase.LEAVING, LEAVING)
         if not ours:
             self.confirm()  # nobody has the id, and what we exported is still there
-        if not (self._may_write() and said(self._chain).left):
-            return ours  # another replica acts, or the wish is not recorded yet
+        if not self._may_write():
+            return False  # another replica acts
+        if not said(self._chain).left:
+            return ours  # the wish is not recorded yet
         if self._remains() or not self._withdrawn():
             return ours
         await self._delete(kinds.LEASE, ObjectKey(self._namespace, LEASE_NAME))

@@ -98,6 +98,34 @@ async def test_a_cluster_registers_again_when_its_namespace_is_deleted() -> None
             await until(deleted)
 
 
+async def test_only_the_writer_beats_while_the_cluster_leaves() -> None:
+    async with api_server(crds.hub_crds()) as client:
+        chain, writes = known_chain(), False
+        entry = {"metadata": {"name": "eu-1"}, "spec": {"uid": "a", "region": "eu", "leave": True}}
+        leaving = known_chain_clusters(entry)
+        chain.hub.clusters = leaving
+        membership = Membership(
+            client,
+            chain,
+            "default",
+            chain.membership.partition("test"),
+            hub_read=lambda: True,
+            may_write=lambda: writes,
+            withdrawn=lambda: False,
+        )
+        assert not await membership.step()  # it claims, and does not beat
+        assert not await membership.step()
+        writes = True
+        assert await membership.step()
+
+
+def known_chain_clusters(entry: dict[str, Any]) -> Table[ObjectKey, hub.Cluster]:
+    """The hub's Cluster objects, of which there is one."""
+    table: Table[ObjectKey, hub.Cluster] = Table("hub/clusters")
+    table.partition("test").replace({ObjectKey("", "eu-1"): msgspec.convert(entry, hub.Cluster)})
+    return table
+
+
 def known_chain() -> Chain:
     """A chain of a cluster that knows who it is, whose hub knew it, too."""
     place = Place(cluster=ClusterId("eu-1"), region="eu", network="", clock_offset=lambda: 60.0)
