@@ -23,7 +23,8 @@ STOOD_SECONDS = 5.0
 STOP_SECONDS = 5.0
 LONGEST_PAUSE_SECONDS = 5.0
 PR_SET_PDEATHSIG = 1
-AWAITED = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)
+ENDING = (signal.SIGTERM, signal.SIGINT)
+AWAITED = (*ENDING, signal.SIGCHLD)
 
 
 @dataclass
@@ -64,7 +65,8 @@ def supervise(settings_file: Path) -> int:
                 if code is not None:
                     return code
             received = signal.sigtimedwait(AWAITED, _pause(everyone))
-            if received is not None and received.si_signo != signal.SIGCHLD:
+            # A wait that ran out while this process was halted returns a number that means nothing.
+            if received is not None and received.si_signo in ENDING:
                 return 0
     finally:
         _stop(everyone, state_dir)
