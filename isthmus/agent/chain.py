@@ -164,7 +164,7 @@ class Chain:
 
         return derive(
             "own endpoints",
-            on(offers, _itself, priority=Priority.HEALTH),
+            on(offers, priority=Priority.HEALTH),
             on(exports, lambda key, old, new: (key,) if type(old) is not type(new) else ()),
             compute=compute,
         )
@@ -190,7 +190,7 @@ class Chain:
 
         return derive(
             "services",
-            on(own, _itself),
+            on(own),
             on(heard, affected),
             on(self.clusters, self.admission.concerned, priority=Priority.POLICY),
             on(self.membership, on_membership),
@@ -268,7 +268,7 @@ class Chain:
         return derive(
             "service policies",
             on(self.accepted, affected, priority=Priority.POLICY),
-            on(services, _itself),
+            on(services),
             compute=compute,
         )
 
@@ -317,7 +317,7 @@ class Chain:
 
         return derive(
             "cluster views",
-            on(self.clusters, _itself),
+            on(self.clusters),
             on(self.health, up.turned, priority=Priority.HEALTH),
             on(self.session, lambda _key, _o, _n: list(self.clusters)),
             compute=compute,
@@ -339,9 +339,9 @@ class Chain:
 
         return derive(
             "service checks",
-            on(self.services, _itself),
+            on(self.services),
             on(self.endpoints, lambda key, _o, _n: (key[0],)),
-            on(self.policies, _itself),
+            on(self.policies),
             compute=compute,
         )
 
@@ -428,10 +428,6 @@ def turned(old: Standing | None, new: Standing | None) -> bool:
     """Whether a cluster began to leave, has left, or has come back."""
     phases = [row.phase if row is not None and row.withdrawn else None for row in (old, new)]
     return phases[0] != phases[1]
-
-
-def _itself(key: K, _old: object, _new: object) -> Iterable[K]:
-    return (key,)
 
 
 def _either(by: Callable[[K, V], Iterable[G]]) -> Callable[[K, V | None, V | None], Iterable[G]]:

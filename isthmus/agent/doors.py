@@ -140,8 +140,8 @@ class Doors:
 
         return derive(
             "virtual hosts",
-            on(chain.services, _itself),
-            on(chain.policies, _itself, priority=Priority.POLICY),
+            on(chain.services),
+            on(chain.policies, priority=Priority.POLICY),
             compute=compute,
         )
 
@@ -153,7 +153,7 @@ class Doors:
                 return None
             return envoy.route_configuration(host for _key, host in sorted(self.hosts.items()))
 
-        joined = derive(
+        joined: Derived[str, bytes] = derive(
             "all routes",
             on(self.hosts, lambda _key, _o, _n: ("",)),
             on(
@@ -163,7 +163,7 @@ class Doors:
         )
         return derive(
             "route configurations",
-            on(self.classes, lambda key, _o, _n: (key,)),
+            on(self.classes),
             on(joined, lambda _key, _o, _n: list(self.classes)),
             compute=lambda text: joined.get("") if text in self.classes else None,
         )
@@ -177,8 +177,8 @@ class Doors:
         # A class is ready for its proxies when its listener is there: its routes and plans come first.
         return derive(
             "listeners",
-            on(self.classes, lambda key, _o, _n: (key,)),
-            on(self.routes, lambda key, _o, _n: (key,)),
+            on(self.classes),
+            on(self.routes),
             on(self.assignments, lambda _key, _o, _n: ()),
             compute=compute,
         )
@@ -200,15 +200,11 @@ class Doors:
 
         return derive(
             "dns rows",
-            on(chain.services, _itself),
-            on(self.vips, _itself),
+            on(chain.services),
+            on(self.vips),
             on(chain.plans, on_plan),
             compute=compute,
         )
-
-
-def _itself(key: ServiceKey, _old: object, _new: object) -> Iterable[ServiceKey]:
-    return (key,)
 
 
 def _class_text(key: str) -> str:

@@ -7,7 +7,6 @@ can be counted and shown.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TypeVar
 
 from isthmus.agent.followers import API_SERVICE, Forbidden, PodRanges, api_moved, moved
 from isthmus.agent.inputs import Hub, Member
@@ -19,8 +18,6 @@ from isthmus.model.names import ClusterId
 from isthmus.model.refusal import Refused
 from isthmus.model.service import Export
 
-K = TypeVar("K")
-
 
 def claims(hub: Hub, me: ClusterId) -> Derived[ObjectKey, Export | Refused]:
     """Exports as the other clusters tell them, before any quota."""
@@ -30,7 +27,7 @@ def claims(hub: Hub, me: ClusterId) -> Derived[ObjectKey, Export | Refused]:
         found = heard.get(key)
         return None if found is None or key.namespace == mine else border.exported_service(found)
 
-    return derive("claims", on(heard, _itself), compute=compute)
+    return derive("claims", on(heard), compute=compute)
 
 
 def endpoints(
@@ -50,13 +47,9 @@ def endpoints(
 
     return derive(
         "heard endpoints",
-        on(heard, _itself, priority=Priority.HEALTH),
+        on(heard, priority=Priority.HEALTH),
         on(member.nodes, lambda _key, old, new: heard if moved(old, new) else ()),
         on(member.services, lambda key, _o, _n: heard if key == API_SERVICE else ()),
         on(member.slices, lambda key, old, new: heard if api_moved(key, old, new) else ()),
         compute=compute,
     )
-
-
-def _itself(key: K, _old: object, _new: object) -> Iterable[K]:
-    return (key,)

@@ -96,7 +96,7 @@ def _of_imports(
 
     return derive(
         "notices of imports",
-        on(imports, lambda key, _o, _n: (key,)),
+        on(imports),
         on(services, lambda key, _o, _n: (ObjectKey(*key),)),
         on(refused, lambda ref, _o, _n: by_derived.of(ref.key)),
         compute=compute,
@@ -117,7 +117,7 @@ def _of_annotated(
         return _told(ObjectRef(kind, *key), found.metadata, {"InvalidAnnotation": _joined(wrong)})
 
     source: Table[ObjectKey, Any] = table
-    return derive(f"notices of {kind.plural}", on(source, lambda key, _o, _n: (key,)), compute=compute)
+    return derive(f"notices of {kind.plural}", on(source), compute=compute)
 
 
 def _told(ref: ObjectRef, metadata: ObjectMeta, messages: Mapping[str, str]) -> Told | None:

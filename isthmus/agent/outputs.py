@@ -159,8 +159,8 @@ class Outputs:
 
         return derive(
             "imports",
-            on(chain.services, _itself),
-            on(self.vips, _itself),
+            on(chain.services),
+            on(self.vips),
             on(member.services, _imports_of),
             on(member.imports, _by_key),
             on(self.member_refused, self._owning_import),
@@ -213,8 +213,8 @@ class Outputs:
 
         return derive(
             "derived services",
-            on(chain.services, _itself),
-            on(self.vips, _itself),
+            on(chain.services),
+            on(self.vips),
             on(chain.member.services, _imports_of),
             on(self.member_refused, self._owning_import),
             on(self.families, lambda _key, _o, _n: list(chain.services)),
@@ -244,7 +244,7 @@ class Outputs:
         return derive(
             "imported slices",
             on(chain.services, on_service),
-            on(chain.endpoints, lambda key, _o, _n: (key,)),
+            on(chain.endpoints),
             on(chain.member.imports, on_import),
             compute=_packed(compute),
         )
@@ -280,7 +280,7 @@ class Outputs:
 
         return derive(
             "derived slices",
-            on(chain.services, _itself),
+            on(chain.services),
             on(chain.plans, on_plan),
             on(chain.member.services, _imports_of),
             on(chain.member.imports, _by_key),
@@ -330,9 +330,9 @@ class Outputs:
         return derive(
             "export statuses",
             on(chain.member.exports, _by_key),
-            on(chain.own_exports, _itself),
+            on(chain.own_exports),
             on(chain.offers, on_offer),
-            on(chain.services, _itself),
+            on(chain.services),
             on(chain.hub.exported_services, on_heard),
             on(self.hub_refused, lambda ref, _o, _n: _services_of(ref)),
             on(chain.membership, lambda _key, _o, _n: list(chain.own_exports)),
@@ -371,7 +371,7 @@ class Outputs:
         return derive(
             "policy statuses",
             on(chain.accepted, lambda key, _o, _n: (key[1],) if key[0] == "member" else ()),
-            on(chain.member.policies, lambda key, _o, _n: (key,)),
+            on(chain.member.policies),
             on(chain.views, lambda _key, old, new: list(chain.member.policies) if not (old and new) else ()),
             on(chain.services, lambda key, _o, _n: [name for _, name in chain.policies_naming(key)]),
             compute=_packed(compute),
@@ -390,7 +390,7 @@ class Outputs:
 
         return derive(
             "exported services",
-            on(own, _itself),
+            on(own),
             on(exports, _by_key),
             on(chain.membership, lambda _key, old, new: list(own) if turned(old, new) else ()),
             compute=_packed(compute),
@@ -409,7 +409,7 @@ class Outputs:
 
         return derive(
             "exported endpoints",
-            on(own, _itself),
+            on(own),
             on(exports, _by_key),
             on(chain.membership, lambda _key, old, new: list(own) if turned(old, new) else ()),
             compute=_packed(compute),
@@ -456,10 +456,6 @@ def _ref(kind: Kind[Any], key: ServiceKey, subresource: str = "") -> ObjectRef:
 def _object_ref(kind: Kind[Any], wanted: Mapping[str, Any]) -> ObjectRef:
     metadata = wanted["metadata"]
     return ObjectRef(kind, metadata["namespace"], metadata["name"], "")
-
-
-def _itself(key: ServiceKey, _old: object, _new: object) -> Iterable[ServiceKey]:
-    return (key,)
 
 
 def _by_key(key: ObjectKey, _old: object, _new: object) -> Iterable[ServiceKey]:

@@ -76,9 +76,7 @@ class Quotas:
         def on_surplus(cluster: ClusterId, _old: object, _new: object) -> Iterable[K]:
             return [key for key, row in said.items() if isinstance(row, Export) and row.cluster == cluster]
 
-        return derive(
-            name, on(said, lambda key, _o, _n: (key,)), on(self.surplus, on_surplus), compute=compute
-        )
+        return derive(name, on(said), on(self.surplus, on_surplus), compute=compute)
 
     def _count(self, _key: object, old: object, new: object) -> None:
         match old:

@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, overload
 
 import structlog
 
@@ -51,14 +51,30 @@ class Input(Generic[X, Y, K]):
     priority: Priority
 
 
+@overload
+def on(table: Table[X, Y], *, priority: Priority = Priority.RESYNC) -> Input[X, Y, X]: ...
+@overload
 def on(
     table: Table[X, Y],
     affects: Callable[[X, Y | None, Y | None], Iterable[K]],
     *,
     priority: Priority = Priority.RESYNC,
-) -> Input[X, Y, K]:
-    """Declares an input. `affects(key, old, new)` names the derived keys to compute again and is cheap."""
-    return Input(table, affects, priority)
+) -> Input[X, Y, K]: ...
+def on(
+    table: Table[Any, Any],
+    affects: Callable[[Any, Any, Any], Iterable[Any]] | None = None,
+    *,
+    priority: Priority = Priority.RESYNC,
+) -> Input[Any, Any, Any]:
+    """Declares an input. `affects(key, old, new)` names the derived keys to compute again and is cheap.
+
+    Without it a changed row affects the derived row of its own key.
+    """
+    return Input(table, affects or _itself, priority)
+
+
+def _itself(key: K, _old: object, _new: object) -> Iterable[K]:
+    return (key,)
 
 
 @dataclass(frozen=True, slots=True)
