@@ -19,9 +19,7 @@ class Index(Generic[G, K, V]):
     def __init__(self, table: Table[K, V], by: Callable[[K, V], Iterable[G]]) -> None:
         self._by = by
         self._groups: dict[G, dict[K, None]] = {}
-        for key, value in table.items():
-            self._observe(key, None, value)
-        table.observe(self._observe)
+        table.follow(self._observe)
 
     def _observe(self, key: K, old: V | None, new: V | None) -> None:
         before = set(self._by(key, old)) if old is not None else set()

@@ -137,8 +137,14 @@ class Table(Generic[K, V]):
             subscription.wake.set()
 
     def observe(self, observer: Observer[K, V]) -> None:
-        """Calls `observer` within each mutation; only `flow` itself uses this."""
+        """Calls `observer` within each mutation; it is quick and changes no table."""
         self._observers.append(observer)
+
+    def follow(self, observer: Observer[K, V]) -> None:
+        """As `observe`, after a call for each row that is there already."""
+        for key, value in self._rows.items():
+            observer(key, None, value)
+        self.observe(observer)
 
     def on_sync(self, callback: Callable[[], None]) -> None:
         """Calls back when a partition becomes synced or retires; only `flow` itself uses this."""
