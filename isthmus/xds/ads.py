@@ -19,8 +19,9 @@ import structlog
 from isthmus.errors import WireError
 from isthmus.model.names import ClusterId
 from isthmus.xds import wire
-from isthmus.xds.request import Node, Request, RequestReader, read_node
-from isthmus.xds.rows import EVERYBODY, ProxyClass, ResourceType
+from isthmus.xds.node import Node, read_node
+from isthmus.xds.request import Request, RequestReader
+from isthmus.xds.rows import EVERYBODY, ProxyClass, ResourceType, scope_of
 from isthmus.xds.snapshot import TYPE_URLS, Collection, Resource, Scope, Snapshot
 from isthmus.xds.subscription import Subscription
 from isthmus.xds.wants import Wants
@@ -35,17 +36,6 @@ REMOVED_SECONDS = 60.0
 """How long a removed cluster is remembered at least."""
 MAX_CLASSES = 256
 _KINDS = {url: kind for kind, url in TYPE_URLS.items()}
-
-
-def scope_of(kind: ResourceType, proxy_class: ProxyClass) -> str:
-    """The scope in which proxies of that class find resources of that type."""
-    match kind:
-        case ResourceType.CDS:
-            return EVERYBODY
-        case ResourceType.EDS:
-            return str(proxy_class.vantage)
-        case ResourceType.LDS | ResourceType.RDS:
-            return str(proxy_class)
 
 
 def _zeros() -> dict[ResourceType, int]:
@@ -179,7 +169,7 @@ class Stream:
         request, message = self._reader.read(data)
         now = self._ads.clock()
         if self.node is None:
-            node = read_node(message, self._ads.cluster)
+            node = read_node(message.node, self._ads.cluster)
             self._ads.join(self, node.proxy_class)
             self.node = node
             log.info("xds stream opened", node=node.id, proxy_class=str(node.proxy_class))

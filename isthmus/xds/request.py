@@ -1,4 +1,4 @@
-"""Reading what a client sends: DiscoveryRequests, and from the first of them who it is.
+"""Reading what a client sends: DiscoveryRequests.
 
 A state-of-the-world client repeats all its names in every acknowledgement. Invariant: names are parsed when
 they change and otherwise recognised by comparing bytes, so an acknowledgement costs the same for one name as
@@ -13,23 +13,11 @@ from envoy.service.discovery.v3 import discovery_pb2
 from google.protobuf.message import DecodeError
 
 from isthmus.errors import WireError
-from isthmus.model.names import ClusterId, Vantage
-from isthmus.xds.bootstrap import LISTEN_METADATA
-from isthmus.xds.rows import DEFAULT_LISTEN, ProxyClass, place_name, split_listen
 from isthmus.xds.snapshot import TYPE_URLS
 
 _KNOWN = frozenset(TYPE_URLS.values())
 _VERSION, _NODE, _NAMES = 0x0A, 0x12, 0x1A
-MAX_NODE_ID = 253
 MAX_NACK = 1000
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Node:
-    """Who a client says it is; nothing may be allowed on its word alone."""
-
-    id: str
-    proxy_class: ProxyClass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,25 +60,6 @@ class RequestReader:
     def forget(self, type_url: str) -> None:
         """Has the names of the next request of this type parsed: those of the last one were not taken."""
         self._names.pop(type_url, None)
-
-
-def read_node(message: discovery_pb2.DiscoveryRequest, cluster: ClusterId) -> Node:
-    """Who sends, from the first request of a stream; `cluster` is the one that this agent serves.
-
-    Raises WireError where the request has no node.
-    """
-    node = message.node
-    if not node.id:
-        raise WireError("the first request of a stream has no node id")
-    listen = DEFAULT_LISTEN
-    if LISTEN_METADATA in node.metadata:
-        said = node.metadata[LISTEN_METADATA]
-        found = split_listen(said) if isinstance(said, str) else None
-        if found is None:
-            raise WireError(f"node metadata {LISTEN_METADATA} is not an IP address with a port")
-        listen = f"[{found[0]}]:{found[1]}" if ":" in found[0] else f"{found[0]}:{found[1]}"
-    vantage = Vantage(place_name(node.locality.region), place_name(node.locality.zone), cluster)
-    return Node(id=node.id[:MAX_NODE_ID], proxy_class=ProxyClass(vantage, "envoy", listen))
 
 
 def _request(message: discovery_pb2.DiscoveryRequest, names: frozenset[str] | None) -> Request:

@@ -73,6 +73,17 @@ class ProxyClass(NamedTuple):
         return found
 
 
+def scope_of(kind: ResourceType, proxy_class: ProxyClass) -> str:
+    """The scope in which proxies of that class find resources of that type."""
+    match kind:
+        case ResourceType.CDS:
+            return EVERYBODY
+        case ResourceType.EDS:
+            return str(proxy_class.vantage)
+        case ResourceType.LDS | ResourceType.RDS:
+            return str(proxy_class)
+
+
 def resource_name(service: ServiceKey, port: int) -> str:
     """Name of the cluster and of the load assignment of one service port."""
     return f"{service.name}.{service.namespace}.svc.clusterset.local:{port}"
