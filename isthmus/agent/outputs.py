@@ -25,10 +25,11 @@ from isthmus.mcs.serviceimport import holder
 from isthmus.model.names import ServiceKey
 from isthmus.model.plan import PlanKey, port_id
 from isthmus.model.refusal import Refused
-from isthmus.model.service import AddressFamily, Export, Service
+from isthmus.model.service import AddressFamily, Endpoint, Export, Service
 from isthmus.traffic import accept, policystatus
 
 K = TypeVar("K")
+V = TypeVar("V")
 
 Rendered = Mapping[ObjectRef, dict[str, Any]]
 Objects = Mapping[ObjectRef, Packed]
@@ -103,9 +104,11 @@ class Outputs:
 
     def _derived(self, key: ServiceKey) -> core.Service | None:
         """The derived Service as it is in this cluster, None where there is none that is ours."""
-        found = self.chain.member.services.get(ObjectKey(key.namespace, serviceimport.derived_name(key)))
-        ours = found is not None and found.metadata.labels.get(labels.MANAGED_BY) == labels.MANAGER
-        return found if ours else None
+        name = ObjectKey(key.namespace, serviceimport.derived_name(key))
+        found = self.chain.member.services.get(name)
+        if found is None or found.metadata.labels.get(labels.MANAGED_BY) != labels.MANAGER:
+            return None
+        return found if key in _imports_of(name, None, found) else None
 
     def _owning_import(self, ref: ObjectRef, _old: object, _new: object) -> Iterable[ServiceKey]:
         """The import that owns a desired Service."""
@@ -178,6 +181,10 @@ class Outputs:
         found = self.chain.member.imports.get(ObjectKey(*key))
         return "" if found is None or detached(found) else found.metadata.uid
 
+    def _own_import_uid(self, key: ServiceKey) -> str:
+        """The same, where the import is ours."""
+        return self._import_uid(key) if holder(self.chain.member.imports.get(ObjectKey(*key))) == "" else ""
+
     def held(self, key: ServiceKey) -> str:
         """Who made the import of an exported service where it is not ours and not handed over, else ""."""
         found = self.chain.member.imports.get(ObjectKey(*key))
@@ -188,10 +195,6 @@ class Outputs:
         ):
             return ""
         return holder(found)
-
-    def _own_import_uid(self, key: ServiceKey) -> str:
-        """The same, where the import is ours."""
-        return self._import_uid(key) if holder(self.chain.member.imports.get(ObjectKey(*key))) == "" else ""
 
     def _derived_services(self) -> Derived[ServiceKey, Objects]:
         chain = self.chain
@@ -255,9 +258,7 @@ class Outputs:
         vantage = chain.place.vantage
 
         def compute(key: ServiceKey) -> Rendered | None:
-            service = chain.services.get(key)
-            name = serviceimport.derived_name(key)
-            existing = chain.member.services.get(ObjectKey(key.namespace, name))
+            service, existing = chain.services.get(key), self._derived(key)
             if service is None or existing is None or not self._import_uid(key):
                 return None
             plans = {
@@ -268,7 +269,7 @@ class Outputs:
             rendered = slices.derived_slices(
                 service,
                 plans,
-                name,
+                existing.metadata.name,
                 existing.metadata.uid,
                 own=chain.own_endpoints.get(key) or (),
                 same_node=existing.spec.traffic_distribution == "PreferSameNode",
@@ -377,43 +378,42 @@ class Outputs:
             compute=_packed(compute),
         )
 
-    def _exported_services(self) -> Derived[ServiceKey, Objects]:
-        chain, own, exports = self.chain, self.chain.own_exports, self.chain.member.exports
-
-        def compute(key: ServiceKey) -> Rendered | None:
-            export = own.get(key)
-            silent = chain.standing.withdrawn or detached(exports.get(ObjectKey(*key)))
-            if not isinstance(export, Export) or silent:
-                return None
-            wanted = hubobjects.exported_service(export)
-            return {_object_ref(kinds.EXPORTED_SERVICE, wanted): wanted}
-
-        return derive(
-            "exported services",
-            on(own),
-            on(exports, _by_key),
-            on(chain.membership, lambda _key, old, new: list(own) if turned(old, new) else ()),
-            compute=_packed(compute),
-        )
-
-    def _exported_endpoints(self) -> Derived[ServiceKey, Objects]:
-        chain, own, me = self.chain, self.chain.own_endpoints, self.chain.place.cluster
-        exports = chain.member.exports
+    def _exported(
+        self,
+        kind: Kind[Any],
+        own: Table[ServiceKey, V],
+        render: Callable[[ServiceKey, V], Iterable[dict[str, Any]]],
+    ) -> Derived[ServiceKey, Objects]:
+        """Objects of one kind for the hub, from a table of this cluster's own; none while it leaves."""
+        chain, exports = self.chain, self.chain.member.exports
 
         def compute(key: ServiceKey) -> Rendered | None:
             found = own.get(key)
             if found is None or chain.standing.withdrawn or detached(exports.get(ObjectKey(*key))):
                 return None
-            rendered = hubobjects.exported_endpoints(key, me, found)
-            return {_object_ref(kinds.EXPORTED_ENDPOINTS, wanted): wanted for wanted in rendered.values()}
+            return {_object_ref(kind, wanted): wanted for wanted in render(key, found)}
 
         return derive(
-            "exported endpoints",
+            kind.plural,
             on(own),
             on(exports, _by_key),
             on(chain.membership, lambda _key, old, new: list(own) if turned(old, new) else ()),
             compute=_packed(compute),
         )
+
+    def _exported_services(self) -> Derived[ServiceKey, Objects]:
+        def render(_key: ServiceKey, found: Export | Refused) -> Iterable[dict[str, Any]]:
+            return () if isinstance(found, Refused) else (hubobjects.exported_service(found),)
+
+        return self._exported(kinds.EXPORTED_SERVICE, self.chain.own_exports, render)
+
+    def _exported_endpoints(self) -> Derived[ServiceKey, Objects]:
+        me = self.chain.place.cluster
+
+        def render(key: ServiceKey, found: tuple[Endpoint, ...]) -> Iterable[dict[str, Any]]:
+            return hubobjects.exported_endpoints(key, me, found).values()
+
+        return self._exported(kinds.EXPORTED_ENDPOINTS, self.chain.own_endpoints, render)
 
 
 def _family(cidr: str) -> str:

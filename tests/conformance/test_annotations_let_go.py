@@ -14,6 +14,7 @@ from clusterset import (
     DERIVED,
     FRA,
     NYC,
+    SERVICE_NAME,
     Space,
     addresses,
     clusters_of,
@@ -252,6 +253,8 @@ async def test_a_users_service_of_the_derived_name_is_never_touched(space: Space
     await space.records(FRA, space.host(), "A", [pod(AMS, 1), pod(AMS, 2)])
 
     async def untouched() -> bool:
+        slices = await space.list(FRA, kinds.ENDPOINT_SLICE, f"{SERVICE_NAME}={name}")
+        assert addresses(slices) == [pod(FRA, 1), pod(FRA, 2)], "nothing of ours is put behind it"
         return await versions(space, FRA, kinds.SERVICE) == before
 
     await stays(untouched)
