@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from isthmus.agent import hearing
 from isthmus.agent.admission import Admission
-from isthmus.agent.followers import Named, UpCounts
+from isthmus.agent.followers import DownCounts, Named, UpCounts
 from isthmus.agent.inputs import Hub, Member
 from isthmus.agent.ownexports import own_exports
 from isthmus.agent.quotas import Quotas
@@ -364,16 +364,16 @@ class Chain:
 
     def _plans(self) -> Derived[PlanKey, Plan]:
         by_cluster = Index(self.services, lambda _key, row: [export.cluster for export in row.exports])
+        downs = DownCounts(self.health)
 
         def on_service(key: ServiceKey, old: Service | None, new: Service | None) -> Iterable[PlanKey]:
             for service in (old, new):
                 if service is not None:
                     yield from self.plan_keys(key, service)
 
-        def on_check(key: CheckKey, _old: object, _new: object) -> Iterable[PlanKey]:
-            for vantage in self.vantages:
-                yield PlanKey(key.service, key.port, vantage)
-                yield PlanKey(key.service, "", vantage)
+        def on_check(key: CheckKey, old: Verdict | None, new: Verdict | None) -> Iterable[PlanKey]:
+            # A port without verdicts of its own follows the others' canaries.
+            return self.plan_keys(key.service) if downs.matters(key, old, new) else ()
 
         def on_view(key: ClusterId, _old: object, _new: object) -> Iterable[PlanKey]:
             for service in by_cluster.of(key):

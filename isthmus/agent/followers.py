@@ -14,7 +14,7 @@ from isthmus.api import core, labels
 from isthmus.api.meta import ObjectKey
 from isthmus.flow import Table
 from isthmus.model.health import CheckKey, Verdict
-from isthmus.model.names import ClusterId
+from isthmus.model.names import ClusterId, ServiceKey
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -79,6 +79,33 @@ class UpCounts:
         self._counts[key.cluster] += _up(new) - _up(old)
         if not self._counts[key.cluster]:
             del self._counts[key.cluster]
+
+
+class DownCounts:
+    """How many checks of each service are Down, by source cluster; tells which verdicts can move a plan."""
+
+    def __init__(self, health: Table[CheckKey, Verdict]) -> None:
+        self._counts: Counter[tuple[ServiceKey, str]] = Counter()
+        for key, verdict in health.items():
+            self._observe(key, None, verdict)
+        health.observe(self._observe)
+
+    def matters(self, key: CheckKey, old: Verdict | None, new: Verdict | None) -> bool:
+        """Whether that change (already counted) may change a plan of its service.
+
+        No verdict, Unknown and Up are alike to a plan as long as nothing there is Down, so the first verdicts
+        of a large world move no plan.
+        """
+        if (old is not None and old.wavering) is not (new is not None and new.wavering):
+            return True
+        return _is_down(old) or _is_down(new) or (key.service, key.cluster) in self._counts
+
+    def _observe(self, key: CheckKey, old: Verdict | None, new: Verdict | None) -> None:
+        if step := _is_down(new) - _is_down(old):
+            place = key.service, key.cluster
+            self._counts[place] += step
+            if not self._counts[place]:
+                del self._counts[place]
 
 
 class Forbidden(set[str]):
@@ -213,3 +240,7 @@ def moved(old: core.Node | None, new: core.Node | None) -> bool:
 
 def _up(verdict: Verdict | None) -> int:
     return 1 if verdict is not None and verdict.up is True else 0
+
+
+def _is_down(verdict: Verdict | None) -> bool:
+    return verdict is not None and verdict.up is False
