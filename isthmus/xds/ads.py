@@ -21,7 +21,7 @@ from isthmus.model.names import ClusterId
 from isthmus.xds import wire
 from isthmus.xds.node import Node, read_node
 from isthmus.xds.request import Request, RequestReader
-from isthmus.xds.rows import EVERYBODY, ProxyClass, ResourceType, scope_of
+from isthmus.xds.rows import EVERYBODY, ProxyClass, ResourceType, ready_row, scope_of
 from isthmus.xds.snapshot import TYPE_URLS, Collection, Resource, Scope, Snapshot
 from isthmus.xds.subscription import Subscription
 from isthmus.xds.wants import Wants
@@ -103,7 +103,8 @@ class Ads:
 
     def ready(self, proxy_class: ProxyClass) -> bool:
         """Whether that class is rendered."""
-        return self.snapshot.synced and bool(self.collection(ResourceType.LDS, proxy_class).resources)
+        row = ready_row(proxy_class)
+        return self.snapshot.synced and bool(self.snapshot.collection(row.type, row.scope).resources)
 
     def collection(self, kind: ResourceType, proxy_class: ProxyClass | None) -> Collection:
         """What proxies of that class (None: all) may see of a type."""

@@ -10,9 +10,9 @@ from typing import Any
 
 from isthmus.errors import ConfigError
 from isthmus.model.names import Vantage
+from isthmus.xds.node import LISTEN_METADATA
 from isthmus.xds.rows import DEFAULT_LISTEN, split_listen
 
-LISTEN_METADATA = "isthmus.dev/listen"
 ADS_CLUSTER = "isthmus"
 MAX_DOWNSTREAM_CONNECTIONS = 50_000
 _TYPES = "type.googleapis.com/envoy.extensions."

@@ -9,7 +9,16 @@ from hypothesis import strategies as st
 from isthmus.model.names import ClusterId, ServiceKey, Vantage
 from isthmus.model.service import Port, Protocol
 from isthmus.xds.appprotocol import AppProtocol, app_protocol
-from isthmus.xds.rows import ProxyClass, ResourceType, Row, place_name, resource_name, split_listen
+from isthmus.xds.rows import (
+    Capture,
+    ProxyClass,
+    ResourceType,
+    Row,
+    place_name,
+    read_uses,
+    resource_name,
+    split_listen,
+)
 
 NAMES = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,20}[a-z0-9])?", fullmatch=True)
 PLACES = st.one_of(st.just(""), NAMES)
@@ -21,14 +30,52 @@ def test_a_row_key_reads_back_as_it_was_written(kind: ResourceType, scope: str, 
     assert Row.parse(str(row)) == row
 
 
-@given(NAMES, PLACES, PLACES, st.ip_addresses(), st.integers(1, 65535))
+USES = st.lists(st.tuples(NAMES, st.one_of(NAMES, st.just("*"))), max_size=5)
+
+
+@given(
+    st.builds(Vantage, PLACES, PLACES, st.builds(ClusterId, NAMES)),
+    st.sampled_from(["envoy", "grpc"]),
+    st.ip_addresses(),
+    st.sampled_from(Capture),
+    st.booleans(),
+    USES,
+)
 def test_a_proxy_class_reads_back_as_it_was_written(
-    cluster: str, region: str, zone: str, address: object, port: int
+    vantage: Vantage,
+    renderer: str,
+    address: object,
+    capture: Capture,
+    log: bool,
+    uses: list[tuple[str, str]],
 ) -> None:
     host = f"[{address}]" if ":" in str(address) else str(address)
-    found = ProxyClass(Vantage(region, zone, ClusterId(cluster)), "envoy", f"{host}:{port}")
+    wanted = read_uses(",".join("/".join(use) for use in uses))
+    found = ProxyClass(vantage, renderer, f"{host}:15001", capture, log, wanted)
     assert ProxyClass.parse(str(found)) == found
     assert "|" not in str(found)
+
+
+def test_a_pod_uses_its_own_namespace_and_what_it_names() -> None:
+    assert read_uses("") == ()
+    assert read_uses("", "shop") == ("shop/*",)
+    assert read_uses("pay/web, cart, log/*", "shop") == ("log/*", "pay/web", "shop/*")
+    assert read_uses("pay/web,*", "shop") == ()
+
+
+def test_a_class_is_told_of_what_it_uses() -> None:
+    some = ProxyClass(Vantage("", "", ClusterId("eu-1")), uses=read_uses("pay/web", "shop"))
+    told = {str(key): some.may_use(key) for key in map(ServiceKey, ("shop", "pay", "pay"), ("a", "web", "b"))}
+    assert told == {"shop/a": True, "pay/web": True, "pay/b": False}
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["a/b/c", "A/b", "/b", "b", "a/", "*/b", "a|b/*", ",".join(f"a/s{number}" for number in range(65))],
+)
+def test_what_names_no_services_is_refused(text: str) -> None:
+    with pytest.raises(ValueError):
+        read_uses(text)
 
 
 @pytest.mark.parametrize(
@@ -40,6 +87,10 @@ def test_a_proxy_class_reads_back_as_it_was_written(
         "envoy@a/b/c@127.0.0.1:0",
         "envoy@a/b c/d@127.0.0.1:1",
         "@a/b/c@1.1.1.1:1",
+        "nginx@a/b/c@127.0.0.1:1",
+        "envoy@a/b/c@127.0.0.1:1@explicit@@",
+        "envoy@a/b/c@127.0.0.1:1@transparent@yes@",
+        "envoy@a/b/c@127.0.0.1:1@transparent@@b/*,a/*",
     ],
 )
 def test_what_is_no_proxy_class_is_refused(text: str) -> None:
