@@ -1,4 +1,4 @@
-"""Makes `probe_simulation` importable: test folders are not packages."""
+"""Makes `probe_simulation` and `probe_servers` importable: test folders are not packages."""
 
 from __future__ import annotations
 

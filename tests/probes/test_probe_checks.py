@@ -7,11 +7,12 @@ import contextlib
 import errno
 import resource
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from probe_servers import Serve, listening
 
 from isthmus.flow import Table
 from isthmus.model.health import CheckKey, CheckTarget, HealthCheck, Verdict
@@ -21,21 +22,8 @@ from isthmus.probes.outcome import PASSED, TIMEOUT, Outcome, failed
 from isthmus.probes.prober import Prober
 from isthmus.probes.tcp import check_tcp
 
-Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 LONG = 20.0
 SHORT = 0.05
-
-
-@contextlib.asynccontextmanager
-async def listening(serve: Serve, host: str = "127.0.0.1") -> AsyncIterator[int]:
-    async def once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(ConnectionError):
-            await serve(reader, writer)
-        writer.close()
-
-    server = await asyncio.start_server(once, host, 0)
-    async with server:
-        yield server.sockets[0].getsockname()[1]
 
 
 def answering(answer: bytes) -> Serve:

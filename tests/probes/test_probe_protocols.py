@@ -19,6 +19,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from probe_servers import listening
 
 from isthmus.model.health import CheckProtocol, CheckTarget, HealthCheck
 from isthmus.probes.checks import CHECKS
@@ -66,16 +67,12 @@ async def web(certificate: Path, status: bytes, asked: list[bytes]) -> AsyncIter
     context.sni_callback = lambda _socket, name, _context: asked.append((name or "").encode())
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
-            asked.append(await reader.readuntil(b"\r\n\r\n"))
-            writer.write(b"HTTP/1.1 %b X\r\nContent-Length: 2\r\n\r\nok" % status)
-            await writer.drain()
-            writer.close()
-            await writer.wait_closed()
+        asked.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(b"HTTP/1.1 %b X\r\nContent-Length: 2\r\n\r\nok" % status)
+        await writer.drain()
 
-    server = await asyncio.start_server(serve, HERE, 0, ssl=context)
-    async with server:
-        yield server.sockets[0].getsockname()[1]
+    async with listening(serve, HERE, context) as port:
+        yield port
 
 
 async def test_https_asks_by_name_and_takes_any_certificate(certificate: Path) -> None:
@@ -96,11 +93,8 @@ async def test_https_to_a_server_without_tls_fails_and_so_does_http_to_one_with_
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(100)
         writer.write(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
-        writer.close()
 
-    server = await asyncio.start_server(serve, HERE, 0)
-    async with server, web(certificate, b"200", []) as secure:
-        plain = server.sockets[0].getsockname()[1]
+    async with listening(serve) as plain, web(certificate, b"200", []) as secure:
         outcome = await check_https(HERE, plain, LONG, "", NAME)
         assert outcome.ok is False
         assert outcome.reason.startswith("TLS: ")
@@ -112,11 +106,8 @@ async def test_a_handshake_that_never_ends_is_a_timeout_and_one_that_is_cut_a_fa
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await (done.wait() if not done.is_set() else reader.read(1))
-        writer.close()
 
-    server = await asyncio.start_server(serve, HERE, 0)
-    async with server:
-        port = server.sockets[0].getsockname()[1]
+    async with listening(serve) as port:
         assert await check_https(HERE, port, SHORT, "", NAME) == TIMEOUT
         done.set()
         assert (await check_https(HERE, port, LONG, "", NAME)).ok is False
@@ -184,11 +175,9 @@ async def test_grpc_to_a_port_that_refuses_is_silent_or_speaks_otherwise_fails()
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
         await reader.read()
-        writer.close()
 
-    server = await asyncio.start_server(serve, HERE, 0)
-    async with server:
-        assert (await check_grpc(HERE, server.sockets[0].getsockname()[1], SHORT, NAME)).ok is False
+    async with listening(serve) as port:
+        assert (await check_grpc(HERE, port, SHORT, NAME)).ok is False
 
 
 @contextlib.asynccontextmanager
@@ -276,11 +265,9 @@ async def test_a_bare_header_over_tcp_is_an_answer_on_a_connection_that_stays_op
         query = await reader.readexactly(2 + 12 + 5)
         writer.write(b"\x00\x0c" + query[2:4] + b"\x80\x05" + bytes(8))
         await reader.read()  # until the caller has had enough
-        writer.close()
 
-    server = await asyncio.start_server(serve, HERE, 0)
-    async with server:
-        assert await check_dns(HERE, server.sockets[0].getsockname()[1], 2.0, udp=False) == PASSED
+    async with listening(serve) as port:
+        assert await check_dns(HERE, port, 2.0, udp=False) == PASSED
 
 
 async def test_a_dns_server_that_is_silent_or_gone_fails() -> None:
