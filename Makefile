@@ -37,7 +37,7 @@ test: $(VENV)/dev.done fastpath ## Run the tests (ARGS="…" goes to pytest)
 	@ISTHMUS_ENVOY="$$(tools/envoy.sh)" $(BIN)/python -m pytest $(ARGS)
 
 .PHONY: tools
-tools: ## Build the Kubernetes and Helm programs that some tests run (needs Go; once, 10-20 minutes)
+tools: ## Build the Kubernetes, Helm and CoreDNS programs that some tests run (needs Go; once, 10-20 minutes)
 	@tools/go_tools.sh
 
 .PHONY: lint

@@ -73,7 +73,7 @@ def missing() -> list[str]:
 def coredns() -> str | None:
     """CoreDNS from PATH, or one that the tests' tools have built."""
     cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "isthmus"
-    built = sorted([*cache.glob("coredns*/coredns"), *cache.glob("*/bin/coredns")])
+    built = sorted(cache.glob("coredns-*/coredns"))
     return shutil.which("coredns") or (str(built[-1]) if built else None)
 
 

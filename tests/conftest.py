@@ -28,12 +28,6 @@ settings.load_profile("isthmus")
 sys.path.append(str(Path(__file__).parent / "traffic"))  # test folders are not packages
 sys.path.append(str(Path(__file__).parent / "realapi"))
 
-ALLOWED_SKIPS: tuple[str, ...] = ("tests/dns/test_dns_behind_coredns.py",)
-"""Parts of node ids that may be skipped although ISTHMUS_NO_SKIPS is set.
-
-CoreDNS is built where whole clusters can be brought up.
-"""
-
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-golden", action="store_true", help="rewrite what golden tests expect")
@@ -78,8 +72,6 @@ def _unskipped(report: Any) -> Any:
         or hasattr(report, "wasxfail")
         or os.environ.get("ISTHMUS_NO_SKIPS", "0") in ("", "0")
     ):
-        return report
-    if any(part in report.nodeid for part in ALLOWED_SKIPS):
         return report
     reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
     report.outcome = "failed"

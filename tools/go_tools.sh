@@ -2,7 +2,8 @@
 # Builds the Go programs that tests run beside Isthmus, from the Go module proxy, into the cache folder:
 #   kubernetes  kubectl, etcd, kube-apiserver and kube-controller-manager, for tests marked `realapi`
 #   helm        for the chart's tests
-# `go_tools.sh [kubernetes|helm]...` (default: both) builds what is missing and prints one folder per line;
+#   coredns     which our DNS is compared with
+# `go_tools.sh [kubernetes|helm|coredns]...` (default: all) builds what is missing and prints one folder per line;
 # `--where` only prints. One binary is finished before the next begins, so an interrupted run resumes.
 # KUBEBUILDER_ASSETS (a folder with such binaries) is used instead of building Kubernetes. etcd is built as well:
 # the one of Debian 12 (3.4) cannot report progress, and kube-apiserver then refuses watches with initial events.
@@ -18,6 +19,8 @@ kubernetes_version=$(version_of kubernetes k8s.io/kubernetes)
 helm_version=$(version_of helm helm.sh/helm/v3)
 kubernetes_home=${KUBEBUILDER_ASSETS:-$cache/kubernetes-$kubernetes_version}
 helm_home=$cache/helm-$helm_version
+coredns_version=$(version_of coredns github.com/coredns/coredns)
+coredns_home=$cache/coredns-$coredns_version
 
 need_go() {
   PATH=$PATH:/usr/local/go/bin
@@ -66,15 +69,23 @@ helm() {
   build helm helm.sh/helm/v3/cmd/helm "$helm_home/helm" "-X helm.sh/helm/v3/internal/version.version=$helm_version"
 }
 
+coredns() {
+  [ -x "$coredns_home/coredns" ] && return
+  need_go
+  echo "Building coredns $coredns_version into $coredns_home" >&2
+  echo "(once; 2-10 minutes on two cores, 60 MB) …" >&2
+  build coredns github.com/coredns/coredns "$coredns_home/coredns" ""
+}
+
 make=yes wanted=()
 for word in "$@"; do
   case $word in
     --where) make=no ;;
-    kubernetes | helm) wanted+=("$word") ;;
-    *) echo "go_tools: '$word' is none of kubernetes, helm, --where" >&2; exit 2 ;;
+    kubernetes | helm | coredns) wanted+=("$word") ;;
+    *) echo "go_tools: '$word' is none of kubernetes, helm, coredns, --where" >&2; exit 2 ;;
   esac
 done
-[ ${#wanted[@]} -gt 0 ] || wanted=(kubernetes helm)
+[ ${#wanted[@]} -gt 0 ] || wanted=(kubernetes helm coredns)
 for what in "${wanted[@]}"; do
   [ "$make" = no ] || "$what"
   home=${what}_home

@@ -3,32 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import shutil
-import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import dns.asyncquery
-import dns.exception
-import dns.flags
-import dns.message
 import dns.rcode
 import pytest
+from corednslive import ask, coredns, free_port
 from dnslive import DEADLINE, SVC, worker
 from typer.testing import CliRunner
 
 from isthmus.cli.main import app
 
-CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "isthmus"
-BUILT = sorted(CACHE.glob("*/bin/coredns"))
-COREDNS = shutil.which("coredns") or (str(BUILT[-1]) if BUILT else "")
-
-pytestmark = pytest.mark.skipif(
-    not COREDNS, reason="no coredns: put it on PATH, or run tools/real_clusters.sh"
-)
+pytestmark = pytest.mark.realapi("coredns")
 
 
 def block(server: str, *more: str) -> str:
@@ -38,36 +26,15 @@ def block(server: str, *more: str) -> str:
 
 
 @asynccontextmanager
-async def coredns(text: str, folder: Path) -> AsyncIterator[int]:
+async def forwarding(text: str, folder: Path) -> AsyncIterator[int]:
     """CoreDNS on a free port of 127.0.0.1, its metrics on another; else as the block says."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
+    port = free_port()
     if "bind" not in text:
         text = text.replace("    errors\n", "    errors\n    bind 127.0.0.1\n")
     text = text.replace(".local:53 {", f".local:{port} {{")
     text = text.replace("prometheus :9153", "prometheus 127.0.0.1:0").replace(":9253", "127.0.0.1:0")
-    (folder / "Corefile").write_text(text)
-    process = await asyncio.create_subprocess_exec(
-        COREDNS, "-conf", str(folder / "Corefile"), stdout=asyncio.subprocess.DEVNULL
-    )
-    try:
+    async with coredns(text, folder):
         yield port
-    finally:
-        with suppress(ProcessLookupError):
-            process.kill()
-        await process.wait()
-
-
-async def ask(port: int, name: str, rtype: str = "A", *, tcp: bool = False) -> dns.message.Message:
-    asked = dns.message.make_query(name, rtype, use_edns=0)
-    async with asyncio.timeout(DEADLINE):
-        while True:
-            with suppress(OSError, EOFError, dns.exception.Timeout):
-                if tcp:
-                    return await dns.asyncquery.tcp(asked, "127.0.0.1", port=port, timeout=1)
-                return await dns.asyncquery.udp(asked, "127.0.0.1", port=port, timeout=1)
-            await asyncio.sleep(0.02)
 
 
 @pytest.mark.parametrize(
@@ -78,7 +45,7 @@ async def test_a_cluster_that_forwards_the_zone_finds_its_names(
 ) -> None:
     async with (
         worker(make) as live,
-        coredns(block(f"{live.where.host}:{live.where.port}", *more), tmp_path) as port,
+        forwarding(block(f"{live.where.host}:{live.where.port}", *more), tmp_path) as port,
     ):
         for tcp in (False, True):
             reply = await ask(port, SVC, tcp=tcp)

@@ -10,6 +10,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVERS = ("kube-apiserver", "kube-controller-manager", "etcd")
+ALONE = ("helm", "coredns")
+"""Programs that are built each for itself."""
 
 
 @functools.cache
@@ -27,7 +29,7 @@ def binaries(*names: str) -> Mapping[str, str]:
     """
     found: dict[str, str] = {}
     for name in names:
-        for home in _homes("helm" if name == "helm" else "kubernetes"):
+        for home in _homes(name if name in ALONE else "kubernetes"):
             if os.access(home / name, os.X_OK):
                 found[name] = str(home / name)
     if missing := [name for name in names if name not in found]:
