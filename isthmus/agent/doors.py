@@ -172,7 +172,9 @@ class Doors:
         def compute(text: str) -> bytes | None:
             found = self.classes.get(text)
             where = rows.split_listen(found.listen) if found is not None else None
-            return envoy.listener(*where) if where is not None else None
+            if found is None or where is None:
+                return None
+            return envoy.listener(*where, log=found.access_log)
 
         # A class is ready for its proxies when its listener is there: its routes and plans come first.
         return derive(

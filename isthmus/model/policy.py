@@ -120,6 +120,8 @@ class DoorSettings:
     circuit_breaker: CircuitBreaker | None = None
     affinity: SessionAffinity | None = None
     drain_seconds: float = 30.0
+    slow_start: float = 0.0
+    """How long a new endpoint takes until it gets as much as the others of its group; 0: none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,12 +10,25 @@ from typing import Any
 
 from isthmus.errors import ConfigError
 from isthmus.model.names import Vantage
-from isthmus.xds.node import LISTEN_METADATA
-from isthmus.xds.rows import DEFAULT_LISTEN, split_listen
+from isthmus.xds.node import (
+    CAPTURE_METADATA,
+    LISTEN_METADATA,
+    LOG_METADATA,
+    NAMESPACE_METADATA,
+    USES_METADATA,
+)
+from isthmus.xds.rows import BLACKHOLE, DEFAULT_LISTEN, PASSTHROUGH, Capture, read_uses, split_listen
 
 ADS_CLUSTER = "isthmus"
 MAX_DOWNSTREAM_CONNECTIONS = 50_000
 _TYPES = "type.googleapis.com/envoy.extensions."
+_PASSTHROUGH: dict[str, Any] = {
+    "name": PASSTHROUGH,
+    "type": "ORIGINAL_DST",
+    "lb_policy": "CLUSTER_PROVIDED",
+    "connect_timeout": "5s",
+}
+_BLACKHOLE: dict[str, Any] = {"name": BLACKHOLE, "type": "STATIC", "connect_timeout": "1s"}
 
 
 def envoy_bootstrap(
@@ -24,11 +37,16 @@ def envoy_bootstrap(
     xds_address: str,
     admin_address: str,
     listen: str = DEFAULT_LISTEN,
+    *,
+    capture: Capture = Capture.EXPLICIT,
+    access_log: bool = False,
+    namespace: str = "",
+    uses: str = "",
 ) -> dict[str, Any]:
     """What `envoy -c` takes, as JSON or YAML.
 
-    Addresses are `host:port` (`[host]:port` for IPv6); only that of the control plane may be a name. Raises
-    ConfigError.
+    Addresses are `host:port` (`[host]:port` for IPv6); only that of the control plane may be a name.
+    `namespace` is the pod's own, `uses` what it names beside it (see `rows.read_uses`). Raises ConfigError.
     """
     if split_listen(listen) is None:
         raise ConfigError(
@@ -36,13 +54,28 @@ def envoy_bootstrap(
         )
     if split_listen(admin_address) is None:
         raise ConfigError(f"admin address {admin_address!r} is not an IP address with a port")
+    try:
+        read_uses(uses, namespace)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    told: dict[str, Any] = {LISTEN_METADATA: listen}
+    if capture is not Capture.EXPLICIT:
+        told[CAPTURE_METADATA] = capture.value
+    if access_log:
+        told[LOG_METADATA] = True
+    told.update(
+        {name: text for name, text in ((NAMESPACE_METADATA, namespace), (USES_METADATA, uses)) if text}
+    )
+    clusters = [_control_plane(xds_address)]
+    if capture is Capture.TRANSPARENT:
+        clusters += [_PASSTHROUGH, _BLACKHOLE]
     ads: dict[str, Any] = {"ads": {}, "resource_api_version": "V3", "initial_fetch_timeout": "0s"}
     return {
         "node": {
             "id": node_id,
             "cluster": vantage.cluster,
             "locality": {"region": vantage.region, "zone": vantage.zone, "sub_zone": vantage.cluster},
-            "metadata": {LISTEN_METADATA: listen},
+            "metadata": told,
         },
         "admin": {"address": _socket_address(admin_address)},
         "dynamic_resources": {
@@ -64,7 +97,7 @@ def envoy_bootstrap(
             "cds_config": ads,
             "lds_config": ads,
         },
-        "static_resources": {"clusters": [_control_plane(xds_address)]},
+        "static_resources": {"clusters": clusters},
         "overload_manager": {
             "resource_monitors": [
                 {

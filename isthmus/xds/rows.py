@@ -19,6 +19,10 @@ GRPC_CLIENTS = "grpc"
 """Scope of what every gRPC client may see."""
 EXPLICIT = "explicit"
 """Name of the listener and of the route configuration of explicit capture."""
+PASSTHROUGH = "isthmus-passthrough"
+"""Name of the cluster that a captured connection goes to untouched: where its caller meant it to go."""
+BLACKHOLE = "isthmus-blackhole"
+"""Name of the cluster without endpoints."""
 DEFAULT_LISTEN = "127.0.0.1:15001"
 
 MAX_USES = 64

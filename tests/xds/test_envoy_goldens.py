@@ -13,32 +13,24 @@ from typing import Any
 
 import pytest
 import yaml
-from envoy.config.cluster.v3 import cluster_pb2
 from envoy.config.core.v3 import health_check_pb2
 from envoy.config.endpoint.v3 import endpoint_pb2
-from envoy.config.listener.v3 import listener_pb2
-from envoy.config.route.v3 import route_pb2
-from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
-from google.protobuf import json_format
 
 from isthmus.model.names import ClusterId, ServiceKey, Vantage
 from isthmus.model.policy import CircuitBreaker, DoorSettings, OutlierDetection, Retry, SessionAffinity
 from isthmus.model.service import Port, Protocol
 from isthmus.xds import envoy
 from isthmus.xds.bootstrap import envoy_bootstrap
+from isthmus.xds.envoy.readable import readable
+from isthmus.xds.rows import ResourceType
 
 GOLDEN = Path(__file__).parent / "golden"
 VECTORS = Path(__file__).parents[1] / "traffic" / "split-vectors.yaml"
 SERVICES = ("defaults", "every-setting", "cookie-affinity", "header-affinity")
-assert http_connection_manager_pb2.DESCRIPTOR, "known to json_format from here on"
 
 
 def slug(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
-
-
-def readable(message: Any) -> Any:
-    return json.loads(json_format.MessageToJson(message, preserving_proto_field_name=True))
 
 
 def outline(assignment: endpoint_pb2.ClusterLoadAssignment) -> list[dict[str, Any]]:
@@ -47,6 +39,7 @@ def outline(assignment: endpoint_pb2.ClusterLoadAssignment) -> list[dict[str, An
         {
             "priority": group.priority,
             "locality": f"{group.locality.sub_zone}/{group.locality.region}/{group.locality.zone}",
+            "tier": int(group.metadata.filter_metadata["isthmus.dev"]["tier"]),
             "weight": group.load_balancing_weight.value,
             "hosts": [
                 f"{host.endpoint.address.socket_address.address}:"
@@ -87,28 +80,23 @@ def settings(given: dict[str, Any]) -> DoorSettings:
 
 
 def service(name: str) -> dict[str, Any]:
-    """Everything but assignments, as messages, for the service that `in.yaml` describes."""
+    """Everything but assignments, as plain values, for the service that `in.yaml` describes."""
     given = yaml.safe_load((GOLDEN / name / "in.yaml").read_text())
     key = ServiceKey(given["namespace"], given["name"])
     ports = [Port(**{**port, "protocol": Protocol(port["protocol"])}) for port in given["ports"]]
     doors = settings(given["settings"])
+    listener = envoy.listener("127.0.0.1", 15001, log=given.get("access_log", False))
+    routes = envoy.route_configuration([envoy.virtual_host(key, ports, doors)])
     return {
-        "listener": listener_pb2.Listener.FromString(envoy.listener("127.0.0.1", 15001)),
-        "routes": route_pb2.RouteConfiguration.FromString(
-            envoy.route_configuration([envoy.virtual_host(key, ports, doors)])
-        ),
-        "clusters": [cluster_pb2.Cluster.FromString(envoy.cluster(key, port, doors)) for port in ports],
+        "listener": readable(ResourceType.LDS, listener),
+        "routes": readable(ResourceType.RDS, routes),
+        "clusters": [readable(ResourceType.CDS, envoy.cluster(key, port, doors)) for port in ports],
     }
 
 
 @pytest.mark.parametrize("name", SERVICES)
 def test_services_are_rendered_as_before(name: str, update_golden: bool) -> None:
-    found = service(name)
-    plain = {
-        kind: [readable(m) for m in value] if isinstance(value, list) else readable(value)
-        for kind, value in found.items()
-    }
-    compare(GOLDEN / name, "envoy.yaml", plain, update_golden)
+    compare(GOLDEN / name, "envoy.yaml", service(name), update_golden)
 
 
 def test_no_golden_is_left_of_a_case_that_is_gone(worked_cases: list[Any]) -> None:

@@ -98,13 +98,14 @@ class Rows:
         self._hosts: dict[ServiceKey, bytes] = {}
         self.proxy_class: ProxyClass | None = None
 
-    def listen(self, listen: str) -> None:
+    def listen(self, listen: str, *, log: bool = False) -> None:
         """Renders what belongs to the class of proxies that listen there."""
-        self.proxy_class = ProxyClass(VANTAGE, "envoy", listen)
+        self.proxy_class = ProxyClass(VANTAGE, "envoy", listen, access_log=log)
         self.put_routes()
         place = split_listen(listen)
         assert place is not None
-        self.writer.put(str(Row(ResourceType.LDS, str(self.proxy_class), EXPLICIT)), envoy.listener(*place))
+        row = str(Row(ResourceType.LDS, str(self.proxy_class), EXPLICIT))
+        self.writer.put(row, envoy.listener(*place, log=log))
 
     def put_routes(self) -> None:
         row = Row(ResourceType.RDS, str(self.proxy_class), EXPLICIT)
@@ -198,11 +199,16 @@ class Sidecar:
 
 @asynccontextmanager
 async def sidecar(
-    binary: str, folder: Path, xds: str, listen: str | None = None, vantage: Vantage = VANTAGE
+    binary: str,
+    folder: Path,
+    xds: str,
+    listen: str | None = None,
+    vantage: Vantage = VANTAGE,
+    **settings: Any,
 ) -> AsyncIterator[Sidecar]:
     listen = listen or f"127.0.0.1:{free_port()}"
     proxy = Sidecar(listen, f"127.0.0.1:{free_port()}")
-    config = envoy_bootstrap("test-sidecar", vantage, xds, proxy.admin, listen)
+    config = envoy_bootstrap("test-sidecar", vantage, xds, proxy.admin, listen, **settings)
     path = folder / "envoy.json"
     path.write_text(json.dumps(config))
     with (folder / "envoy.log").open("wb") as log:

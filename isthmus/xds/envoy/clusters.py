@@ -76,6 +76,9 @@ def _balancing(doors: DoorSettings) -> object:
         ring.locality_weighted_lb_config.SetInParent()
         return extension("envoy.load_balancing_policies.ring_hash", ring)
     least = least_request_pb2.LeastRequest()
+    if doors.slow_start:
+        window = least.slow_start_config.slow_start_window
+        window.FromNanoseconds(round(doors.slow_start * 1e9))
     least.locality_lb_config.locality_weighted_lb_config.SetInParent()
     return extension("envoy.load_balancing_policies.least_request", least)
 

@@ -19,10 +19,24 @@ _MESSAGES: dict[ResourceType, Any] = {
     ResourceType.LDS: listener_pb2.Listener,
     ResourceType.RDS: route_pb2.RouteConfiguration,
 }
+_FREE_FORM = ("json_format", "filter_metadata")
 
 
 def readable(kind: ResourceType, resource: bytes) -> dict[str, Any]:
     """A serialised resource in the JSON form that Envoy reads, fields named as in its documents."""
     message = _MESSAGES[kind].FromString(resource)
     made: dict[str, Any] = json.loads(json_format.MessageToJson(message, preserving_proto_field_name=True))
-    return made
+    steady: dict[str, Any] = _steady(made)
+    return steady
+
+
+def _steady(value: Any) -> Any:
+    """The same with the keys of free-form objects sorted: protobuf keeps their order in no way."""
+    if isinstance(value, list):
+        return [_steady(one) for one in value]
+    if not isinstance(value, dict):
+        return value
+    return {
+        key: json.loads(json.dumps(one, sort_keys=True)) if key in _FREE_FORM else _steady(one)
+        for key, one in value.items()
+    }

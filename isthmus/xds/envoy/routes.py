@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from envoy.config.route.v3 import route_components_pb2, route_pb2
 from envoy.extensions.filters.http.stateful_session.v3 import stateful_session_pb2
 from envoy.extensions.http.stateful_session.cookie.v3 import cookie_pb2
+from envoy.extensions.http.stateful_session.header.v3 import header_pb2
 from envoy.extensions.retry.host.previous_hosts.v3 import previous_hosts_pb2
 from envoy.extensions.retry.priority.previous_priorities.v3 import previous_priorities_config_pb2
 
@@ -86,7 +87,7 @@ def _host(
         _retry(_route(host, name, doors).route, doors.retry, _NEVER_ARRIVED)
     else:
         _route(host, name, doors)
-    if doors.affinity is not None and doors.affinity.cookie:
+    if doors.affinity is not None:
         host.typed_per_filter_config[STATEFUL_SESSION].CopyFrom(packed(_session(doors.affinity)))
     return host
 
@@ -129,10 +130,21 @@ def _retry(action: route_components_pb2.RouteAction, wanted: Retry, retry_on: st
 
 
 def _session(affinity: SessionAffinity) -> stateful_session_pb2.StatefulSessionPerRoute:
+    """Who served before is found again, draining or not.
+
+    A cookie tells the caller, or a header of the answer, which it may send back. A caller that sends a value
+    of its own in that header stays with it by the ring, as long as nothing drains.
+    """
+    session = stateful_session_pb2.StatefulSessionPerRoute()
+    if affinity.header:
+        header = extension(
+            "envoy.http.stateful_session.header", header_pb2.HeaderBasedSessionState(name=affinity.header)
+        )
+        session.stateful_session.session_state.CopyFrom(header)
+        return session
     state = cookie_pb2.CookieBasedSessionState()
     state.cookie.name, state.cookie.path = affinity.cookie, "/"
     if affinity.ttl:
         state.cookie.ttl.FromNanoseconds(round(affinity.ttl * 1e9))
-    session = stateful_session_pb2.StatefulSessionPerRoute()
     session.stateful_session.session_state.CopyFrom(extension("envoy.http.stateful_session.cookie", state))
     return session
