@@ -38,6 +38,7 @@ from isthmus.agent.writing import (
     Writing,
     compete,
 )
+from isthmus.api import kinds
 from isthmus.api.meta import ObjectKey
 from isthmus.console import http
 from isthmus.console.events import Ring
@@ -97,6 +98,8 @@ def start(core: Control, group: asyncio.TaskGroup) -> None:
         refused=outputs.member_refused,
         spares=outputs.let_go.spares_member,
     )
+    member.applier.hear(kinds.SERVICE, chain.member.services)
+    member.applier.hear(kinds.ENDPOINT_SLICE, chain.member.slices)
     exports = Writing(
         core.member_client,
         "auto-exports",

@@ -192,6 +192,18 @@ class Applier:
             self._queue.add(ref)
         self._let_go.clear()
 
+    def hear(self, kind: Kind[Any], everybodys: Table[ObjectKey, Any]) -> None:
+        """Looks again at once where another's object has gone that stood in the way of a desired one.
+
+        `everybodys`: all objects of a kind of which `observed` shows only those with our label.
+        """
+
+        def observe(key: ObjectKey, _old: object, new: object) -> None:
+            if new is None and (ref := ObjectRef(kind, *key)) in self._desired:
+                self._queue.add(ref)
+
+        everybodys.observe(observe)
+
     async def run(self) -> None:
         """Applies until cancelled."""
         async with asyncio.TaskGroup() as group:
@@ -281,7 +293,9 @@ class Applier:
         if desired is None:
             await self._remove(ref, found)
             return None
-        if found is not None and not (self._is_ours(ref, found) or self._adopts(found)):
+        if found is not None and self._adopts(found):
+            self._theirs.pop(ref, None)  # it is ours from now on
+        elif found is not None and not self._is_ours(ref, found):
             return _foreign(ref)
         body = with_fingerprint(desired)
         if found is None or (differs(body, found) and not found["metadata"].get("deletionTimestamp")):

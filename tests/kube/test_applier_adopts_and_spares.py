@@ -11,6 +11,7 @@ from isthmus.api import kinds
 from isthmus.api.labels import MANAGED_BY, MANAGER
 from isthmus.api.meta import ObjectKey
 from isthmus.apiserver import ApiServer, ClusterConfig
+from isthmus.errors import NotFound
 from isthmus.flow import Table
 from isthmus.kube.applier import Applier, ObjectRef, managed
 from isthmus.kube.client import Client
@@ -25,7 +26,8 @@ REF = ObjectRef(kinds.SERVICE, *WEB)
 
 def web(port: int, **metadata: Any) -> dict[str, Any]:
     heading = {"name": "web", "namespace": "shop", **metadata}
-    return {"apiVersion": "v1", "kind": "Service", "metadata": heading, "spec": {"ports": [{"port": port}]}}
+    ports = [{"name": f"p{port}", "port": port}]
+    return {"apiVersion": "v1", "kind": "Service", "metadata": heading, "spec": {"ports": ports}}
 
 
 OURS = {"labels": {MANAGED_BY: MANAGER}}
@@ -43,11 +45,14 @@ class Site:
         self.observed = observed
         self.spared = True
         self.asked = 0
-        self.applier = Applier(
+        self.applier = self.applier_of(client)
+
+    def applier_of(self, client: Client) -> Applier:
+        return Applier(
             client,
             "applier",
             self.desired,
-            {kinds.SERVICE: observed},
+            {kinds.SERVICE: self.observed},
             gate=lambda: True,
             adopts=lambda found: "adopt" in annotations(found),
             spares=self.spares,
@@ -98,6 +103,31 @@ async def test_a_foreign_object_is_taken_over_once_it_is_handed_over(
         await until(lambda: REF not in site.applier.refused)
         site.wanted.drop(REF)
         await until(lambda: site.observed.get(WEB) is None)
+
+
+async def test_what_met_our_write_and_is_handed_over_is_ours_like_any_other(
+    site: Site, running: Any, until: Any
+) -> None:
+    """An object that appeared between our look and our write carried our label for a moment."""
+
+    class Racer(Client):
+        async def get(self, kind: Any, key: ObjectKey, *, subresource: str = "") -> Any:
+            try:
+                return await super().get(kind, key, subresource=subresource)
+            except NotFound:
+                await site.client.create(kinds.SERVICE, web(1), manager="user")
+                raise
+
+    site.wanted.replace({REF: web(2, **OURS)})
+    async with Racer(site.client.access) as racer:
+        applier = site.applier_of(racer)
+        async with running(applier.run()):
+            await until(lambda: REF in applier.refused and site.port() == 1 and not site.ours())
+            await site.annotate(adopt="")
+            await until(lambda: site.port() == 2 and REF not in applier.refused)
+            await site.annotate(adopt=None)
+            site.wanted.drop(REF)
+            await until(lambda: site.observed.get(WEB) is None)
 
 
 async def test_an_object_that_is_handed_over_and_not_wanted_stays(

@@ -18,6 +18,8 @@ from isthmus.kube.applier import Applier, ObjectRef
 from isthmus.kube.client import Client
 from isthmus.kube.config import Access
 from isthmus.kube.credentials import Files
+from isthmus.kube.raw import raw
+from isthmus.kube.reflector import Reflector
 
 
 @pytest.fixture
@@ -129,6 +131,20 @@ async def test_a_users_object_of_the_same_name_is_never_touched(site: Site) -> N
         await site.settled(applier, lambda: applier.refused.get(REF) is None)
     assert await site.found() == before
     assert applier.writes == 0
+
+
+async def test_a_users_object_makes_room_for_ours_as_soon_as_it_goes(site: Site) -> None:
+    """It has no label of ours, so what the applier observes of its own does not show it."""
+    everybodys: Table[ObjectKey, dict[str, Any]] = Table("everybody's")
+    reflector = Reflector(site.client, raw(kinds.SERVICE), everybodys.partition("eu-1"))
+    await site.client.create(kinds.SERVICE, web(8080, labels={"app": "theirs"}))
+    site.wanted.replace({REF: web(80)})
+    applier = site.applier()
+    applier.hear(kinds.SERVICE, everybodys)
+    async with site.running(reflector.run()), site.running(applier.run()):
+        await site.settled(applier, lambda: REF in applier.refused and WEB in everybodys)
+        await site.client.delete(kinds.SERVICE, WEB)
+        await site.settled(applier, lambda: site.seen(80) and REF not in applier.refused)
 
 
 @pytest.mark.parametrize("theirs", [80, 8080])
