@@ -1,7 +1,7 @@
 """The chain from what was read to plans: which table follows from which, and what a change touches.
 
-    exports, endpoints, policies, clusters  ─▶ services ─▶ plans
-                                 services ─▶ checks ─▶ health ─▶ plans
+    exports, endpoints, policies, clusters  ─▶ services ─▶ contributions ─▶ plans
+                                 services ─▶ checks ─▶ health ─▶ contributions
 
 Each derivation is one method: the keys a change affects beside the pure function of the room that decides.
 """
@@ -15,7 +15,8 @@ from typing import TypeVar
 
 from isthmus.agent import hearing
 from isthmus.agent.admission import Admission
-from isthmus.agent.followers import DownCounts, Named, UpCounts
+from isthmus.agent.censuses import Censuses, Contribution, SourceKey, changed_ports
+from isthmus.agent.followers import Named, UpCounts
 from isthmus.agent.inputs import Hub, Member
 from isthmus.agent.ownexports import own_exports
 from isthmus.agent.quotas import Quotas
@@ -43,7 +44,6 @@ K = TypeVar("K")
 V = TypeVar("V")
 G = TypeVar("G")
 
-SourceKey = tuple[ServiceKey, ClusterId]
 PolicyKey = tuple[str, ObjectKey]
 """Origin (`member` or `hub`) and object."""
 
@@ -115,6 +115,9 @@ class Chain:
         self.views = self._views()
         self.views_by_cluster: Mapping[ClusterId, ClusterView] = Named(self.views, lambda key: key)
         self.service_checks = self._service_checks()
+        self.censuses = Censuses(
+            self.services, self.endpoints, self.views, self.views_by_cluster, self.health
+        )
         self.plans = self._plans()
         spread(self.service_checks, self.checks, lambda _key, row: row)
 
@@ -364,16 +367,18 @@ class Chain:
 
     def _plans(self) -> Derived[PlanKey, Plan]:
         by_cluster = Index(self.services, lambda _key, row: [export.cluster for export in row.exports])
-        downs = DownCounts(self.health)
 
         def on_service(key: ServiceKey, old: Service | None, new: Service | None) -> Iterable[PlanKey]:
             for service in (old, new):
                 if service is not None:
                     yield from self.plan_keys(key, service)
 
-        def on_check(key: CheckKey, old: Verdict | None, new: Verdict | None) -> Iterable[PlanKey]:
-            # A port without verdicts of its own follows the others' canaries.
-            return self.plan_keys(key.service) if downs.matters(key, old, new) else ()
+        def on_contribution(
+            key: SourceKey, old: Contribution | None, new: Contribution | None
+        ) -> Iterable[PlanKey]:
+            for port in changed_ports(old, new):
+                for vantage in self.vantages:
+                    yield PlanKey(key[0], port, vantage)
 
         def on_view(key: ClusterId, _old: object, _new: object) -> Iterable[PlanKey]:
             for service in by_cluster.of(key):
@@ -388,8 +393,7 @@ class Chain:
         return derive(
             "plans",
             on(self.services, on_service),
-            on(self.endpoints, lambda key, _o, _n: self.plan_keys(key[0]), priority=Priority.HEALTH),
-            on(self.health, on_check, priority=Priority.HEALTH),
+            on(self.censuses.table, on_contribution),
             on(self.policies, lambda key, _o, _n: self.plan_keys(key), priority=Priority.POLICY),
             on(self.views, on_view),
             on(self.vantages, on_vantage, priority=Priority.POLICY),
@@ -409,13 +413,12 @@ class Chain:
         port = _port(service, key.port)
         if service is None or (port is None and key.port):
             return None
-        return planner.reckon(
+        return planner.decide(
             service=service,
             port=port,
             policy=self.policy_of(service, port),
-            endpoints=self.endpoints_of(service),
+            census=self.censuses.census(service, port),
             clusters=self.views_by_cluster,
-            verdict=self.health.get,
             vantage=key.vantage,
         )
 

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 from isthmus.agent.autoexports import auto_exports
-from isthmus.agent.chain import Chain, SourceKey, named_services, turned
+from isthmus.agent.censuses import SourceKey
+from isthmus.agent.chain import Chain, named_services, turned
 from isthmus.agent.letgo import LetGo
 from isthmus.agent.ownexports import detached
 from isthmus.api import core, hub, kinds, labels

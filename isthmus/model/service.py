@@ -140,6 +140,15 @@ class Export:
         """Sort key: the oldest export first, ties by cluster name."""
         return (self.created, self.cluster)
 
+    def exposes(self, port: Port | None) -> bool:
+        """Whether it has this very port, by name, protocol and number (None: any)."""
+        if port is None:
+            return True
+        return any(
+            own.name == port.name and own.protocol == port.protocol and own.port == port.port
+            for own in self.ports
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportConflict:
@@ -170,11 +179,4 @@ class Service:
 
     def exposers(self, port: Port | None) -> tuple[ClusterId, ...]:
         """Clusters whose own export has this very port (None: any), in order of precedence."""
-        if port is None:
-            return tuple(export.cluster for export in self.exports)
-        wanted = (port.name, port.protocol, port.port)
-        return tuple(
-            export.cluster
-            for export in self.exports
-            if any((own.name, own.protocol, own.port) == wanted for own in export.ports)
-        )
+        return tuple(export.cluster for export in self.exports if export.exposes(port))

@@ -6,10 +6,12 @@ probe verdict fails open (without one, a ready endpoint is healthy).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import NamedTuple
+
+import msgspec
 
 from isthmus.model.cluster import ClusterView
 from isthmus.model.health import CheckKey, Verdict
@@ -20,8 +22,7 @@ from isthmus.model.service import Endpoint, EndpointPort, Export, Port, Service
 Verdicts = Callable[[CheckKey], Verdict | None]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Group:
+class Group(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The endpoints of one (cluster, region, zone) that are not left out, each list ordered by id."""
 
     locality: Locality
@@ -33,6 +34,15 @@ class Group:
     def everyone(self) -> tuple[Backend, ...]:
         """All backends, ordered by id: what panic counts."""
         return tuple(sorted(self.healthy + self.unhealthy + self.draining, key=_BY_ID))
+
+
+class Part(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What one cluster contributes to a port's census: a function of that cluster's own rows alone."""
+
+    groups: tuple[Group, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
+    wavering: bool = False
+    ready_anywhere: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,36 +82,68 @@ def take_census(
     verdict: Verdicts,
 ) -> Census:
     """Sort every endpoint into its state and group; `port` None asks of the service as a whole."""
-    exports = {export.cluster: export for export in service.exports}
-    exposers = frozenset(service.exposers(port))
+    return gathered(
+        contribution(
+            service=service,
+            port=port,
+            cluster=cluster,
+            members=members,
+            view=clusters.get(cluster),
+            verdict=verdict,
+        )
+        for cluster, members in endpoints.items()
+    )
+
+
+def gathered(parts: Iterable[Part]) -> Census:
+    """The census of all clusters, from the part of each."""
     groups: dict[Locality, Group] = {}
     left_out: list[LeftOut] = []
     wavering = ready_anywhere = False
-    for cluster, members in endpoints.items():
-        if cluster not in exposers:
-            why = _not_exposed(cluster in exports, port)
-            left_out.extend(LeftOut(cluster, member.id, why) for member in members)
-            continue
-        ready = [member for member in members if member.ready]
-        ready_anywhere = ready_anywhere or bool(ready)
-        view = clusters.get(cluster)
-        drained = exports[cluster].draining or (view is not None and view.draining)
-        down: set[EndpointId] = set()
-        if not drained:
-            down, wavers = _down(service, exports[cluster], port, ready, verdict)
-            wavering = wavering or wavers
-        region = view.region if view is not None else ""
-        bins = _sort_members(cluster, region, members, port, drained, down, left_out)
-        for locality, found in bins.items():
-            groups[locality] = Group(
-                locality=locality,
-                healthy=tuple(sorted(found.healthy, key=_BY_ID)),
-                unhealthy=tuple(sorted(found.unhealthy, key=_BY_ID)),
-                draining=tuple(sorted(found.draining, key=_BY_ID)),
-            )
+    for part in parts:
+        for group in part.groups:
+            groups[group.locality] = group
+        left_out.extend(part.left_out)
+        wavering = wavering or part.wavering
+        ready_anywhere = ready_anywhere or part.ready_anywhere
     return Census(
         groups=groups, left_out=tuple(sorted(left_out)), wavering=wavering, ready_anywhere=ready_anywhere
     )
+
+
+def contribution(
+    *,
+    service: Service,
+    port: Port | None,
+    cluster: ClusterId,
+    members: Sequence[Endpoint],
+    view: ClusterView | None,
+    verdict: Verdicts,
+) -> Part:
+    """Sort the endpoints of one cluster; `view` None: a known cluster of which nothing is said."""
+    export = next((one for one in service.exports if one.cluster == cluster), None)
+    if export is None or not export.exposes(port):
+        why = _not_exposed(export is not None, port)
+        return Part(left_out=tuple(LeftOut(cluster, member.id, why) for member in members))
+    ready = [member for member in members if member.ready]
+    drained = export.draining or (view is not None and view.draining)
+    down: set[EndpointId] = set()
+    wavering = False
+    if not drained:
+        down, wavering = _down(service, export, port, ready, verdict)
+    left_out: list[LeftOut] = []
+    region = view.region if view is not None else ""
+    bins = _sort_members(cluster, region, members, port, drained, down, left_out)
+    groups = tuple(
+        Group(
+            locality=locality,
+            healthy=tuple(sorted(found.healthy, key=_BY_ID)),
+            unhealthy=tuple(sorted(found.unhealthy, key=_BY_ID)),
+            draining=tuple(sorted(found.draining, key=_BY_ID)),
+        )
+        for locality, found in bins.items()
+    )
+    return Part(groups=groups, left_out=tuple(left_out), wavering=wavering, ready_anywhere=bool(ready))
 
 
 def _sort_members(

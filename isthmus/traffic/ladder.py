@@ -53,7 +53,8 @@ def build_ladder(
         taken = [place for place in remaining if matches(tier.match, place, clusters, vantage)]
         if taken:
             rungs.extend(_rungs_of(index, tier, taken))
-            remaining = [place for place in remaining if place not in set(taken)]
+            gone = set(taken)
+            remaining = [place for place in remaining if place not in gone]
     if policy.fallback_any and remaining:
         rungs.append(Rung(tier=None, localities=tuple(remaining), weights={}))
         remaining = []

@@ -70,6 +70,21 @@ def reckon(
 ) -> Reckoning:
     """`plan()`, with its intermediate results."""
     census = take_census(service=service, port=port, endpoints=endpoints, clusters=clusters, verdict=verdict)
+    return decide(
+        service=service, port=port, policy=policy, census=census, clusters=clusters, vantage=vantage
+    )
+
+
+def decide(
+    *,
+    service: Service,
+    port: Port | None,
+    policy: Policy,
+    census: Census,
+    clusters: Mapping[ClusterId, ClusterView],
+    vantage: Vantage,
+) -> Reckoning:
+    """What follows from the census of a port at one vantage."""
     ladder = build_ladder(policy, vantage, clusters, census.groups)
     counts = {place: _count(group) for place, group in census.groups.items()}
     divided = split(ladder.rungs, counts, _expected(service, policy), policy.overprovisioning_percent)

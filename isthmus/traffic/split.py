@@ -48,7 +48,7 @@ class _Part(NamedTuple):
 
     cluster: ClusterId
     healthy: int
-    total: Fraction
+    total: Fraction | int
     groups: tuple[tuple[Locality, int], ...]
 
 
@@ -125,13 +125,17 @@ def basis_points(shares: Mapping[Locality, Fraction]) -> dict[Locality, int]:
     return points
 
 
-def _health(healthy: int, total: Fraction, factor: Fraction) -> Fraction:
+def _health(healthy: int, total: Fraction | int, factor: Fraction) -> Fraction:
     """H: how much of its part a step or a cluster can take; nothing where there is nothing."""
-    return min(_ONE, factor * healthy / total) if total else _ZERO
+    if not total:
+        return _ZERO
+    if healthy * factor.numerator >= total * factor.denominator:  # most: without arithmetic in fractions
+        return _ONE
+    return factor * healthy / total
 
 
-def _total(parts: Sequence[_Part]) -> Fraction:
-    return sum((part.total for part in parts), _ZERO)
+def _total(parts: Sequence[_Part]) -> Fraction | int:
+    return sum(part.total for part in parts)
 
 
 def _inflation(
@@ -158,9 +162,11 @@ def _parts(
     parts = []
     for cluster, places in by_cluster.items():
         groups = tuple((place, counts[place].healthy) for place in places)
-        total = sum(counts[place].healthy + counts[place].unhealthy for place in places)
+        total: Fraction | int = sum(counts[place].healthy + counts[place].unhealthy for place in places)
         healthy = sum(number for _, number in groups)
-        parts.append(_Part(cluster, healthy, total * inflation.get(cluster, _ONE), groups))
+        if cluster in inflation:
+            total *= inflation[cluster]
+        parts.append(_Part(cluster, healthy, total, groups))
     return parts
 
 
