@@ -24,7 +24,7 @@ from isthmus.flow import Table, Writer
 from isthmus.model.health import CheckKey, CheckProtocol, CheckTarget, HealthCheck, Verdict
 from isthmus.model.names import EndpointId, ServiceKey
 from isthmus.probes import anchors, hysteresis, lag, memory, schedule
-from isthmus.probes.budget import Budget, Hosts, Places, Turns, affordable
+from isthmus.probes.budget import Budget, Canaries, Hosts, Places, Turns, affordable
 from isthmus.probes.checks import CHECKS, Check
 from isthmus.probes.holddown import NEVER_DOWN, HoldDown
 from isthmus.probes.hysteresis import UNKNOWN, Streak
@@ -35,6 +35,8 @@ from isthmus.probes.outcome import TIMEOUT, Outcome
 log = structlog.get_logger()
 
 SAME_TROUBLE_SECONDS = 60.0
+YIELD_EVERY = 200
+"""Targets come by thousands at a start: so many, then the loop has its turn."""
 WITNESSES = 3
 """Other targets asked at once whether the prober still hears anybody."""
 _CANDIDATES = 50
@@ -74,12 +76,14 @@ class Prober:
         self._metrics = Metrics(registry or CollectorRegistry())
         budget = affordable(budget or Budget())
         self._turns: Turns[_Runner] = Turns(budget)
+        self._canaries: Canaries[_Runner] = Canaries(budget)
         self._hosts = Hosts(budget)
         self._places = Places(budget)
         self._notes = dict(notes or {})
         """What was known of targets that have not come yet."""
         self._lag = lag.Lag()
         self._turn_timer: asyncio.TimerHandle | None = None
+        self._canary_timer: asyncio.TimerHandle | None = None
         self._api_servers = {_anchor_key(target): target for target in api_servers}
         self._runners: dict[CheckKey, _Runner] = {}
         self._passing: dict[CheckKey, _Runner] = {}
@@ -103,15 +107,18 @@ class Prober:
             rows = cast("AsyncGenerator[frozenset[CheckKey], None]", self._targets.changes())
             async with aclosing(rows) as changes:
                 async for keys in changes:
-                    for key in keys:
+                    for taken, key in enumerate(keys, 1):
                         self._set(key, self._targets.get(key))
+                        if taken % YIELD_EVERY == 0:
+                            await asyncio.sleep(0)
                     self._forget()
                     self._metrics.targets.set(len(self._runners) - len(self._api_servers))
                     self._metrics.unchecked.set(self._places.waiting)
         finally:
             self._lag.stop()
-            if self._turn_timer is not None:
-                self._turn_timer.cancel()
+            for timer in (self._turn_timer, self._canary_timer):
+                if timer is not None:
+                    timer.cancel()
             tasks = [
                 task for runner in list(self._runners.values()) if (task := self._go(runner)) is not None
             ]
@@ -225,7 +232,36 @@ class Prober:
             self._ask_turn(runner)
 
     def _ask_turn(self, runner: _Runner) -> None:
+        """A canary waits for the turn of canaries first, unless its last result is against its verdict."""
         runner.timer = None
+        cluster, now = runner.key.cluster, asyncio.get_running_loop().time()
+        if not runner.target.canary or runner.doubtful or self._canaries.ask(cluster, runner, now):
+            self._go_ahead(runner)
+        else:
+            self._metrics.delayed_by_agent.inc()
+            self._wait_for_canaries()
+
+    def _wait_for_canaries(self) -> None:
+        loop = asyncio.get_running_loop()
+        if self._canary_timer is None and (again := self._canaries.again(loop.time())) is not None:
+            self._canary_timer = loop.call_at(again, self._take_canaries)
+
+    def _take_canaries(self) -> None:
+        self._canary_timer = None
+        self._go_ahead_all(self._canaries.ready(asyncio.get_running_loop().time()))
+        self._wait_for_canaries()
+
+    def _hurry(self, cluster: str) -> None:
+        """Something there has changed its mind: its canaries do not wait for the others."""
+        self._go_ahead_all(self._canaries.hurry(cluster, asyncio.get_running_loop().time()))
+
+    def _go_ahead_all(self, runners: list[_Runner]) -> None:
+        for runner in runners:
+            if self._runners.get(runner.key) is runner:  # else it has gone while it waited
+                self._go_ahead(runner)
+        self._metrics.waiting.set(self._turns.waiting + self._canaries.waiting)
+
+    def _go_ahead(self, runner: _Runner) -> None:
         if self._turns.ask(runner.key.cluster, runner, asyncio.get_running_loop().time()):
             self._begin(runner)
         else:
@@ -241,7 +277,7 @@ class Prober:
                     self._begin(runner)
                 else:  # it has gone while it waited
                     self._turns.unused(runner.key.cluster)
-        self._metrics.waiting.set(self._turns.waiting)
+        self._metrics.waiting.set(self._turns.waiting + self._canaries.waiting)
         if self._turn_timer is not None:
             self._turn_timer.cancel()
         again = self._turns.again(loop.time())
@@ -279,6 +315,8 @@ class Prober:
             self._passed(runner, began, ended)
         else:
             self._failed(runner, outcome.reason, began, ended, proof)
+        if runner.doubtful and runner.streak.count == 1:
+            self._hurry(runner.key.cluster)
         soon = schedule.quick(runner.streak, fall=check.fall)
         when = schedule.next_start(
             began=began, ended=ended, interval=check.interval, soon=soon, chance=self._chance()
@@ -366,7 +404,7 @@ class Prober:
                 if witness.witness:
                     self._begin(witness)
                 else:
-                    self._ask_turn(witness)
+                    self._go_ahead(witness)
 
     def _write(self, runner: _Runner) -> None:
         if runner.witness:
@@ -422,6 +460,14 @@ class _Runner:
         self.timer: asyncio.TimerHandle | None = None
         self.task: asyncio.Task[None] | None = None
         self.written: Verdict | None = None
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether its latest results are against its verdict and may soon change it."""
+        streak, check = self.streak, self.target.check
+        if streak.up is None or streak.ok is streak.up:
+            return False
+        return streak.count <= (check.fall if streak.up else check.rise) + schedule.PATIENCE
 
     def verdict(self) -> Verdict:
         check, streak = self.target.check, self.streak

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 
+import pytest
 from probe_simulation import Network, SimulatedLoop, World, simulate
 from prometheus_client import CollectorRegistry
 
-from isthmus.model.health import HealthCheck
+from isthmus.model.health import CheckKey, HealthCheck
 from isthmus.probes.budget import Budget
 
 
@@ -90,6 +91,76 @@ def test_places_are_shared_among_clusters_and_who_loses_one_counts_as_up() -> No
         await world.until(lambda: all(world.up(key) for key in few))
         assert len(world.health) == 30
         assert registry.get_sample_value("isthmus_probes_targets_unchecked") == 80
+        await world.stop()
+
+    simulate(play)
+
+
+CLUSTERS, OF_EACH = 20, 300
+
+
+def canaries(world: World) -> dict[str, list[CheckKey]]:
+    """6,000 canaries of 20 clusters, eight times as many as their rate checks at the default interval."""
+    return {
+        cluster: [world.add(f"{cluster}-{n}", cluster=cluster, canary=True) for n in range(OF_EACH)]
+        for cluster in (f"c{number}" for number in range(CLUSTERS))
+    }
+
+
+def test_thousands_of_canaries_cost_their_rate_and_those_who_were_asked_for_are_not_delayed() -> None:
+    async def play() -> None:
+        budget = Budget()
+        world = World(Network(), budget=budget)
+        of = canaries(world)
+        asked = [world.add(f"asked{n}", cluster="c0") for n in range(20)]
+        await world.until(lambda: all(world.up(key) for keys in of.values() for key in keys))
+        world.network.checks.clear()
+        await world.wait(20)
+        counts = Counter(address for _, address in world.network.checks)
+        of_asked = sum(counts.pop(key.endpoint) for key in asked)
+        assert 20 * 20 / 0.5 <= of_asked <= 20 * 20 / 0.4
+        assert 0.95 < counts.total() / 20 / budget.canary_rate < 1.05
+        world.network.mode["asked0"] = "silent"
+        died = world.now
+        assert await world.until(lambda: world.up(asked[0]) is False) - died <= 1.5
+        await world.stop()
+
+    simulate(play)
+
+
+@pytest.mark.parametrize(("mode", "bound"), [("refusing", 0.4), ("silent", 1.6)])
+def test_the_death_of_a_whole_cluster_is_noticed_as_soon_as_with_few_canaries(mode: str, bound: float) -> None:
+    async def play() -> None:
+        world = World(Network())
+        of = canaries(world)
+        await world.until(lambda: all(world.up(key) for keys in of.values() for key in keys))
+        await world.wait(5)
+        world.network.mode = dict.fromkeys((key.endpoint for key in of["c7"]), mode)
+        died = world.now
+        await world.until(lambda: not any(world.up(key) for key in of["c7"]))
+        assert world.now - died <= bound + 0.5  # and an interval for those that had just been checked
+        assert all(world.up(key) for cluster in of if cluster != "c7" for key in of[cluster])
+        world.network.mode = {}
+        recovered = world.now
+        await world.until(lambda: all(world.up(key) for key in of["c7"]))
+        assert world.now - recovered <= 2.0
+        await world.stop()
+
+    simulate(play)
+
+
+def test_the_death_of_one_service_among_thousands_waits_for_its_canaries_turn() -> None:
+    async def play() -> None:
+        budget = Budget()
+        world = World(Network(), budget=budget)
+        of = canaries(world)
+        await world.until(lambda: all(world.up(key) for keys in of.values() for key in keys))
+        await world.wait(5)
+        dead = of["c3"][:3]
+        world.network.mode = dict.fromkeys((key.endpoint for key in dead), "silent")
+        died = world.now
+        await world.until(lambda: not any(world.up(key) for key in dead))
+        assert world.now - died <= CLUSTERS * OF_EACH / budget.canary_rate + 1.5
         await world.stop()
 
     simulate(play)
