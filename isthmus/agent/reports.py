@@ -56,6 +56,10 @@ class Reports:
         """Services whose report is to be renewed, by how long they wait."""
         self._untold: set[ServiceKey] = set()
         """Those of them that have no report yet."""
+        self._told: set[ServiceKey] = set()
+        """Services that have a report."""
+        self._troubled: set[ServiceKey] = set()
+        """Services with something Down."""
         self._begun = False
         for key, verdict in health.items():
             self._observe(key, None, verdict)
@@ -82,7 +86,8 @@ class Reports:
             self.withdraw()
             return
         now = self._clock()
-        self._tell(sorted(self._changed, key=lambda key: not self._down(key)), PACE // 2, now)
+        troubled = [key for key in self._changed if key in self._troubled]
+        self._tell([*troubled, *(key for key in self._changed if key not in self._troubled)], PACE // 2, now)
         self._tell(list(self._changed), PACE - PACE // 2, now)
 
     def _tell(self, due: list[ServiceKey], most: int, now: float) -> None:
@@ -94,6 +99,7 @@ class Reports:
                 continue
             del self._changed[key]
             self._untold.discard(key)
+            self._told.add(key)
             counts = {name: (c[True], c[False], c[None]) for name, c in sorted(self._counts[key].items())}
             self._writer.put(self._ref(key), hubobjects.health_report(self._cluster, key, counts, now))
             most -= 1
@@ -102,12 +108,10 @@ class Reports:
         """Takes all reports back; whether there were none any more. They return when we may speak again."""
         none = not len(self.desired)
         self._writer.replace({})
+        self._told.clear()
         self._changed = dict.fromkeys(self._counts)
         self._untold = set(self._counts)
         return none
-
-    def _down(self, key: ServiceKey) -> bool:
-        return any(counter[False] for counter in self._counts[key].values())
 
     def _ref(self, key: ServiceKey) -> ObjectRef:
         namespace = hubobjects.hub_namespace(self._cluster)
@@ -123,12 +127,17 @@ class Reports:
             counter[new.up] += 1
         elif not counter.total():
             del self._counts[key.service][key.cluster]
+        if any(one[False] for one in self._counts[key.service].values()):
+            self._troubled.add(key.service)
+        else:
+            self._troubled.discard(key.service)
         if self._counts[key.service]:
             self._changed[key.service] = None
-            if self._ref(key.service) not in self.desired:
+            if key.service not in self._told:
                 self._untold.add(key.service)
         else:
             del self._counts[key.service]
             self._changed.pop(key.service, None)
             self._untold.discard(key.service)
+            self._told.discard(key.service)
             self._writer.drop(self._ref(key.service))

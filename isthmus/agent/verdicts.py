@@ -50,7 +50,7 @@ async def keep(prober: Prober, health: Table[CheckKey, Verdict], folder: Path) -
         if changed or time.monotonic() - written >= FRESH_SECONDS:
             changed, written = False, time.monotonic()
             try:
-                await asyncio.to_thread(_write, folder / FILE, prober.known())
+                await asyncio.to_thread(_write, folder / FILE, await prober.known())
                 failing = False
             except OSError as error:
                 if not failing:

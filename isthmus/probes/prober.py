@@ -124,15 +124,16 @@ class Prober:
             ]
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    def known(self) -> list[Note]:
+    async def known(self) -> list[Note]:
         """What a later prober may want to know; what has not come yet is as old as it was."""
         now = self._clock()
-        judged = (
-            memory.note(runner.key, runner.target, runner.verdict(), up=up, seen=now)
-            for runner in self._runners.values()
-            if (up := runner.streak.up) is not None
-        )
-        return [*self._notes.values(), *judged]
+        found = list(self._notes.values())
+        for taken, runner in enumerate(list(self._runners.values()), 1):
+            if (up := runner.streak.up) is not None:
+                found.append(memory.note(runner.key, runner.target, runner.verdict(), up=up, seen=now))
+            if taken % YIELD_EVERY == 0:
+                await asyncio.sleep(0)
+        return found
 
     # Targets that come, change and go.
 

@@ -44,8 +44,8 @@ def test_what_is_no_page_is_nothing(page: bytes) -> None:
     assert memory.decode(msgspec.json.encode({"notes": [[1]]}), 0.0) == {}
 
 
-def known(world: World) -> Notes:
-    return memory.decode(memory.encode(world.prober.known()), world.now)
+async def known(world: World) -> Notes:
+    return memory.decode(memory.encode(await world.prober.known()), world.now)
 
 
 async def left_behind(**modes: str) -> tuple[Notes, dict[str, CheckKey]]:
@@ -57,7 +57,7 @@ async def left_behind(**modes: str) -> tuple[Notes, dict[str, CheckKey]]:
     world.network.mode |= modes
     dead = [keys[name] for name, mode in modes.items() if mode != "up"]
     await world.until(lambda: not any(world.up(key) for key in dead))
-    found = known(world)
+    found = await known(world)
     await world.stop()
     return found, keys
 
@@ -146,7 +146,7 @@ def test_what_has_not_come_yet_is_not_forgotten() -> None:
     async def play() -> None:
         found, keys = await left_behind(dead="silent")
         world = again(found, Network())
-        assert {one.key for one in world.prober.known()} == set(found)
+        assert {one.key for one in await world.prober.known()} == set(found)
         assert keys["dead"] in found
         await world.stop()
 
@@ -160,9 +160,9 @@ def test_what_has_not_come_grows_old_however_often_it_is_written_down() -> None:
         health: Table[CheckKey, Verdict] = Table("health")
         later = Prober(Table("checks"), health.partition("prober"), clock=loop.time, notes=found)
         await asyncio.sleep(memory.OLD_SECONDS - 60)
-        assert keys["dead"] in memory.decode(memory.encode(later.known()), loop.time())
+        assert keys["dead"] in memory.decode(memory.encode(await later.known()), loop.time())
         await asyncio.sleep(120)
-        assert memory.decode(memory.encode(later.known()), loop.time()) == {}
+        assert memory.decode(memory.encode(await later.known()), loop.time()) == {}
 
     simulate(play)
 
@@ -174,7 +174,7 @@ def test_only_what_was_judged_is_noted() -> None:
         key = world.add("a", canary=True)
         await world.until(lambda: world.up(key) is True)
         await world.wait(1)
-        found: dict[str, Any] = {one.endpoint: (one.up, one.canary) for one in world.prober.known()}
+        found: dict[str, Any] = {one.endpoint: (one.up, one.canary) for one in await world.prober.known()}
         assert found == {"a": (True, True), "api 443": (True, False)}
         await world.stop()
 
