@@ -185,6 +185,7 @@ async def _cold(agent: Agent, world: Servers) -> Figures:
         "xds_pss_mb": memory["xds-0"]["pss"],
     }
     _say(f"cold start: {_brief(found)}")
+    _blame(agent, 0.0, float("inf"))
     return found
 
 
@@ -204,6 +205,7 @@ async def _steady(agent: Agent, world: Servers, rounds: int, changes: int, prefi
             idles.append(idle / seconds)
             costs.append((spent - idle * lasted / seconds) / changes * 1000)
             turns = agent.turns(since, until)
+            _blame(agent, since, until)
             walls.append(percentile(worst_by_second(turns, since, until, 1), 99))
             cpus.append(percentile(worst_by_second(turns, since, until, 2), 99))
             delays += door.delays(answer["changed"])
@@ -240,6 +242,13 @@ async def _restart(agent: Agent, world: Servers) -> Figures:
     }
     _say(f"restart: {_brief(found)}")
     return found
+
+
+def _blame(agent: Agent, since: float, until: float) -> None:
+    """Says what ran in the longest turns, where that is watched (LARGEWORLD_WHO)."""
+    if "LARGEWORLD_WHO" in os.environ:
+        for line in agent.culprits(since, until):
+            _say(f"  {line}")
 
 
 def _brief(found: Figures) -> str:

@@ -83,8 +83,15 @@ class Agent:
     def turns(self, since: float, until: float, name: str = "control") -> list[tuple[float, float, float]]:
         """Long turns of a loop between two moments (monotonic): begin, wall and CPU milliseconds."""
         file = self.turns_folder / str(self.pid(name))
-        rows = [tuple(map(float, line.split())) for line in file.read_text().splitlines()]
+        rows = [tuple(map(float, line.split()[:3])) for line in file.read_text().splitlines()]
         return [(at, wall, cpu) for at, wall, cpu in rows if since <= at < until]
+
+    def culprits(self, since: float, until: float, most: int = 12) -> list[str]:
+        """The turns that took most CPU, with what ran in them (where LARGEWORLD_WHO is set)."""
+        file = self.turns_folder / str(self.pid("control"))
+        rows = [line.split() for line in file.read_text().splitlines()]
+        rows = [row for row in rows if since <= float(row[0]) < until]
+        return [" ".join(row) for row in sorted(rows, key=lambda row: -float(row[2]))[:most]]
 
     def logged(self, event: str) -> dict[str, Any] | None:
         """The first line of that event in control's log; `after` is seconds since the start."""
