@@ -129,7 +129,7 @@ def test_thousands_of_canaries_cost_their_rate_and_those_who_were_asked_for_are_
 
 
 @pytest.mark.parametrize(("mode", "bound"), [("refusing", 0.4), ("silent", 1.6)])
-def test_the_death_of_a_whole_cluster_is_noticed_as_soon_as_with_few_canaries(mode: str, bound: float) -> None:
+def test_the_death_of_a_cluster_is_noticed_as_soon_as_with_few_canaries(mode: str, bound: float) -> None:
     async def play() -> None:
         world = World(Network())
         of = canaries(world)
