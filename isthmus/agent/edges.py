@@ -26,6 +26,7 @@ from isthmus.agent.doors import Doors
 from isthmus.agent.identity import identity
 from isthmus.agent.notices import Notices, Teller
 from isthmus.agent.outputs import Outputs
+from isthmus.agent.process import host_and_port
 from isthmus.agent.records import Records
 from isthmus.agent.reports import Reports
 from isthmus.agent.session import HUB, Session
@@ -221,8 +222,8 @@ def start(core: Control, group: asyncio.TaskGroup) -> None:
 
 
 async def _console(sources: Sources, registry: CollectorRegistry, ring: Ring, listen: str) -> None:
-    host, _, port = listen.rpartition(":")
+    host, port = host_and_port(listen)
     try:
-        await http.serve(sources, registry, ring, host=host.strip("[]"), port=int(port))
+        await http.serve(sources, registry, ring, host=host, port=port)
     except OSError as error:
         raise PlatformError(f"--console-listen {listen}: {error.strerror}") from error

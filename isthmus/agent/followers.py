@@ -27,7 +27,7 @@ class Named(dict[N, V]):
     """The rows of a table by another name of theirs, which no two may share."""
 
     def __init__(self, table: Table[K, V], name: Callable[[K], N]) -> None:
-        super().__init__({name(key): row for key, row in table.items()})
+        super().__init__()
 
         def observe(key: K, _old: V | None, new: V | None) -> None:
             if new is None:
@@ -35,7 +35,7 @@ class Named(dict[N, V]):
             else:
                 self[name(key)] = new
 
-        table.observe(observe)
+        table.follow(observe)
 
 
 class Tally(Counter[str]):
@@ -52,9 +52,7 @@ class Tally(Counter[str]):
                 if not self[word]:
                     del self[word]
 
-        for key, row in table.items():
-            observe(key, None, row)
-        table.observe(observe)
+        table.follow(observe)
 
 
 class UpCounts:
@@ -62,9 +60,7 @@ class UpCounts:
 
     def __init__(self, health: Table[CheckKey, Verdict]) -> None:
         self._counts: Counter[str] = Counter()
-        for key, verdict in health.items():
-            self._observe(key, None, verdict)
-        health.observe(self._observe)
+        health.follow(self._observe)
 
     def any(self, cluster: ClusterId) -> bool:
         """Whether anything of that cluster is Up."""
@@ -86,9 +82,7 @@ class DownCounts:
 
     def __init__(self, health: Table[CheckKey, Verdict]) -> None:
         self._counts: Counter[tuple[ServiceKey, str]] = Counter()
-        for key, verdict in health.items():
-            self._observe(key, None, verdict)
-        health.observe(self._observe)
+        health.follow(self._observe)
 
     def matters(self, key: CheckKey, old: Verdict | None, new: Verdict | None) -> bool:
         """Whether that change (already counted) may change a plan of its service.
@@ -140,9 +134,7 @@ class Forbidden(set[str]):
                     del self._held[address]
                     self.discard(address)
 
-        for key, row in table.items():
-            observe(key, None, row)
-        table.observe(observe)
+        table.follow(observe)
 
 
 def api_service_addresses(key: ObjectKey, service: core.Service) -> list[str]:
@@ -179,9 +171,7 @@ class PodRanges:
         self._ranges: Counter[tuple[int, int, int]] = Counter()
         """Version, length and bits of each prefix."""
         self._lengths: dict[int, tuple[int, ...]] = {}
-        for key, node in nodes.items():
-            self._observe(key, None, node)
-        nodes.observe(self._observe)
+        nodes.follow(self._observe)
 
     def __contains__(self, address: object) -> bool:
         if not self._ranges or not isinstance(address, ipaddress.IPv4Address | ipaddress.IPv6Address):

@@ -157,9 +157,9 @@ async def _console(judge: Judge, servers: metrics.Servers, listen: str, group: a
     )
     stats = Stats("hub", counted, prefix="hub/")
     group.create_task(pulse.publish(stats, tuple, ready), name="stats")
-    host, _, port = listen.rpartition(":")
+    host, port = process.host_and_port(listen)
     try:
-        await http.listen(http.vitals(registry, not_ready), host=host.strip("[]"), port=int(port))
+        await http.listen(http.vitals(registry, not_ready), host=host, port=port)
     except OSError as error:
         raise PlatformError(f"--console-listen {listen}: {error.strerror}") from error
 

@@ -31,6 +31,12 @@ def run(name: str, main: Callable[[], Awaitable[None]], *, level: str, style: lo
     sys.exit(0)
 
 
+def host_and_port(listen: str) -> tuple[str, int]:
+    """The two halves of a `HOST:PORT` that the settings have accepted; an IPv6 address loses its brackets."""
+    host, _, port = listen.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
 async def _until_told(main: Callable[[], Awaitable[None]]) -> None:
     task = asyncio.ensure_future(main())
     told = False

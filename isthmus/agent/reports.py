@@ -61,9 +61,7 @@ class Reports:
         self._troubled: set[ServiceKey] = set()
         """Services with something Down."""
         self._begun = False
-        for key, verdict in health.items():
-            self._observe(key, None, verdict)
-        health.observe(self._observe)
+        health.follow(self._observe)
 
     @property
     def complete(self) -> bool:

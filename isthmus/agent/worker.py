@@ -30,11 +30,6 @@ def main(settings_file: Path, door: str, number: str) -> None:
     process.run(f"{door}-{number}", work, level=settings["log_level"], style=style)
 
 
-def _split(listen: str) -> tuple[str, int]:
-    host, _, port = listen.rpartition(":")
-    return host.strip("[]"), int(port)
-
-
 def _dns(settings: dict[str, Any], link: Path, name: str) -> Callable[[], Awaitable[None]]:
     from isthmus.dns import worker
     from isthmus.dns.server import Listen
@@ -42,7 +37,7 @@ def _dns(settings: dict[str, Any], link: Path, name: str) -> Callable[[], Awaita
     options = worker.Options(
         name=name,
         vantage=Vantage(settings["region"], "", ClusterId(settings["cluster"])),
-        listen=(Listen(*_split(settings["dns_listen"])),),
+        listen=(Listen(*process.host_and_port(settings["dns_listen"])),),
         zone=settings["zone"],
         query_log=settings["dns_query_log"],
     )

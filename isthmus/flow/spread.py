@@ -53,8 +53,6 @@ def spread(
             wanted = {name: value for key, row in source.items() for name, value in rows(key, row).items()}
             writer.replace({name: value for name, value in wanted.items() if free(name)})
 
-    for key, value in source.items():
-        observe(key, None, value)
-    source.observe(observe)
+    source.follow(observe)
     source.on_sync(synced)
     synced()

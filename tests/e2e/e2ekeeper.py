@@ -69,7 +69,7 @@ class Stage:
         self._fall()
         until = time.monotonic() + GONE_SECONDS
         while (left := self._left()) and time.monotonic() < until:
-            time.sleep(0.2)
+            time.sleep(0.2)  # the kernel tells nobody when a mount or a cgroup is gone
         if left:
             self._remove()
         shutil.rmtree(self.state)
@@ -149,7 +149,7 @@ class Stage:
             for pid in pids:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
-            time.sleep(0.1)
+            time.sleep(0.1)  # the processes are not our children: nobody waits for them
         for group in self._groups():
             with contextlib.suppress(OSError):
                 group.rmdir()
