@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
 from isthmus.flow.stats import Metric, Sample
+from isthmus.xds.counts import ACK_BOUNDS
 
 if TYPE_CHECKING:
     from isthmus.xds.ads import Ads
@@ -13,7 +14,8 @@ if TYPE_CHECKING:
 STREAMS: Final = Metric(name="isthmus_xds_streams", help="Streams that are open.", kind="gauge")
 REFUSED: Final = Metric(
     name="isthmus_xds_streams_refused",
-    help="Streams that were ended: one too many, or one that broke the protocol.",
+    help="Streams that were refused or ended, by reason.",
+    labels=("reason",),
 )
 ROWS: Final = Metric(name="isthmus_xds_rows", help="Rows that control has rendered.", kind="gauge")
 CLASSES: Final = Metric(
@@ -32,16 +34,49 @@ STALE: Final = Metric(
     help="Requests that answered an older response than the last one, by type.",
     labels=("type",),
 )
-METRICS: Final = (STREAMS, REFUSED, ROWS, CLASSES, PUSHES, BYTES, ACKS, NACKS, STALE)
+ACK_SECONDS: Final = Metric(
+    name="isthmus_xds_ack_seconds",
+    help="Time from sending a response to its acceptance, by type.",
+    kind="histogram",
+    labels=("type",),
+    bounds=ACK_BOUNDS,
+)
+UNKNOWN: Final = Metric(
+    name="isthmus_xds_unknown_type_requests", help="Requests for types that are not served."
+)
+NAMES: Final = Metric(
+    name="isthmus_xds_subscribed_names",
+    help="Names in subscriptions, equal sets of several streams counted once.",
+    kind="gauge",
+)
+METRICS: Final = (
+    STREAMS,
+    REFUSED,
+    ROWS,
+    CLASSES,
+    PUSHES,
+    BYTES,
+    ACKS,
+    NACKS,
+    STALE,
+    ACK_SECONDS,
+    UNKNOWN,
+    NAMES,
+)
 
 
 def samples(ads: Ads, rows: int) -> Iterator[Sample]:
     """The worker's numbers now; `rows` is how many it has from control."""
     counts = ads.counts
     yield Sample(STREAMS, (), (float(ads.open_streams),))
-    yield Sample(REFUSED, (), (float(counts.refused),))
+    for reason, number in counts.endings.items():
+        yield Sample(REFUSED, (reason.value,), (float(number),))
     yield Sample(ROWS, (), (float(rows),))
     yield Sample(CLASSES, (), (float(ads.classes),))
+    yield Sample(UNKNOWN, (), (float(counts.unknown),))
+    yield Sample(NAMES, (), (float(ads.sets.total),))
+    for kind, times in counts.ack_seconds.items():
+        yield Sample(ACK_SECONDS, (kind.value,), tuple(times))
     for metric, by_type in (
         (PUSHES, counts.pushes),
         (BYTES, counts.bytes),

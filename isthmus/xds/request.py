@@ -1,4 +1,4 @@
-"""Reading what a client sends: DiscoveryRequests.
+"""Reading what a client sends: DiscoveryRequests of both variants of the protocol.
 
 A state-of-the-world client repeats all its names in every acknowledgement. Invariant: names are parsed when
 they change and otherwise recognised by comparing bytes, so an acknowledgement costs the same for one name as
@@ -7,12 +7,15 @@ for thousands; the result is the same as that of parsing everything.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+from envoy.config.core.v3 import base_pb2
 from envoy.service.discovery.v3 import discovery_pb2
 from google.protobuf.message import DecodeError
 
 from isthmus.errors import WireError
+from isthmus.xds.names import Names, NameSets, TooManyNames
 from isthmus.xds.snapshot import TYPE_URLS
 
 _KNOWN = frozenset(TYPE_URLS.values())
@@ -20,56 +23,125 @@ _VERSION, _NODE, _NAMES = 0x0A, 0x12, 0x1A
 MAX_NACK = 1000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Request:
     """One DiscoveryRequest. `names` None: the same as in the last request of this type."""
 
     type_url: str
-    names: frozenset[str] | None
-    version: str
     nonce: str
     error: str | None
     """Text of a rejection, None for anything else."""
+    names: Names | None
+    node: base_pb2.Node
+
+
+@dataclass(frozen=True, slots=True)
+class DeltaRequest:
+    """One DeltaDiscoveryRequest; `versions` by name are what a client still has from an earlier stream."""
+
+    type_url: str
+    nonce: str
+    error: str | None
+    subscribe: frozenset[str]
+    unsubscribe: frozenset[str]
+    versions: Mapping[str, str]
+    node: base_pb2.Node
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """Where the names of the last request of a type stood: their bytes, or where those are nobody else's, a
+    hash of them (Python's is keyed: nobody can prepare other bytes of the same hash)."""
+
+    size: int
+    digest: int
+    block: bytes
+
+    def at(self, data: bytes, start: int) -> bool:
+        if self.block:
+            return data.startswith(self.block, start)
+        return len(data) >= start + self.size and hash(data[start : start + self.size]) == self.digest
 
 
 class RequestReader:
-    """Reads the requests of one stream; remembers the bytes of the names of each type."""
+    """Reads the requests of one state-of-the-world stream; remembers how names were written."""
 
-    def __init__(self) -> None:
-        self._names: dict[str, bytes] = {}
+    def __init__(self, sets: NameSets) -> None:
+        self._sets = sets
+        self._seen: dict[str, _Seen] = {}
 
-    def read(self, data: bytes) -> tuple[Request, discovery_pb2.DiscoveryRequest]:
-        """The request and its message (without repeated names). Raises WireError for what is none."""
+    def read(self, data: bytes) -> Request:
+        """The request. Raises WireError for what is none, and for too many names."""
         try:
             start, _ = _walk(data, 0, _VERSION, _NODE)
-            for type_url, block in self._names.items():
-                if data.startswith(block, start):
-                    rest = data[:start] + data[start + len(block) :]
-                    message = discovery_pb2.DiscoveryRequest.FromString(rest)
+            for type_url, seen in self._seen.items():
+                if seen.at(data, start):
+                    message = _without(data, start, seen.size)
                     if message.type_url == type_url and not message.resource_names:
-                        return _request(message, None), message
+                        return _request(message, None)
+            for names in self._sets.recent:
+                if names.block and data.startswith(names.block, start):
+                    message = _without(data, start, len(names.block))
+                    if not message.resource_names:
+                        self._remember(message.type_url, names, names.block)
+                        return _request(message, names)
             message = discovery_pb2.DiscoveryRequest.FromString(data)
-            end, count = _walk(data, start, _NAMES)
+            count = len(message.resource_names)
+            if count > self._sets.most:
+                raise TooManyNames(f"more than {self._sets.most} names in one subscription")
+            end, run = _walk(data, start, _NAMES)
         except (DecodeError, IndexError) as error:
             raise WireError(f"not a DiscoveryRequest: {error}") from error
-        self._names.pop(message.type_url, None)
-        if 0 < count == len(message.resource_names) and message.type_url in _KNOWN:
-            self._names[message.type_url] = data[start:end]
-        return _request(message, frozenset(message.resource_names)), message
+        block = data[start:end] if 0 < run == count else b""
+        names = self._sets.of(message.resource_names, block)
+        self._remember(message.type_url, names, block)
+        return _request(message, names)
 
     def forget(self, type_url: str) -> None:
         """Has the names of the next request of this type parsed: those of the last one were not taken."""
-        self._names.pop(type_url, None)
+        self._seen.pop(type_url, None)
+
+    def _remember(self, type_url: str, names: Names, block: bytes) -> None:
+        self._seen.pop(type_url, None)
+        if block and type_url in _KNOWN:
+            shared = names.block if names.block == block else b""
+            self._seen[type_url] = _Seen(len(block), hash(block), shared)
 
 
-def _request(message: discovery_pb2.DiscoveryRequest, names: frozenset[str] | None) -> Request:
+def read_delta(data: bytes, most: int) -> DeltaRequest:
+    """A DeltaDiscoveryRequest with at most so many names. Raises WireError for what is none."""
+    try:
+        message = discovery_pb2.DeltaDiscoveryRequest.FromString(data)
+    except DecodeError as error:
+        raise WireError(f"not a DeltaDiscoveryRequest: {error}") from error
+    subscribe, unsubscribe = message.resource_names_subscribe, message.resource_names_unsubscribe
+    versions = message.initial_resource_versions
+    if max(len(subscribe), len(unsubscribe), len(versions)) > most:
+        raise TooManyNames(f"more than {most} names in one subscription")
+    return DeltaRequest(
+        message.type_url,
+        message.response_nonce,
+        message.error_detail.message[:MAX_NACK] if message.HasField("error_detail") else None,
+        frozenset(subscribe),
+        frozenset(unsubscribe),
+        dict(versions),
+        message.node,
+    )
+
+
+def _without(data: bytes, start: int, size: int) -> discovery_pb2.DiscoveryRequest:
+    """The message but for bytes that are known."""
+    return discovery_pb2.DiscoveryRequest.FromString(data[:start] + data[start + size :])
+
+
+def _request(message: discovery_pb2.DiscoveryRequest, names: Names | None) -> Request:
     rejected = message.HasField("error_detail")
     return Request(
-        type_url=message.type_url,
-        names=names,
-        version=message.version_info,
-        nonce=message.response_nonce,
-        error=message.error_detail.message[:MAX_NACK] if rejected else None,
+        message.type_url,
+        message.response_nonce,
+        message.error_detail.message[:MAX_NACK] if rejected else None,
+        names,
+        message.node,
     )
 
 

@@ -10,16 +10,35 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import grpc
 import structlog
 
 from isthmus.errors import PlatformError, WireError
-from isthmus.xds.ads import Ads, Stream
+from isthmus.xds.ads import Ads, TooManyClasses
+from isthmus.xds.counts import Ending
+from isthmus.xds.names import TooManyNames
+from isthmus.xds.rows import ResourceType
+from isthmus.xds.snapshot import Variant
+from isthmus.xds.stream import Stream
 
 log = structlog.get_logger()
 
+_SERVICES: Final = (
+    ("discovery.v3.AggregatedDiscoveryService", "AggregatedResources", None),
+    ("cluster.v3.ClusterDiscoveryService", "Clusters", ResourceType.CDS),
+    ("endpoint.v3.EndpointDiscoveryService", "Endpoints", ResourceType.EDS),
+    ("listener.v3.ListenerDiscoveryService", "Listeners", ResourceType.LDS),
+    ("route.v3.RouteDiscoveryService", "Routes", ResourceType.RDS),
+)
+METHODS: Final = {
+    f"/envoy.service.{service}/{prefix}{what}": (variant, only)
+    for service, what, only in _SERVICES
+    for prefix, variant in (("Stream", Variant.SOTW), ("Delta", Variant.DELTA))
+}
+"""Variant and type (None: all) of each method."""
 METHOD: Final = "/envoy.service.discovery.v3.AggregatedDiscoveryService/StreamAggregatedResources"
 FIRST_REQUEST_SECONDS = 10.0
 QUEUE = 4
@@ -58,10 +77,8 @@ async def serving(ads: Ads, listen: str, limits: Limits | None = None) -> AsyncI
     Raises PlatformError where that address cannot be listened on.
     """
     limits = limits or Limits()
-    streams = _Streams(ads, limits.streams)
-    handler = grpc.stream_stream_rpc_method_handler(streams.serve)
     server = grpc.aio.server(options=_options(limits))
-    server.add_generic_rpc_handlers((_Method(handler),))
+    server.add_generic_rpc_handlers((_Methods(_Streams(ads, limits)),))
     try:
         port = server.add_insecure_port(listen)
     except RuntimeError as error:
@@ -73,44 +90,47 @@ async def serving(ads: Ads, listen: str, limits: Limits | None = None) -> AsyncI
         await server.stop(grace=None)
 
 
-class _Method(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc ships no types
-    """Routes the one method there is; every other one is UNIMPLEMENTED."""
+class _Methods(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc ships no types
+    """Routes the streaming methods; every other one is UNIMPLEMENTED."""
 
-    def __init__(self, handler: Any) -> None:
-        self._handler = handler
+    def __init__(self, streams: _Streams) -> None:
+        self._handlers = {
+            method: grpc.stream_stream_rpc_method_handler(partial(streams.serve, variant, only))
+            for method, (variant, only) in METHODS.items()
+        }
 
     def service(self, details: Any) -> Any:
-        return self._handler if details.method == METHOD else None
+        return self._handlers.get(details.method)
 
 
 class _Streams:
     """Runs streams, each in the task that gRPC gives it."""
 
-    def __init__(self, ads: Ads, most: int) -> None:
+    def __init__(self, ads: Ads, limits: Limits) -> None:
         self._ads = ads
-        self._most = most
+        self._limits = limits
         self._open = 0
 
-    async def serve(self, _: object, context: Any) -> None:
+    async def serve(self, variant: Variant, only: ResourceType | None, _: object, context: Any) -> None:
         """One stream, to its end."""
-        if self._open >= self._most:
-            self._ads.counts.refused += 1
-            log.warning("xds stream refused", limit=self._most)
-            await context.abort(
-                grpc.StatusCode.RESOURCE_EXHAUSTED, f"this worker carries {self._most} streams"
+        if self._open >= self._limits.streams:
+            await self._refuse(
+                context,
+                Ending.FULL,
+                grpc.StatusCode.RESOURCE_EXHAUSTED,
+                f"this worker carries {self._limits.streams} streams",
             )
         self._open += 1
         outbox = _Outbox()
-        stream = self._ads.open(outbox.put)
+        stream = self._ads.open(outbox.put, variant, only)
         writer = asyncio.create_task(outbox.run(context.write, stream.drained), name="xds-stream-writer")
         try:
             await self._read(stream, context)
         except WireError as error:
-            self._ads.counts.refused += 1
-            log.warning("xds stream refused", reason=str(error), peer=context.peer())
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+            ending, code = _reason(error)
+            await self._refuse(context, ending, code, str(error))
         except TimeoutError:
-            await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "no request came")
+            await self._refuse(context, Ending.SILENT, grpc.StatusCode.DEADLINE_EXCEEDED, "no request came")
         finally:
             stream.close()
             self._open -= 1
@@ -123,6 +143,21 @@ class _Streams:
         while data is not grpc.aio.EOF:
             stream.request(data)
             data = await context.read()
+
+    async def _refuse(self, context: Any, ending: Ending, code: grpc.StatusCode, text: str) -> None:
+        self._ads.counts.endings[ending] += 1
+        log.warning("xds stream refused", ending=ending.value, reason=text, peer=context.peer())
+        await context.abort(code, text)
+
+
+def _reason(error: WireError) -> tuple[Ending, grpc.StatusCode]:
+    match error:
+        case TooManyClasses():
+            return Ending.CLASSES, grpc.StatusCode.RESOURCE_EXHAUSTED
+        case TooManyNames():
+            return Ending.NAMES, grpc.StatusCode.RESOURCE_EXHAUSTED
+        case _:
+            return Ending.PROTOCOL, grpc.StatusCode.INVALID_ARGUMENT
 
 
 class _Outbox:

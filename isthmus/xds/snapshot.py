@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from enum import Enum
 
 import structlog
 
@@ -32,7 +33,7 @@ _VERSION_RANGE = 1 << 64
 
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Resource:
-    """One row, framed as an element of DiscoveryResponse.resources."""
+    """One row, framed as an element of DiscoveryResponse.resources (which is Resource.resource as well)."""
 
     name: str
     framed: bytes
@@ -46,38 +47,66 @@ class Resource:
         return cls(name, field(2, content), int.from_bytes(digest, "big"))
 
 
+class Variant(Enum):
+    """The two variants of the protocol."""
+
+    SOTW = "sotw"
+    DELTA = "delta"
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Body:
     """A response but for its nonce, shared by all streams that get the same."""
 
     kind: ResourceType
     resources: tuple[Resource, ...]
+    removed: frozenset[str]
+    """Names that are told to be gone; only Delta tells them."""
     fingerprint: int
     """Sum of the resources' versions: the same for the same content in any order."""
     framed: bytes
 
     @classmethod
-    def of(cls, kind: ResourceType, resources: Iterable[Resource]) -> Body:
+    def of(
+        cls,
+        variant: Variant,
+        kind: ResourceType,
+        resources: Iterable[Resource],
+        removed: frozenset[str] = frozenset(),
+    ) -> Body:
         """The response that holds these resources."""
         held = tuple(resources)
         fingerprint = sum(resource.version for resource in held) % _VERSION_RANGE
-        framed = b"".join(
-            (
-                field(1, f"{fingerprint:016x}"),
-                *(resource.framed for resource in held),
-                field(4, TYPE_URLS[kind]),
-                field(6, field(1, CONTROL_PLANE)),
-            )
-        )
-        return cls(kind, held, fingerprint, framed)
+        head = (field(1, version_text(fingerprint)), field(4, TYPE_URLS[kind]))
+        match variant:
+            case Variant.SOTW:
+                parts = (*head, *(resource.framed for resource in held), field(6, field(1, CONTROL_PLANE)))
+            case Variant.DELTA:
+                parts = (
+                    *head,
+                    *(field(2, _entry(resource)) for resource in held),
+                    *(field(6, name) for name in sorted(removed)),
+                    field(7, field(1, CONTROL_PLANE)),
+                )
+        return cls(kind, held, removed, fingerprint, b"".join(parts))
 
     @property
     def version(self) -> str:
-        return f"{self.fingerprint:016x}"
+        return version_text(self.fingerprint)
 
     def with_nonce(self, nonce: str) -> bytes:
-        """The serialised DiscoveryResponse."""
+        """The serialised response."""
         return self.framed + field(5, nonce)
+
+
+def version_text(version: int) -> str:
+    """A version as clients see it."""
+    return f"{version:016x}"
+
+
+def _entry(resource: Resource) -> bytes:
+    """A Resource message: version, the resource itself, name."""
+    return field(1, version_text(resource.version)) + resource.framed + field(3, resource.name)
 
 
 class Collection:
@@ -86,7 +115,7 @@ class Collection:
     def __init__(self, kind: ResourceType) -> None:
         self.kind = kind
         self.resources: dict[str, Resource] = {}
-        self._bodies: dict[frozenset[str] | None, Body] = {}
+        self._bodies: dict[object, Body] = {}
 
     def put(self, name: str, value: bytes) -> bool:
         """Sets a resource; says whether that changed anything."""
@@ -103,14 +132,22 @@ class Collection:
         self._bodies.clear()
         return self.resources.pop(name, None)
 
-    def body(self, names: frozenset[str] | None) -> Body:
-        """The response with the resources of these names that exist; None: all."""
-        body = self._bodies.get(names)
+    def body(
+        self,
+        variant: Variant,
+        names: frozenset[str] | None,
+        more: tuple[Resource, ...] = (),
+        removed: frozenset[str] = frozenset(),
+    ) -> Body:
+        """The response with the resources of these names that exist (None: all) and with `more`."""
+        key = (variant, names, more, removed)
+        body = self._bodies.get(key)
         if body is None:
             if len(self._bodies) >= MAX_CACHED:
                 self._bodies.clear()
             wanted = sorted(self.resources if names is None else names & self.resources.keys())
-            body = self._bodies[names] = Body.of(self.kind, (self.resources[name] for name in wanted))
+            held = (*(self.resources[name] for name in wanted), *more)
+            body = self._bodies[key] = Body.of(variant, self.kind, held, removed)
         return body
 
 

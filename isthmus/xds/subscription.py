@@ -1,27 +1,32 @@
-"""What one stream wants of one type, and how far it has got.
+"""What one stream wants of one type, and how far it has got; `Delta` in `delta` is the other variant.
 
-Invariants (xDS protocol, state of the world): at most one response is in flight; a request that does not
-answer the newest response is stale and changes nothing, because the client repeats what it wants when it
-answers; content that the client has rejected is not sent to it again; names without a resource stay wanted.
+Invariants (xDS protocol): one response waits for its answer at a time; content that the client has rejected
+is not sent to it again, and what was good beside it is (`quarantine`); names without a resource stay wanted.
+State of the world: a request that does not answer the newest response is stale and changes nothing, because
+the client repeats what it wants when it answers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Collection as Some
+from collections.abc import Iterable
 
+from isthmus.xds.names import Names, NameSets
+from isthmus.xds.quarantine import Quarantine
 from isthmus.xds.request import Request
 from isthmus.xds.rows import ResourceType
-from isthmus.xds.snapshot import Body, Collection, Resource
+from isthmus.xds.snapshot import Body, Collection, Resource, Variant
 
 WILDCARD = "*"
 FULL_STATE = frozenset({ResourceType.CDS, ResourceType.LDS})
-"""Types whose responses hold everything: what is missing is deleted."""
+"""Types whose state-of-the-world responses hold everything: what is missing is deleted."""
 
 
-class Subscription:
+class Subscription(ABC):
     """State of one type on one stream. Times are those of the stream's clock, in seconds."""
 
-    def __init__(self, kind: ResourceType, now: float) -> None:
+    def __init__(self, kind: ResourceType, sets: NameSets, now: float) -> None:
         self.kind = kind
         self.names: frozenset[str] | None = frozenset()
         """None: everything there is."""
@@ -30,93 +35,186 @@ class Subscription:
         self.due_since: float | None = now
         self.first = True
         """Nothing has been answered yet: everything is due, an empty answer too."""
-        self.grown = False
-        """Names were added since the last response: an answer is owed even when nothing has changed."""
         self.nonce = ""
         self.in_flight: Body | None = None
         self.sent_at = 0.0
         self.accepted: Body | None = None
+        """The newest that the client has accepted, and when, and how long that took."""
+        self.accepted_at = 0.0
+        self.took = 0.0
         self.refusal: str | None = None
         """Text of the last rejection, None once something was accepted after it."""
-        self._named = False
-        self._sent: int | None = None
-        self._refused: dict[str, int] = {}
+        self.refused_at = 0.0
+        self.quarantine = Quarantine()
+        self._sets = sets
+        self._set = sets.none
 
     @property
     def waiting(self) -> bool:
         """Whether something is to be sent."""
-        return self.first or self.grown or bool(self.due)
+        return self.first or bool(self.due)
 
     def wants(self, name: str) -> bool:
         return self.names is None or name in self.names
 
-    def mark(self, names: set[str], now: float) -> None:
-        """Has the wanted ones among these names sent."""
-        wanted = names if self.names is None else names & self.names
-        if wanted:
-            self.due |= wanted
-            self.due_since = now if self.due_since is None else self.due_since
+    def mark(self, names: Some[str], now: float) -> bool:
+        """Has the wanted ones among these names sent; says whether there are any."""
+        held = self.names
+        wanted = names if held is None else [name for name in names if name in held]
+        if not wanted:
+            return False
+        self.due.update(wanted)
+        if self.due_since is None:
+            self.due_since = now
+        return True
 
-    def take(self, request: Request, now: float) -> Body | None:
-        """Applies a request; returns the body that it accepted, if it accepted one."""
-        accepted = self._answer(request) if self.in_flight is not None else None
-        if request.names is not None:
-            self._subscribe(request.names, now)
-        return accepted
-
-    def _answer(self, request: Request) -> Body | None:
+    def answered(self, error: str | None, now: float) -> Body | None:
+        """Takes the answer to the response in flight; returns the body if it was accepted."""
         body, self.in_flight = self.in_flight, None
         assert body is not None
-        if request.error is not None:
-            self.refusal = request.error
-            if self.kind not in FULL_STATE:
-                self._refused.update((resource.name, resource.version) for resource in body.resources)
-            return None
-        self.refusal = None
-        self.accepted = body
-        for resource in body.resources if self._refused else ():
-            self._refused.pop(resource.name, None)
-        return body
-
-    def _subscribe(self, names: frozenset[str], now: float) -> None:
-        """Wildcard is `*`, or for full-state types no names while none were ever given on this stream."""
-        if self.kind in FULL_STATE and (WILDCARD in names or (not names and not self._named)):
-            self.grown |= self.names is not None and not self.first
-            self.names = None
+        if error is not None:
+            self.refusal, self.refused_at = error, now
+            self.quarantine.reject(self._news(body), error)
+            self._rejected(body, now)
         else:
-            old = self.names if self.names is not None else frozenset()
-            self._named |= bool(names)
-            self.names = names
-            self.due &= names
-            if added := names - old:
-                self.grown = self.grown or not self.first
-                self.mark(set(added), now)
-            self._refused = {name: version for name, version in self._refused.items() if name in names}
-
-    def body(self, collection: Collection, kept: Sequence[Resource] = ()) -> Body | None:
-        """The response that is due; None where the client has it, or has rejected it.
-
-        `kept`: resources that are gone from the collection and not yet to be missed in a full-state response.
-        """
-        if self.kind in FULL_STATE:
-            body = collection.body(self.names)
-            if kept:
-                body = Body.of(self.kind, (*body.resources, *kept))
-            return body if self.first or self.grown or body.fingerprint != self._sent else None
-        names = self.names if self.first and self.names is not None else frozenset(self.due)
-        known = collection.resources
-        held = frozenset(
-            name for name in names if name in known and self._refused.get(name) != known[name].version
-        )
-        return collection.body(held) if held else None
+            self.refusal = None
+            self.accepted, self.accepted_at, self.took = body, now, now - self.sent_at
+            self.quarantine.accept(body.resources)
+        if self.quarantine.trying:
+            self.mark(self.quarantine.next_trial(), now)
+        return None if error is not None else body
 
     def sent(self, body: Body, nonce: str, now: float) -> None:
         """Notes a response that was written."""
-        self.in_flight, self.nonce, self.sent_at, self._sent = body, nonce, now, body.fingerprint
+        self.in_flight, self.nonce, self.sent_at = body, nonce, now
         self.settled()
 
     def settled(self) -> None:
         """Nothing is due any more."""
         self.due.clear()
         self.due_since = None
-        self.first = self.grown = False
+        self.first = False
+
+    @abstractmethod
+    def body(self, collection: Collection, kept: tuple[Resource, ...] = ()) -> Body | None:
+        """The response that is due; None where the client has it, or has rejected it.
+
+        `kept`: resources that are gone from the collection and that the client shall not miss yet.
+        """
+
+    @abstractmethod
+    def changes(self, body: Body) -> Some[str] | None:
+        """Names of what changes for the client with a body that is about to be sent; None: perhaps all."""
+
+    @abstractmethod
+    def _news(self, body: Body) -> Iterable[Resource]:
+        """What is new to the client in a response."""
+
+    @abstractmethod
+    def _rejected(self, body: Body, now: float) -> None:
+        """What a rejection means for what is due."""
+
+    def _name(self, names: Names) -> None:
+        self._set, self.names = names, names.held
+
+
+class Sotw(Subscription):
+    """State of the world."""
+
+    def __init__(self, kind: ResourceType, sets: NameSets, now: float) -> None:
+        super().__init__(kind, sets, now)
+        self._grown = False
+        """Names were added since the last response: an answer is owed even when nothing has changed."""
+        self._again = False
+        """A rejected response held more than what was bad in it."""
+        self._begun = self._named = False
+        self._overtaken = False
+        """A response was sent before the one before it was answered: nobody knows which the client has."""
+        self._spurned: int | None = None
+        """Fingerprint of the full state that the client rejected last."""
+        self._has: int | None = None
+        """Fingerprint of the full state that the client has or is about to have."""
+
+    @property
+    def waiting(self) -> bool:
+        return self.first or self._grown or self._again or bool(self.due)
+
+    def subscribe(self, request: Request, now: float) -> None:
+        """Wildcard is `*`, or for full-state types no names while none were ever given on this stream."""
+        names = request.names
+        if names is None or (names is self._set and self._begun):
+            return
+        self._begun = True
+        if self.kind in FULL_STATE and (WILDCARD in names.held or (not names.held and not self._named)):
+            self._grown |= self.names is not None and not self.first
+            self.names, self._set = None, names
+            return
+        old = self.names if self.names is not None else frozenset()
+        self._named |= bool(names.held)
+        self._name(names)
+        self.due &= names.held
+        if added := names.held - old:
+            self._grown |= not self.first
+            self.mark(added, now)
+        if self.quarantine:
+            self.quarantine.keep(names.held)
+
+    def body(self, collection: Collection, kept: tuple[Resource, ...] = ()) -> Body | None:
+        if self.kind in FULL_STATE:
+            body = self._full(collection, kept)
+            had = body.fingerprint in (self._has, self._spurned)
+            return None if had and not (self.first or self._grown) else body
+        known = collection.resources
+        if self.first and self.names is not None:
+            if not self.quarantine and not self.names.isdisjoint(known):
+                return collection.body(Variant.SOTW, self.names)
+            names: Some[str] = self.names
+        else:
+            names = self.due
+        holds = self.quarantine.holds if self.quarantine else None
+        held = frozenset(
+            name for name in names if name in known and not (holds is not None and holds(known[name]))
+        )
+        return collection.body(Variant.SOTW, held) if held else None
+
+    def changes(self, body: Body) -> Some[str] | None:
+        return None if self.first or self._grown or self._again else set(self.due)
+
+    def sent(self, body: Body, nonce: str, now: float) -> None:
+        self._overtaken |= self.in_flight is not None
+        super().sent(body, nonce, now)
+        self._has = body.fingerprint
+
+    def answered(self, error: str | None, now: float) -> Body | None:
+        accepted = super().answered(error, now)
+        if accepted is not None:
+            self._overtaken, self._spurned = False, None
+        return accepted
+
+    def settled(self) -> None:
+        super().settled()
+        self._grown = self._again = False
+
+    def _full(self, collection: Collection, kept: tuple[Resource, ...]) -> Body:
+        """The full state, where something is held back with what the client has accepted instead."""
+        holds = self.quarantine.holds
+        found = collection.body(Variant.SOTW, self.names, kept)
+        if not self.quarantine or not any(map(holds, found.resources)):
+            return found
+        good = {resource.name: resource for resource in self.accepted.resources} if self.accepted else {}
+        instead = (good.get(one.name) if holds(one) else one for one in found.resources)
+        return Body.of(Variant.SOTW, self.kind, [one for one in instead if one is not None])
+
+    def _news(self, body: Body) -> Iterable[Resource]:
+        if self.kind not in FULL_STATE or self.accepted is None:
+            return body.resources
+        good = {(resource.name, resource.version) for resource in self.accepted.resources}
+        return [one for one in body.resources if (one.name, one.version) not in good]
+
+    def _rejected(self, body: Body, now: float) -> None:
+        if self.kind in FULL_STATE:
+            self._spurned = body.fingerprint
+            has = None if self._overtaken else self.accepted
+            self._has = None if has is None else has.fingerprint
+            self._again = bool(body.resources)
+            self.due_since = now if self.due_since is None else self.due_since

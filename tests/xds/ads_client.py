@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from envoy.config.core.v3 import base_pb2
 from envoy.service.discovery.v3 import discovery_pb2
@@ -10,15 +11,18 @@ from envoy.service.discovery.v3 import discovery_pb2
 from isthmus.flow.table import Table
 from isthmus.model.names import ClusterId, Vantage
 from isthmus.xds import wire
-from isthmus.xds.ads import Ads, Stream
+from isthmus.xds.ads import Ads
 from isthmus.xds.rows import EVERYBODY, EXPLICIT, ProxyClass, ResourceType, Row
-from isthmus.xds.snapshot import TYPE_URLS
+from isthmus.xds.snapshot import TYPE_URLS, Variant
+from isthmus.xds.stream import Stream
 from isthmus.xds.wants import Wants
 
 CDS, EDS, LDS, RDS = ResourceType.CDS, ResourceType.EDS, ResourceType.LDS, ResourceType.RDS
 KINDS = {url: kind for kind, url in TYPE_URLS.items()}
 VANTAGE = Vantage("eu", "a", ClusterId("eu-1"))
 CLASS = ProxyClass(VANTAGE)
+POISON = b"=9"
+"""What the client's values never end with, or it rejects them."""
 
 
 class Clock:
@@ -58,6 +62,9 @@ class World:
     def connect(self) -> Client:
         return Client(self)
 
+    def connect_delta(self, before: DeltaClient | None = None) -> DeltaClient:
+        return DeltaClient(self, before)
+
 
 def key(name: str) -> str:
     """`cds_a` is cluster a, `eds_a` its assignment, `lds` and `rds` the explicit listener and routes."""
@@ -72,11 +79,19 @@ def routes(clusters: Iterable[str]) -> bytes:
 
 
 class Client:
-    """Answers are sent when `process` is called, in the order in which responses came."""
+    """Answers are sent when `process` is called, in the order in which responses came.
+
+    While `held`, what it sends stays on its way: the newest of `transit` of a type may arrive later than what
+    is sent of another.
+    """
+
+    variant = Variant.SOTW
+    response_type: Any = discovery_pb2.DiscoveryResponse
 
     def __init__(self, world: World) -> None:
-        self.inbox: list[discovery_pb2.DiscoveryResponse] = []
-        self.received: list[discovery_pb2.DiscoveryResponse] = []
+        self.world = world
+        self.inbox: list[Any] = []
+        self.received: list[Any] = []
         self.view: dict[ResourceType, dict[str, bytes]] = {kind: {} for kind in ResourceType}
         self.names: dict[ResourceType, frozenset[str]] = {}
         self.nonce = dict.fromkeys(ResourceType, "")
@@ -86,11 +101,14 @@ class Client:
         """New and changed clusters that wait for their assignment."""
         self.room = True
         self.refused = False
+        self.held = False
+        self.transit: list[tuple[ResourceType, bytes, bool]] = []
+        """Type, bytes, and whether it is an answer and nothing else."""
         self._greeted = False
-        self.stream: Stream = world.ads.open(self._write)
+        self.stream: Stream = world.ads.open(self._write, self.variant)
 
     def _write(self, data: bytes) -> bool:
-        response = discovery_pb2.DiscoveryResponse.FromString(data)
+        response = self.response_type.FromString(data)
         self.inbox.append(response)
         self.received.append(response)
         return self.room
@@ -111,25 +129,48 @@ class Client:
             type_url=TYPE_URLS[kind],
             response_nonce=self.nonce[kind] if nonce is None else nonce,
         )
+        self._send(kind, request, error, nonce is None and bool(self.nonce[kind]))
+
+    def _send(self, kind: ResourceType, request: Any, error: str | None, answer: bool) -> None:
         if not self._greeted:
             request.node.CopyFrom(node())
-            self._greeted = True
+            self._greeted, answer = True, False
         if error is not None:
             request.error_detail.code = 3
             request.error_detail.message = error
         data = request.SerializeToString()
         self.sent[kind].append(data)
-        self.stream.request(data)
+        if self.held:
+            self.transit.append((kind, data, answer))
+        else:
+            self.stream.request(data)
 
-    def process(self, accept: bool = True) -> ResourceType:
+    def arrive(self, kind: ResourceType | None = None) -> None:
+        """What is on its way arrives: all of it, or the oldest request of a type."""
+        for item in list(self.transit):
+            if kind is None or item[0] is kind:
+                self.transit.remove(item)
+                self.stream.request(item[1])
+                if kind is not None:
+                    return
+
+    def process(self, accept: bool = True, error: str = "will not do") -> ResourceType:
         """Takes the oldest response and answers it."""
         response = self.inbox.pop(0)
         kind = KINDS[response.type_url]
         self.nonce[kind] = response.nonce
         if not accept:
             self.refused = True
-            self.send(kind, error="will not do")
+            self.send(kind, error=error)
             return kind
+        poisoned = sorted(name for name, one in contents(response).items() if one.endswith(POISON))
+        if poisoned:
+            self.send(kind, error=f"cannot take {poisoned[0]}: it is bad")
+            return kind
+        self._accept(kind, response)
+        return kind
+
+    def _accept(self, kind: ResourceType, response: Any) -> None:
         self.version[kind] = response.version_info
         content = contents(response)
         if kind is CDS:
@@ -142,11 +183,14 @@ class Client:
         else:
             self.view[kind] |= content
         self.send(kind)
+        self.follow(kind)
+
+    def follow(self, kind: ResourceType) -> None:
+        """Asks for what new clusters and listeners need."""
         if kind is CDS:
-            self._follow(EDS, frozenset(content))
+            self._follow(EDS, frozenset(self.view[CDS]))
         if kind is LDS:
-            self._follow(RDS, frozenset({EXPLICIT}) if content else frozenset())
-        return kind
+            self._follow(RDS, frozenset({EXPLICIT}) if self.view[LDS] else frozenset())
 
     def _follow(self, kind: ResourceType, names: frozenset[str]) -> None:
         if names != self.names.get(kind, frozenset()):
@@ -155,11 +199,85 @@ class Client:
 
     def settle(self) -> None:
         """Accepts everything until nothing comes any more."""
+        self.held = False
+        self.arrive()
         for _ in range(1000):
             if not self.inbox:
                 return
             self.process()
         raise AssertionError("the server never stops sending")
+
+
+class DeltaClient(Client):
+    """The incremental variant; `view` and versions may come from an earlier stream."""
+
+    variant = Variant.DELTA
+    response_type = discovery_pb2.DeltaDiscoveryResponse
+    request_type = discovery_pb2.DeltaDiscoveryRequest
+
+    def __init__(self, world: World, before: DeltaClient | None = None) -> None:
+        super().__init__(world)
+        self.versions: dict[ResourceType, dict[str, str]] = {kind: {} for kind in ResourceType}
+        if before is not None:
+            self.view = {kind: dict(held) for kind, held in before.view.items()}
+            self.versions = {kind: dict(held) for kind, held in before.versions.items()}
+
+    def start(self) -> None:
+        for kind in (CDS, EDS, LDS, RDS):
+            names = frozenset() if kind in (CDS, LDS) else frozenset(self.view[kind])
+            if kind is EDS:
+                names = frozenset(self.view[CDS])
+            if kind in (CDS, LDS) or names:
+                self.names[kind] = names
+                self.send_delta(kind, names, versions=self.versions[kind])
+
+    def send(self, kind: ResourceType, error: str | None = None, nonce: str | None = None) -> None:
+        self.send_delta(kind, error=error, nonce=self.nonce[kind] if nonce is None else nonce)
+
+    def send_delta(
+        self,
+        kind: ResourceType,
+        add: Iterable[str] = (),
+        leave: Iterable[str] = (),
+        *,
+        versions: Mapping[str, str] | None = None,
+        nonce: str = "",
+        error: str | None = None,
+    ) -> None:
+        add, leave = sorted(add), sorted(leave)
+        request = discovery_pb2.DeltaDiscoveryRequest(
+            type_url=TYPE_URLS[kind],
+            resource_names_subscribe=add,
+            resource_names_unsubscribe=leave,
+            initial_resource_versions=versions or {},
+            response_nonce=nonce,
+        )
+        self._send(kind, request, error, bool(nonce) and not add and not leave)
+
+    def subscribe(self, kind: ResourceType, names: frozenset[str]) -> None:
+        old = self.names.get(kind, frozenset())
+        self.names[kind] = names
+        self.send_delta(kind, names - old, old - names)
+
+    def _accept(self, kind: ResourceType, response: Any) -> None:
+        content = contents(response)
+        if kind is CDS:
+            self.warming |= {name for name in content if content[name] != self.view[CDS].get(name)}
+            self.warming -= set(response.removed_resources)
+        if kind is EDS:
+            self.warming -= content.keys()
+        self.view[kind] |= content
+        self.versions[kind] |= {resource.name: resource.version for resource in response.resources}
+        for name in response.removed_resources:
+            self.view[kind].pop(name, None)
+            self.versions[kind].pop(name, None)
+        self.send(kind)
+        self.follow(kind)
+
+    def _follow(self, kind: ResourceType, names: frozenset[str]) -> None:
+        for name in self.names.get(kind, frozenset()) - names:
+            self.versions[kind].pop(name, None)
+        super()._follow(kind, names)
 
 
 def node(region: str = "eu", zone: str = "a", listen: str = "") -> base_pb2.Node:
@@ -170,10 +288,11 @@ def node(region: str = "eu", zone: str = "a", listen: str = "") -> base_pb2.Node
     return found
 
 
-def contents(response: discovery_pb2.DiscoveryResponse) -> dict[str, bytes]:
+def contents(response: Any) -> dict[str, bytes]:
     """Resources by name; the tests' values start with their own name."""
     found = {}
-    for resource in response.resources:
+    for one in response.resources:
+        resource = one.resource if isinstance(response, discovery_pb2.DeltaDiscoveryResponse) else one
         name = resource.value.partition(b"=")[0].decode() if b"=" in resource.value else EXPLICIT
         assert name not in found, "a resource twice in one response"
         found[name] = resource.value

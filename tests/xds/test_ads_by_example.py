@@ -10,7 +10,8 @@ from ads_client import CDS, EDS, LDS, RDS, TYPE_URLS, Client, World, contents, n
 from envoy.service.discovery.v3 import discovery_pb2
 
 from isthmus.errors import WireError
-from isthmus.xds import ads
+from isthmus.xds import ads, stream
+from isthmus.xds.proxies import described
 from isthmus.xds.wants import LINGER_SECONDS
 
 
@@ -61,7 +62,7 @@ def test_an_unanswered_response_holds_newer_state_back_only_for_so_long() -> Non
     world, client = running("a")
     world.apply(eds_a=value("a", 1))
     world.apply(eds_a=value("a", 2))
-    world.clock.now += ads.ACK_SECONDS - 0.1
+    world.clock.now += stream.ACK_SECONDS - 0.1
     world.ads.tick()
     assert len(client.received) == 1
     world.clock.now += 0.2
@@ -105,10 +106,10 @@ def test_a_rejection_is_kept_with_its_text_and_stops_nothing_else(
     client.settle()
     assert client.view[EDS] == {"a": b"a=2"}
     assert len([r for r in client.received if r.type_url == TYPE_URLS[CDS]]) == 1
-    described = world.ads.streams()[0]
-    assert described["node"] == "sidecar-1"
-    assert described["types"]["cds"]["rejected"] == "will not do"
-    assert described["types"]["eds"]["rejected"] == ""
+    told = next(iter(described(world.ads, 0.0)))
+    assert told["node"] == "sidecar-1"
+    assert told["types"]["cds"]["rejected"] == "will not do"
+    assert told["types"]["eds"]["rejected"] == ""
     assert world.ads.counts.rejections[CDS] == 1
     assert [entry for entry in logs if entry["event"] == "xds rejected"] == [
         {
@@ -130,7 +131,7 @@ def test_a_rejected_assignment_comes_again_only_when_it_changes() -> None:
     world.apply(eds_a=value("a", 2))
     assert types(client) == ["ClusterLoadAssignment", "Cluster", "ClusterLoadAssignment"]
     client.settle()
-    assert world.ads.streams()[0]["types"]["eds"]["rejected"] == ""
+    assert next(iter(described(world.ads, 0.0)))["types"]["eds"]["rejected"] == ""
 
 
 def test_an_assignment_that_does_not_exist_yet_is_remembered() -> None:
@@ -252,15 +253,15 @@ def first_request(**fields: Any) -> bytes:
     ids=["no protobuf", "cut off", "no node", "listen nowhere"],
 )
 def test_a_stream_that_does_not_say_who_it_is_ends(data: bytes) -> None:
-    stream = World().ads.open(lambda _: True)
+    client = World().ads.open(lambda _: True)
     with pytest.raises(WireError):
-        stream.request(data)
+        client.request(data)
 
 
 def test_an_impossible_place_is_unknown_and_the_cluster_is_the_agents_own() -> None:
     world = World()
-    stream = world.ads.open(lambda _: True)
-    stream.request(first_request(node=node(region="e|u", zone="z" * 500, listen="[::1]:15001")))
+    client = world.ads.open(lambda _: True)
+    client.request(first_request(node=node(region="e|u", zone="z" * 500, listen="[::1]:15001")))
     assert list(world.wants.keys()) == ["envoy@eu-1//@[::1]:15001"]
 
 

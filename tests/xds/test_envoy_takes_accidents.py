@@ -9,13 +9,18 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
-from http_load import HttpBackend, Load, free_port, loaded, until
+from http_load import HttpBackend, Load, fetch, free_port, loaded, until
 from xds_harness import Door, Rows, Shares, Sidecar, plan_of, served, sidecar
+
+from isthmus.model.names import ServiceKey
+from isthmus.xds.proxies import described
 
 pytestmark = pytest.mark.envoy
 ROOT = Path(__file__).parents[2]
+VARIANTS = pytest.mark.parametrize("api", ["GRPC", "DELTA_GRPC"])
 
 
 @dataclass
@@ -26,6 +31,10 @@ class Stage:
     eu: list[HttpBackend]
     us: list[HttpBackend]
     worker: AsyncExitStack
+
+    def clusters(self) -> dict[str, Any]:
+        """What is known of the proxy's clusters."""
+        return dict(next(iter(described(self.door.ads, 0.0)))["types"]["cds"])
 
     def share(self, eu: int, us: int) -> None:
         """Gives these basis points; a cluster without any is the last resort."""
@@ -41,8 +50,11 @@ class Stage:
 
 
 @asynccontextmanager
-async def stage(binary: str, folder: Path) -> AsyncIterator[Stage]:
-    """Two clusters of two endpoints behind one proxy that serves half from each."""
+async def stage(binary: str, folder: Path, api: str = "GRPC") -> AsyncIterator[Stage]:
+    """Two clusters of two endpoints behind one proxy that serves half from each.
+
+    `api` is the variant of the protocol that the proxy speaks, in its own word.
+    """
     eu, us = ([HttpBackend(name) for _ in range(2)] for name in ("eu-1", "us-1"))
     for backend in (*eu, *us):
         await backend.start()
@@ -53,7 +65,7 @@ async def stage(binary: str, folder: Path) -> AsyncIterator[Stage]:
     try:
         async with AsyncExitStack() as worker:
             door = await worker.enter_async_context(served(rows, f"127.0.0.1:{free_port()}"))
-            async with sidecar(binary, folder, door.address, listen) as proxy:
+            async with sidecar(binary, folder, door.address, listen, api=api) as proxy:
                 found = Stage(rows, door, proxy, eu, us, worker)
                 found.share(5000, 5000)
                 await proxy.serving()
@@ -83,8 +95,11 @@ async def only(load: Load, cluster: str) -> None:
     await until(reached, f"all requests served by {cluster}")
 
 
-async def test_a_plan_moves_traffic_and_nobody_sees_an_error(envoy_binary: str, tmp_path: Path) -> None:
-    async with stage(envoy_binary, tmp_path) as found, loaded(Load(found.proxy.listen)) as load:
+@VARIANTS
+async def test_a_plan_moves_traffic_and_nobody_sees_an_error(
+    envoy_binary: str, tmp_path: Path, api: str
+) -> None:
+    async with stage(envoy_binary, tmp_path, api) as found, loaded(Load(found.proxy.listen)) as load:
         await answers(load, 100)
         found.share(10000, 0)
         await only(load, "eu-1")
@@ -156,10 +171,11 @@ async def test_a_silent_cluster_fails_no_request(
     assert report["settled_p99"] < 0.5
 
 
-async def test_a_changed_cluster_warms_without_an_error(envoy_binary: str, tmp_path: Path) -> None:
+@VARIANTS
+async def test_a_changed_cluster_warms_without_an_error(envoy_binary: str, tmp_path: Path, api: str) -> None:
     from isthmus.model.policy import CircuitBreaker, DoorSettings
 
-    async with stage(envoy_binary, tmp_path) as found, loaded(Load(found.proxy.listen)) as load:
+    async with stage(envoy_binary, tmp_path, api) as found, loaded(Load(found.proxy.listen)) as load:
         await answers(load, 50)
         for number in range(1, 6):
             found.rows.service(
@@ -179,10 +195,11 @@ async def test_a_changed_cluster_warms_without_an_error(envoy_binary: str, tmp_p
     assert load.failed == []
 
 
+@VARIANTS
 async def test_the_control_planes_death_changes_nothing_and_a_new_one_is_found(
-    envoy_binary: str, tmp_path: Path
+    envoy_binary: str, tmp_path: Path, api: str
 ) -> None:
-    async with stage(envoy_binary, tmp_path) as found, loaded(Load(found.proxy.listen)) as load:
+    async with stage(envoy_binary, tmp_path, api) as found, loaded(Load(found.proxy.listen)) as load:
         await answers(load, 50)
         await found.worker.aclose()
         await answers(load, 200)
@@ -193,27 +210,37 @@ async def test_the_control_planes_death_changes_nothing_and_a_new_one_is_found(
     assert load.failed == []
 
 
-async def test_a_rejected_cluster_is_named_and_the_others_go_on(envoy_binary: str, tmp_path: Path) -> None:
+@VARIANTS
+async def test_a_rejected_cluster_is_named_and_the_others_go_on(
+    envoy_binary: str, tmp_path: Path, api: str
+) -> None:
     from envoy.config.cluster.v3 import cluster_pb2
 
     from isthmus.xds.rows import EVERYBODY, ResourceType, Row
 
     bad = cluster_pb2.Cluster(name="bad.shop.svc.clusterset.local:80")
     bad.connect_timeout.FromSeconds(-1)
-    async with stage(envoy_binary, tmp_path) as found, loaded(Load(found.proxy.listen)) as load:
+    async with stage(envoy_binary, tmp_path, api) as found, loaded(Load(found.proxy.listen)) as load:
         row = str(Row(ResourceType.CDS, EVERYBODY, bad.name))
         found.rows.writer.put(row, bad.SerializeToString())
 
         async def told() -> bool:
-            return bool(found.door.ads.streams()[0]["types"]["cds"]["rejected"])
+            return bool(found.clusters()["rejected"])
 
         await until(told, "the rejection")
+        assert list(found.clusters()["differs"]["held_back"]) == [bad.name]
+        found.rows.service(ServiceKey("shop", "sibling"))
+
+        async def arrived() -> bool:
+            return "sibling.shop" in await fetch(found.proxy.admin, "/clusters")
+
+        await until(arrived, "a sibling of the bad cluster")
         found.share(0, 10000)
         await only(load, "us-1")
         found.rows.writer.drop(row)
 
         async def accepted() -> bool:
-            return not found.door.ads.streams()[0]["types"]["cds"]["rejected"]
+            return not found.clusters()["rejected"]
 
         await until(accepted, "clusters are accepted again")
     assert load.failed == []

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
+import pytest
 from envoy.service.discovery.v3 import discovery_pb2
 from hypothesis import given
 from hypothesis import strategies as st
 
 from isthmus.errors import WireError
-from isthmus.xds.request import RequestReader
+from isthmus.xds.names import NameSets, TooManyNames
+from isthmus.xds.request import RequestReader, read_delta
 from isthmus.xds.snapshot import TYPE_URLS
 
 URLS = st.sampled_from([*TYPE_URLS.values(), "type.googleapis.com/unknown", ""])
@@ -42,42 +46,82 @@ MESSAGES = st.builds(
 @given(st.lists(st.one_of(MESSAGES, st.tuples(MESSAGES, MESSAGES)), max_size=12))
 def test_a_stream_of_requests_reads_as_if_each_were_parsed(sent: list[object]) -> None:
     """Pairs are two messages in one: legal, though nobody writes their fields in that order."""
-    reader = RequestReader()
+    reader = RequestReader(NameSets())
     known: dict[str, frozenset[str]] = {}
     for item in sent:
         parts = item if isinstance(item, tuple) else (item,)
         data = b"".join(part.SerializeToString() for part in parts)
         plain = discovery_pb2.DiscoveryRequest.FromString(data)
-        found, _ = reader.read(data)
+        found = reader.read(data)
         names = frozenset(plain.resource_names)
         if found.names is not None:
-            known[plain.type_url] = found.names
+            known[plain.type_url] = found.names.held
         assert known[plain.type_url] == names
-        assert (found.type_url, found.version, found.nonce) == (
-            plain.type_url,
-            plain.version_info,
-            plain.response_nonce,
-        )
+        assert (found.type_url, found.nonce) == (plain.type_url, plain.response_nonce)
+        assert found.node == plain.node
         expected = plain.error_detail.message if plain.HasField("error_detail") else None
         assert found.error == expected
 
 
 def test_repeated_names_are_not_parsed_again() -> None:
-    reader = RequestReader()
+    reader = RequestReader(NameSets())
     url = TYPE_URLS[next(iter(TYPE_URLS))]
     first = message(url, ["a", "b"], "", "", None, with_node=True).SerializeToString()
     again = message(url, ["a", "b"], "v", "1", None, with_node=False).SerializeToString()
-    assert reader.read(first)[0].names == frozenset({"a", "b"})
-    assert reader.read(again)[0].names is None
+    names = reader.read(first).names
+    assert names is not None
+    assert names.held == frozenset({"a", "b"})
+    assert reader.read(again).names is None
     reader.forget(url)
-    assert reader.read(again)[0].names == frozenset({"a", "b"})
+    assert reader.read(again).names is names
+
+
+def test_the_next_stream_with_the_same_names_holds_the_same_set() -> None:
+    sets = NameSets()
+    url = TYPE_URLS[next(iter(TYPE_URLS))]
+    data = message(url, ["a", "b"], "", "", None, with_node=True).SerializeToString()
+    turned = message(url, ["b", "a"], "", "", None, with_node=True).SerializeToString()
+    readers = [RequestReader(sets) for _ in range(3)]
+    found = [readers[0].read(data), readers[1].read(data), readers[2].read(turned)]
+    assert len({id(request.names) for request in found}) == 1
+    assert sets.total == 2
+    again = message(url, ["b", "a"], "v", "1", None, with_node=False).SerializeToString()
+    assert readers[2].read(again).names is None
+    del found, readers
+    sets.recent.clear()
+    assert sets.total == 0
+
+
+@pytest.mark.parametrize(("most", "in_all"), [(3, 1000), (1000, 3)], ids=["in one", "in all"])
+def test_too_many_names_are_an_error(most: int, in_all: int) -> None:
+    sets = NameSets(most, in_all)
+    url = TYPE_URLS[next(iter(TYPE_URLS))]
+    fine = message(url, ["a", "b", "c"], "", "", None, with_node=False)
+    RequestReader(sets).read(fine.SerializeToString())
+    with pytest.raises(TooManyNames):
+        RequestReader(sets).read(
+            message(url, list("defg"), "", "", None, with_node=False).SerializeToString()
+        )
+
+
+def test_too_many_names_in_a_delta_request_are_an_error() -> None:
+    for field in ("resource_names_subscribe", "resource_names_unsubscribe"):
+        request = discovery_pb2.DeltaDiscoveryRequest(**{field: list("abcd")})  # type: ignore[arg-type]
+        with pytest.raises(TooManyNames):
+            read_delta(request.SerializeToString(), 3)
+    request = discovery_pb2.DeltaDiscoveryRequest(initial_resource_versions=dict.fromkeys("abcd", "1"))
+    with pytest.raises(TooManyNames):
+        read_delta(request.SerializeToString(), 3)
+
+
+def test_an_endless_name_is_an_error() -> None:
+    with pytest.raises(TooManyNames, match="1024"):
+        NameSets().of(["x" * 2000])
 
 
 @given(st.binary(max_size=60))
 def test_any_bytes_are_a_request_or_a_wire_error(data: bytes) -> None:
-    reader = RequestReader()
-    try:
-        reader.read(data)
-        reader.read(data)
-    except WireError:
-        pass
+    reader = RequestReader(NameSets())
+    for read in (reader.read, reader.read, lambda found: read_delta(found, 10)):
+        with suppress(WireError):
+            read(data)

@@ -204,11 +204,13 @@ async def sidecar(
     xds: str,
     listen: str | None = None,
     vantage: Vantage = VANTAGE,
+    api: str = "GRPC",
     **settings: Any,
 ) -> AsyncIterator[Sidecar]:
     listen = listen or f"127.0.0.1:{free_port()}"
     proxy = Sidecar(listen, f"127.0.0.1:{free_port()}")
     config = envoy_bootstrap("test-sidecar", vantage, xds, proxy.admin, listen, **settings)
+    config["dynamic_resources"]["ads_config"]["api_type"] = api
     path = folder / "envoy.json"
     path.write_text(json.dumps(config))
     with (folder / "envoy.log").open("wb") as log:
