@@ -10,13 +10,14 @@ from collections.abc import Iterable
 from typing import Any
 
 from isthmus.agent.chain import Chain
+from isthmus.agent.grpcrows import GrpcRows
 from isthmus.dns import rrset
 from isthmus.flow import Derived, Priority, Table, Writer, derive, on, spread
 from isthmus.model.names import ServiceKey, Vantage
 from isthmus.model.plan import Plan, PlanKey, port_id
 from isthmus.model.service import Port, Protocol, Service
 from isthmus.xds import envoy, rows
-from isthmus.xds.rows import ProxyClass, ResourceType, Row
+from isthmus.xds.rows import ProxyClass, Renderer, ResourceType, Row
 
 PortKey = tuple[ServiceKey, str]
 
@@ -39,12 +40,14 @@ class Doors:
         self.routes = self._routes()
         self.listeners = self._listeners()
         self.names = self._names()
+        self.grpc = GrpcRows(chain, self.classes, self.xds)
         self.tables: list[Table[Any, Any]] = [
             self.assignments,
             self.clusters,
             self.routes,
             self.listeners,
             self.names,
+            *self.grpc.tables,
         ]
         spread(self.assignments, self.xds, _assignment_row)
         spread(self.clusters, self.xds, lambda _key, row: dict([row]))
@@ -85,7 +88,7 @@ class Doors:
 
         def compute(key: PlanKey) -> bytes | None:
             plan = plans.get(key)
-            if all(proxies.vantage != key.vantage for proxies in classes.values()):
+            if all(proxies.vantage != key.vantage for proxies in classes.values() if _is_envoy(proxies)):
                 return None
             if plan is None or plan.port is None or plan.port.protocol is not Protocol.TCP:
                 return None
@@ -149,7 +152,7 @@ class Doors:
         """One route configuration, the same for every class, joined once from the hosts of each service."""
 
         def join(_key: str) -> bytes | None:
-            if not self.classes:
+            if not any(map(_is_envoy, self.classes.values())):
                 return None
             return envoy.route_configuration(host for _key, host in sorted(self.hosts.items()))
 
@@ -165,14 +168,14 @@ class Doors:
             "route configurations",
             on(self.classes),
             on(joined, lambda _key, _o, _n: list(self.classes)),
-            compute=lambda text: joined.get("") if text in self.classes else None,
+            compute=lambda text: joined.get("") if _is_envoy(self.classes.get(text)) else None,
         )
 
     def _listeners(self) -> Derived[str, bytes]:
         def compute(text: str) -> bytes | None:
             found = self.classes.get(text)
             where = rows.split_listen(found.listen) if found is not None else None
-            if found is None or where is None:
+            if found is None or where is None or not _is_envoy(found):
                 return None
             return envoy.listener(*where, log=found.access_log)
 
@@ -207,6 +210,10 @@ class Doors:
             on(chain.plans, on_plan),
             compute=compute,
         )
+
+
+def _is_envoy(found: ProxyClass | None) -> bool:
+    return found is not None and found.renderer == Renderer.ENVOY
 
 
 def _class_text(key: str) -> str:

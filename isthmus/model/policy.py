@@ -90,6 +90,8 @@ class Retry:
     """Seconds, None: bounded only by the connect timeout and the request's own timeout."""
     back_off_base: float = 0.001
     back_off_max: float = 0.010
+    asked: bool = False
+    """Whether a policy says so itself: its author has thought of what may be repeated."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -305,6 +305,7 @@ def _retry(spec: PolicySpec) -> Retry | None:
         per_try_timeout=given.per_try_timeout,
         back_off_base=base,
         back_off_max=longest,
+        asked=True,
     )
 
 

@@ -15,9 +15,18 @@ from isthmus.xds.node import (
     LISTEN_METADATA,
     LOG_METADATA,
     NAMESPACE_METADATA,
+    RENDERER_METADATA,
     USES_METADATA,
 )
-from isthmus.xds.rows import BLACKHOLE, DEFAULT_LISTEN, PASSTHROUGH, Capture, read_uses, split_listen
+from isthmus.xds.rows import (
+    BLACKHOLE,
+    DEFAULT_LISTEN,
+    PASSTHROUGH,
+    Capture,
+    Renderer,
+    read_uses,
+    split_listen,
+)
 
 ADS_CLUSTER = "isthmus"
 MAX_DOWNSTREAM_CONNECTIONS = 50_000
@@ -109,6 +118,30 @@ def envoy_bootstrap(
                     },
                 }
             ]
+        },
+    }
+
+
+def grpc_bootstrap(node_id: str, vantage: Vantage, xds_address: str) -> dict[str, Any]:
+    """What a gRPC library reads from the file that GRPC_XDS_BOOTSTRAP names (gRFC A27, A53).
+
+    A control plane that loses sight of a resource takes nothing from a client that works with it. Raises
+    ConfigError.
+    """
+    _socket_address(xds_address)
+    return {
+        "xds_servers": [
+            {
+                "server_uri": xds_address,
+                "channel_creds": [{"type": "insecure"}],
+                "server_features": ["xds_v3", "ignore_resource_deletion"],
+            }
+        ],
+        "node": {
+            "id": node_id,
+            "cluster": vantage.cluster,
+            "locality": {"region": vantage.region, "zone": vantage.zone, "sub_zone": vantage.cluster},
+            "metadata": {RENDERER_METADATA: Renderer.GRPC.value},
         },
     }
 

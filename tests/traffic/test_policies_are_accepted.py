@@ -206,7 +206,7 @@ def test_every_setting_arrives() -> None:
         dns_answer="Endpoints",
         dns_ttl=0,
         outlier=OutlierDetection(consecutive_failures=5, interval=1.0, base_ejection=30.0),
-        retry=Retry(attempts=1, per_try_timeout=2.0, back_off_base=0.005, back_off_max=1.0),
+        retry=Retry(attempts=1, per_try_timeout=2.0, back_off_base=0.005, back_off_max=1.0, asked=True),
         timeout=15.0,
         circuit_breaker=CircuitBreaker(max_connections=1, max_pending_requests=2, max_requests=3),
         affinity=SessionAffinity(cookie="route", ttl=3600.0),
@@ -222,7 +222,7 @@ def test_zero_turns_retries_and_outlier_detection_off() -> None:
 
 def test_a_longer_first_back_off_alone_lengthens_the_longest() -> None:
     retry = accepted({"retry": {"backOffBase": "50ms"}}).doors.retry
-    assert retry == Retry(back_off_base=0.05, back_off_max=0.05)
+    assert retry == Retry(back_off_base=0.05, back_off_max=0.05, asked=True)
 
 
 def test_what_the_clusterset_does_not_have_is_named_and_no_refusal() -> None:

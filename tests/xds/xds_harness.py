@@ -22,16 +22,27 @@ from isthmus.model.names import ClusterId, EndpointId, Locality, ServiceKey, Van
 from isthmus.model.plan import Backend, Plan, PlanGroup, PlanKey, port_id
 from isthmus.model.policy import DoorSettings
 from isthmus.model.service import Port, Protocol
-from isthmus.xds import envoy, worker
+from isthmus.xds import envoy, grpc, worker
 from isthmus.xds.ads import Ads
 from isthmus.xds.bootstrap import envoy_bootstrap
-from isthmus.xds.rows import EVERYBODY, EXPLICIT, ProxyClass, ResourceType, Row, resource_name, split_listen
+from isthmus.xds.rows import (
+    EVERYBODY,
+    EXPLICIT,
+    ProxyClass,
+    ResourceType,
+    Row,
+    ready_row,
+    resource_name,
+    scope_of,
+    split_listen,
+)
 from isthmus.xds.server import Limits
 
 DEFAULT_LIMITS = Limits()
 CLUSTER = ClusterId("eu-1")
 VANTAGE = Vantage("eu", "eu-1a", CLUSTER)
 WEB = ServiceKey("shop", "web")
+GRPC_CLASS = ProxyClass(VANTAGE, "grpc")
 HTTP = Port(name="http", protocol=Protocol.TCP, port=80)
 
 
@@ -132,6 +143,24 @@ class Rows:
         assert plan.port is not None
         name = resource_name(plan.key.service, plan.port.port)
         self.writer.put(str(Row(ResourceType.EDS, str(VANTAGE), name)), envoy.load_assignment(plan))
+        grpc_row = str(Row(ResourceType.EDS, scope_of(ResourceType.EDS, GRPC_CLASS), name))
+        self.writer.put(grpc_row, grpc.load_assignment(plan))
+
+    def for_grpc(
+        self, service: ServiceKey = WEB, ports: tuple[Port, ...] = (HTTP,), doors: DoorSettings | None = None
+    ) -> None:
+        """Renders a service for gRPC clients."""
+        doors = doors or DoorSettings()
+        self.writer.put(str(ready_row(GRPC_CLASS)), b"")
+
+        def put(kind: ResourceType, name: str, value: bytes) -> None:
+            self.writer.put(str(Row(kind, scope_of(kind, GRPC_CLASS), name)), value)
+
+        for name, port in grpc.names(service, ports).items():
+            put(ResourceType.LDS, name, grpc.listener(name, service, port))
+            own = resource_name(service, port.port)
+            put(ResourceType.RDS, own, grpc.route_configuration(service, port, doors))
+            put(ResourceType.CDS, own, grpc.cluster(service, port, doors))
 
 
 @dataclass

@@ -3,6 +3,6 @@
 from isthmus.xds.envoy.clusters import cluster
 from isthmus.xds.envoy.endpoints import load_assignment
 from isthmus.xds.envoy.listeners import listener
-from isthmus.xds.envoy.routes import route_configuration, virtual_host
+from isthmus.xds.envoy.routes import captured_routes, route_configuration, virtual_host
 
-__all__ = ["cluster", "listener", "load_assignment", "route_configuration", "virtual_host"]
+__all__ = ["captured_routes", "cluster", "listener", "load_assignment", "route_configuration", "virtual_host"]

@@ -77,6 +77,21 @@ def _host(
         host.domains.append(f"{domain}:{port}")
         if bare:
             host.domains.append(domain)
+    _fill(host, name, doors)
+    return host
+
+
+def captured_routes(service: ServiceKey, port: Port, doors: DoorSettings) -> bytes:
+    """The routes of calls that were captured on their way to one service port: whatever name they use."""
+    name = resource_name(service, port.port)
+    found = route_pb2.RouteConfiguration(name=name)
+    found.validate_clusters.value = False
+    _fill(found.virtual_hosts.add(name=name, domains=["*"]), name, doors)
+    return bytes(found.SerializeToString(deterministic=True))
+
+
+def _fill(host: route_components_pb2.VirtualHost, name: str, doors: DoorSettings) -> None:
+    """Routes to the cluster of that name, by what may be repeated, and the memory of sessions."""
     if doors.retry is not None:
         safe = _route(host, name, doors, _SAFE)
         _retry(safe.route, doors.retry, _LOST)
@@ -89,7 +104,6 @@ def _host(
         _route(host, name, doors)
     if doors.affinity is not None:
         host.typed_per_filter_config[STATEFUL_SESSION].CopyFrom(packed(_session(doors.affinity)))
-    return host
 
 
 def _route(

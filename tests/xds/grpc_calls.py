@@ -1,0 +1,66 @@
+"""Calls of a stock grpcio client with an `xds:///` target, in a process of its own.
+
+Usage: grpc_calls.py. Reads commands from standard input, a JSON object a line, and answers each with one:
+{"target": …, "count": …, "headers": {…}} makes so many calls, and tells who served and what failed;
+{"target": …, "until": NAME} calls until only NAME answers, and says after how many milliseconds (and calls).
+The bootstrap is read from the environment, as users give it.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections import Counter
+from typing import Any
+
+import grpc
+
+METHOD = "/test.Who/Answers"
+DEADLINE = 20.0
+
+
+class Client:
+    """One channel for each target."""
+
+    def __init__(self) -> None:
+        self._calls: dict[str, Any] = {}
+
+    def who(self, target: str, headers: dict[str, str], timeout: float = 5.0) -> str:
+        """Who answers; the status code where nobody does."""
+        if target not in self._calls:
+            channel = grpc.insecure_channel(target)
+            self._calls[target] = channel.unary_unary(METHOD, lambda data: data, lambda data: data)
+        try:
+            answer: bytes = self._calls[target](b"", timeout=timeout, metadata=tuple(headers.items()))
+        except grpc.RpcError as error:
+            return f"{error.code().name}: {error.details()}"
+        return answer.decode()
+
+    def run(self, command: dict[str, Any]) -> dict[str, Any]:
+        target, headers = command["target"], command.get("headers", {})
+        timeout = command.get("timeout", 5.0)
+        if "until" not in command:
+            seen = Counter(self.who(target, headers, timeout) for _ in range(command["count"]))
+            return {"seen": dict(seen)}
+        started, seen, row = time.monotonic(), Counter[str](), 0
+        while row < 20:
+            if time.monotonic() - started > DEADLINE:
+                return {"seen": dict(seen), "late": True}
+            answer = self.who(target, headers, timeout)
+            seen[answer] += 1
+            row = row + 1 if answer == command["until"] else 0
+            if row == 1:
+                turned = time.monotonic()
+        return {"seen": dict(seen), "milliseconds": (turned - started) * 1e3, "late": False}
+
+
+def main() -> None:
+    client = Client()
+    for line in sys.stdin:
+        sys.stdout.write(json.dumps(client.run(json.loads(line))) + "\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
