@@ -140,6 +140,7 @@ def start(core: Control, group: asyncio.TaskGroup) -> None:
     group.create_task(history.record(chain, ring), name="history")
     group.create_task(publisher.run(), name="publisher")
     group.create_task(pulse.publish(stats, tuple, lambda: chain.plans.synced), name="stats")
+    group.create_task(chain.refusals.run(), name="refusals")
     group.create_task(prober.run(), name="prober")
     group.create_task(verdicts.keep(prober, chain.health, settings.state_dir), name="verdicts")
     group.create_task(compete(core.member_client, settings.namespace, lease), name="writer-lease")

@@ -1,11 +1,13 @@
 """What was refused at the border: held by object, counted by cluster and reason, told in the log.
 
 The counts follow each change. The log hears of the first object that a cluster has refused for a reason, and
-when the last one is good again; of a cluster that goes back and forth it hears once a minute.
+when the last one is good again. Of a cluster that goes back and forth it hears once a minute, and at most so
+much later what holds in the end.
 """
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -25,6 +27,7 @@ from isthmus.model.refusal import Refused, RefusedOffer
 from isthmus.model.service import Endpoint, Export
 
 QUIET_SECONDS = 60.0
+LOOK_SECONDS = 10.0
 UNKNOWN = ClusterId("unknown")
 """Stands for whoever writes into a namespace that belongs to no member."""
 
@@ -65,7 +68,7 @@ class Refusals:
         """What is refused, by name of the service (as on the hub) and object."""
         self._crowded: set[SourceKey] = set()
         self._logged: dict[Ground, tuple[float, bool]] = {}
-        """When the log heard of each ground, and whether it waits to hear of its end."""
+        """When the log last heard that a ground has come, and whether that still stands there."""
         exports.observe(self._on_export)
         endpoints.observe(self._on_endpoints)
         joined.observe(self._on_joined)
@@ -131,17 +134,45 @@ class Refusals:
         if not after:
             del self.counts[ground]
         if bool(before) != bool(after):
-            self._tell(ground, key, refused if after else None)
+            self._tell(ground, (key, refused) if after else None)
 
-    def _tell(self, ground: Ground, key: ObjectKey, refused: Refused | None) -> None:
-        """Logs that a ground for refusals has come (`refused`) or gone."""
+    def _tell(self, ground: Ground, found: tuple[ObjectKey, Refused] | None) -> None:
+        """Logs that a ground for refusals has come (`found`: one of it) or gone."""
         about = log.bind(cluster=self._cluster(ground.namespace), what=ground.what, reason=ground.reason)
         now = self._clock()
         since, told = self._logged.get(ground, (now - QUIET_SECONDS, False))
-        if refused is None:
+        if found is None:
             if told:
                 about.info("nothing refused any more")
-                self._logged[ground] = since, False
+            self._logged[ground] = since, False
         elif now - since >= QUIET_SECONDS:
-            about.warning("refused", object=str(key), first=refused.message)
+            about.warning("refused", object=str(found[0]), first=found[1].message)
             self._logged[ground] = now, True
+
+    async def run(self) -> None:
+        """Looks after the log until cancelled."""
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            self.remind()
+
+    def remind(self) -> None:
+        """Logs what came back so soon that the log did not hear of it, and is refused still."""
+        for ground, (since, told) in list(self._logged.items()):
+            if told or self._clock() - since < QUIET_SECONDS:
+                continue
+            if ground in self.counts:
+                self._tell(ground, self._one_of(ground))
+            else:
+                del self._logged[ground]
+
+    def _one_of(self, ground: Ground) -> tuple[ObjectKey, Refused] | None:
+        return next(
+            (
+                (key, refused)
+                for group in self._held.values()
+                for key, parts in group.items()
+                for what, refused in parts
+                if (key.namespace, what, refused.reason) == ground
+            ),
+            None,
+        )

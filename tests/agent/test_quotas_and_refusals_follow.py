@@ -284,3 +284,26 @@ def test_the_log_hears_of_the_first_and_the_last_and_of_flapping_once_a_minute()
         writer.put(keys[0], Refused(reason="InvalidPorts", message="again"))
         assert len(lines) == 3
     assert followed.by_cluster() == {refusals.UNKNOWN: {"services": {"InvalidPorts": 1}}}
+
+
+def test_the_log_hears_of_what_came_back_within_the_minute_and_stayed() -> None:
+    now = 0.0
+    exports: Table[ObjectKey, Any] = Table("exports")
+    writer = exports.partition("test")
+    followed = refusals.Refusals(Table("clusters"), exports, Table("endpoints"), Table("joined"), lambda: now)
+    key, other = (ObjectKey("isthmus-us-1", f"{name}.shop") for name in ("web", "other"))
+    with structlog.testing.capture_logs() as lines:
+        writer.put(key, Refused(reason="InvalidPorts", message="first"))
+        writer.drop(key)
+        writer.put(key, Refused(reason="InvalidPorts", message="again"))
+        writer.put(other, Refused(reason="InvalidPorts", message="another"))
+        writer.drop(key)
+        followed.remind()
+        assert [line["event"] for line in lines] == ["refused", "nothing refused any more"]
+        now = refusals.QUIET_SECONDS
+        for _ in range(2):
+            followed.remind()
+        assert [line["event"] for line in lines[2:]] == ["refused"]
+        assert (lines[2]["object"], lines[2]["first"]) == (str(other), "another")
+        writer.drop(other)
+        assert [line["event"] for line in lines[3:]] == ["nothing refused any more"]
