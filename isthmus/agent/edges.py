@@ -38,6 +38,7 @@ from isthmus.agent.writing import (
     REPORT_KINDS,
     Writing,
     compete,
+    found_in,
 )
 from isthmus.api import kinds
 from isthmus.api.meta import ObjectKey
@@ -176,6 +177,7 @@ def start(core: Control, group: asyncio.TaskGroup) -> None:
             hub_read=lambda: core.hub_read,
             may_write=may_write,
             withdrawn=lambda: outputs.hub.synced and not len(outputs.hub) and reports.withdraw(),
+            leftovers=lambda: found_in((hub, telling)),
             on_claimed=hub.applier.resync,
         )
         session = Session(

@@ -46,8 +46,9 @@ class Membership:
     """Keeps the row `own` of the chain's `membership` table.
 
     `hub_read`: whether the hub's objects were read since the start; `may_write`: whether this replica is the
-    cluster's writer; `withdrawn`: whether no object of ours is wanted on the hub any more. `on_claimed` hears
-    of each claim the hub has taken, the first one and those after a doubt.
+    cluster's writer; `withdrawn`: whether no object of ours is wanted on the hub any more; `leftovers`: how
+    many are there all the same, None where that is not known yet. `on_claimed` hears of each claim the hub
+    has taken, the first one and those after a doubt.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class Membership:
         hub_read: Callable[[], bool],
         may_write: Callable[[], bool],
         withdrawn: Callable[[], bool],
+        leftovers: Callable[[], int | None],
         on_claimed: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -72,6 +74,7 @@ class Membership:
         self._hub_read = hub_read
         self._may_write = may_write
         self._withdrawn = withdrawn
+        self._leftovers = leftovers
         self._on_claimed = on_claimed
         self._clock = clock
         self._doubtful = True
@@ -177,7 +180,7 @@ class Membership:
         return True
 
     async def _leave(self, entry: hub.Cluster | None, uid: str) -> bool:
-        """Waits until what we exported is withdrawn, then ends the membership; beats until then.
+        """Waits until all that we told is withdrawn, then ends the membership; beats until then.
 
         Only the writer beats: another's beat would bring back the lease that the writer has just deleted.
         """
@@ -199,7 +202,7 @@ class Membership:
             return False  # another replica acts
         if not said(self._chain).left:
             return ours  # the wish is not recorded yet
-        if self._remains() or not self._withdrawn():
+        if self._remains() or self._leftovers() != 0 or not self._withdrawn():
             return ours
         await self._delete(kinds.LEASE, ObjectKey(self._namespace, LEASE_NAME))
         if entry is not None:
@@ -211,9 +214,10 @@ class Membership:
             await self._client.delete(kind, key, uid=uid)
 
     def _remains(self) -> bool:
-        """Whether anything we exported is still on the hub."""
+        """Whether anything of ours is known to be on the hub still."""
         tables = (self._chain.hub.exported_services, self._chain.hub.exported_endpoints)
-        return any(key.namespace == self._namespace for table in tables for key in table)
+        exported = any(key.namespace == self._namespace for table in tables for key in table)
+        return exported or bool(self._leftovers())
 
     def _stands(self, phase: Phase, reason: str = "") -> bool:
         """Writes the standing down; whether the cluster may beat."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -88,10 +88,11 @@ class Writing:
     ours: Callable[[Mapping[str, Any]], bool] = ours
     manager: str = labels.MANAGER
     applier: Applier = field(init=False)
+    _tables: dict[Kind[Any], Table[ObjectKey, Packed]] = field(init=False)
     _reflectors: list[Reflector[Packed]] = field(init=False)
 
     def __post_init__(self) -> None:
-        tables: dict[Kind[Any], Table[ObjectKey, Packed]] = {}
+        self._tables = tables = {}
         self._reflectors = []
         for one in self.observed:
             table: Table[ObjectKey, Packed] = Table(f"{self.name}/{one.kind.plural}")
@@ -120,6 +121,12 @@ class Writing:
             manager=self.manager,
         )
 
+    @property
+    def found(self) -> int | None:
+        """How many objects there are where it writes; None: not known yet."""
+        tables = self._tables.values()
+        return sum(map(len, tables)) if all(table.synced for table in tables) else None
+
     async def run(self) -> None:
         """Applies until cancelled; compares everything again whenever a gate opens."""
         async with asyncio.TaskGroup() as group:
@@ -133,6 +140,12 @@ class Writing:
             if self.applier.overdue:
                 self.applier.resync()
             await asyncio.sleep(GATE_SECONDS)
+
+
+def found_in(writings: Iterable[Writing]) -> int | None:
+    """How many objects there are where these write; None: not known yet."""
+    counts = [writing.found for writing in writings]
+    return None if None in counts else sum(count or 0 for count in counts)
 
 
 async def compete(client: Client, namespace: str, lease: LeaseHolder) -> None:

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import msgspec
+import pytest
 
 from isthmus.agent.chain import Chain, Place
 from isthmus.agent.inputs import Hub, Member
@@ -15,11 +16,12 @@ from isthmus.agent.membership import Membership
 from isthmus.agent.records import Records
 from isthmus.agent.session import Session
 from isthmus.api import core, crds, hub, kinds, mcs
-from isthmus.api.labels import EXPORTED_AT
+from isthmus.api.labels import EXPORTED_AT, LEFT
 from isthmus.api.meta import ObjectKey
 from isthmus.apiserver import ApiServer, ClusterConfig
 from isthmus.errors import NotFound
 from isthmus.fleet.heartbeat import HeartbeatOptions
+from isthmus.fleet.membership import ID_PROPERTY
 from isthmus.flow import Graph, Table
 from isthmus.kube.client import Client
 from isthmus.kube.config import Access
@@ -77,6 +79,7 @@ async def test_a_cluster_registers_again_when_its_namespace_is_deleted() -> None
             hub_read=lambda: True,
             may_write=lambda: True,
             withdrawn=lambda: False,
+            leftovers=lambda: None,
             on_claimed=lambda: registered.append(None),
         )
         session = Session(
@@ -112,11 +115,41 @@ async def test_only_the_writer_beats_while_the_cluster_leaves() -> None:
             hub_read=lambda: True,
             may_write=lambda: writes,
             withdrawn=lambda: False,
+            leftovers=lambda: None,
         )
         assert not await membership.step()  # it claims, and does not beat
         assert not await membership.step()
         writes = True
         assert await membership.step()
+
+
+async def test_a_membership_ends_only_when_the_hub_has_nothing_of_the_cluster_any_more() -> None:
+    async with api_server(crds.hub_crds()) as client:
+        chain, left = known_chain(), [None, 2, 1, 0]
+        entry = {"metadata": {"name": "eu-1"}, "spec": {"uid": "a", "region": "eu", "leave": True}}
+        chain.hub.clusters = known_chain_clusters(entry)
+        said = {"metadata": {"name": ID_PROPERTY, "annotations": {LEFT: "true"}}, "spec": {"value": "eu-1"}}
+        chain.member.properties = Table("member/clusterproperties")
+        rows = {ObjectKey("", ID_PROPERTY): msgspec.convert(said, mcs.ClusterProperty)}
+        chain.member.properties.partition("test").replace(rows)
+        membership = Membership(
+            client,
+            chain,
+            "default",
+            chain.membership.partition("test"),
+            hub_read=lambda: True,
+            may_write=lambda: True,
+            withdrawn=lambda: True,
+            leftovers=lambda: left[0],
+        )
+        await membership.step()
+        while left[0] != 0:
+            assert await membership.step(), "it beats on"
+            assert (await client.get(kinds.CLUSTER, ObjectKey("", "eu-1"))).spec.uid == "a"
+            left.pop(0)
+        assert not await membership.step()
+        with pytest.raises(NotFound):
+            await client.get(kinds.CLUSTER, ObjectKey("", "eu-1"))
 
 
 def known_chain_clusters(entry: dict[str, Any]) -> Table[ObjectKey, hub.Cluster]:
