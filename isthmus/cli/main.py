@@ -15,7 +15,19 @@ from typing import NoReturn
 import typer
 
 from isthmus import __version__
-from isthmus.cli import clusters, crds, demo, dns, events, explain, run, services, status, translate
+from isthmus.cli import (
+    bootstrap,
+    clusters,
+    crds,
+    demo,
+    dns,
+    events,
+    explain,
+    run,
+    services,
+    status,
+    translate,
+)
 from isthmus.errors import ConfigError, IsthmusError
 
 EXIT_WRONG_USE = 2
@@ -38,6 +50,7 @@ app.add_typer(clusters.app, name="clusters")
 app.add_typer(dns.app, name="dns")
 app.command(name="events", epilog=events.EXAMPLES)(events.command)
 app.command(name="translate", epilog=translate.EXAMPLES, no_args_is_help=True)(translate.command)
+app.add_typer(bootstrap.app, name="bootstrap")
 app.add_typer(crds.app, name="crds", epilog=crds.EXAMPLES)
 app.command(name="demo", no_args_is_help=False, epilog=demo.EXAMPLES)(demo.command)
 app.add_typer(run.app, name="run")

@@ -6,6 +6,7 @@ is not live while it knows nothing) and notices within seconds that its control 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from isthmus.errors import ConfigError
@@ -29,6 +30,7 @@ from isthmus.xds.rows import (
 )
 
 ADS_CLUSTER = "isthmus"
+TLS_REFRESH = "600s"
 MAX_DOWNSTREAM_CONNECTIONS = 50_000
 _TYPES = "type.googleapis.com/envoy.extensions."
 _PASSTHROUGH: dict[str, Any] = {
@@ -38,6 +40,18 @@ _PASSTHROUGH: dict[str, Any] = {
     "connect_timeout": "5s",
 }
 _BLACKHOLE: dict[str, Any] = {"name": BLACKHOLE, "type": "STATIC", "connect_timeout": "1s"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """Files with which a client proves who it is, and knows its control plane by (PEM, absolute paths).
+
+    Envoy reads them when it starts; gRPC libraries look for new ones from time to time.
+    """
+
+    ca: str
+    certificate: str
+    key: str
 
 
 def envoy_bootstrap(
@@ -51,6 +65,7 @@ def envoy_bootstrap(
     access_log: bool = False,
     namespace: str = "",
     uses: str = "",
+    identity: Identity | None = None,
 ) -> dict[str, Any]:
     """What `envoy -c` takes, as JSON or YAML.
 
@@ -75,7 +90,7 @@ def envoy_bootstrap(
     told.update(
         {name: text for name, text in ((NAMESPACE_METADATA, namespace), (USES_METADATA, uses)) if text}
     )
-    clusters = [_control_plane(xds_address)]
+    clusters = [_control_plane(xds_address, identity)]
     if capture is Capture.TRANSPARENT:
         clusters += [_PASSTHROUGH, _BLACKHOLE]
     ads: dict[str, Any] = {"ads": {}, "resource_api_version": "V3", "initial_fetch_timeout": "0s"}
@@ -122,18 +137,29 @@ def envoy_bootstrap(
     }
 
 
-def grpc_bootstrap(node_id: str, vantage: Vantage, xds_address: str) -> dict[str, Any]:
+def grpc_bootstrap(
+    node_id: str, vantage: Vantage, xds_address: str, *, identity: Identity | None = None
+) -> dict[str, Any]:
     """What a gRPC library reads from the file that GRPC_XDS_BOOTSTRAP names (gRFC A27, A53).
 
     A control plane that loses sight of a resource takes nothing from a client that works with it. Raises
     ConfigError.
     """
     _socket_address(xds_address)
+    credentials: dict[str, Any] = {"type": "insecure"}
+    if identity is not None:
+        files = {
+            "ca_certificate_file": identity.ca,
+            "certificate_file": identity.certificate,
+            "private_key_file": identity.key,
+            "refresh_interval": TLS_REFRESH,
+        }
+        credentials = {"type": "tls", "config": files}
     return {
         "xds_servers": [
             {
                 "server_uri": xds_address,
-                "channel_creds": [{"type": "insecure"}],
+                "channel_creds": [credentials],
                 "server_features": ["xds_v3", "ignore_resource_deletion"],
             }
         ],
@@ -146,9 +172,9 @@ def grpc_bootstrap(node_id: str, vantage: Vantage, xds_address: str) -> dict[str
     }
 
 
-def _control_plane(address: str) -> dict[str, Any]:
+def _control_plane(address: str, identity: Identity | None) -> dict[str, Any]:
     is_name = split_listen(address) is None
-    return {
+    made: dict[str, Any] = {
         "name": ADS_CLUSTER,
         "type": "STRICT_DNS" if is_name else "STATIC",
         "connect_timeout": "1s",
@@ -168,6 +194,35 @@ def _control_plane(address: str) -> dict[str, Any]:
             }
         },
     }
+    if identity is not None:
+        made["transport_socket"] = _transport_socket(address.rpartition(":")[0], identity)
+    return made
+
+
+def _transport_socket(host: str, identity: Identity) -> dict[str, Any]:
+    """Both sides show a certificate, and that of the control plane is for the host that is asked for."""
+    name = host.strip("[]")
+    is_name = split_listen(f"{host}:1") is None
+    san = {"san_type": "DNS" if is_name else "IP_ADDRESS", "matcher": {"exact": name}}
+    found: dict[str, Any] = {
+        "@type": _TYPES + "transport_sockets.tls.v3.UpstreamTlsContext",
+        "common_tls_context": {
+            "tls_certificates": [
+                {
+                    "certificate_chain": {"filename": identity.certificate},
+                    "private_key": {"filename": identity.key},
+                }
+            ],
+            "validation_context": {
+                "trusted_ca": {"filename": identity.ca},
+                "match_typed_subject_alt_names": [san],
+            },
+            "alpn_protocols": ["h2"],
+        },
+    }
+    if is_name:
+        found["sni"] = name
+    return {"name": "envoy.transport_sockets.tls", "typed_config": found}
 
 
 def _socket_address(text: str) -> dict[str, Any]:

@@ -9,13 +9,14 @@ it fits the pattern of its part.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
-
-from envoy.config.core.v3 import base_pb2
+from typing import TYPE_CHECKING, Final
 
 from isthmus.errors import WireError
 from isthmus.model.names import ClusterId, Vantage
 from isthmus.xds.rows import Capture, ProxyClass, Renderer, place_name, read_uses, split_listen
+
+if TYPE_CHECKING:
+    from envoy.config.core.v3 import base_pb2
 
 LISTEN_METADATA: Final = "isthmus.dev/listen"
 CAPTURE_METADATA: Final = "isthmus.dev/capture"
