@@ -167,6 +167,7 @@ async def isthmus(
         "zone": "clusterset.local",
         "dns_listen": f"127.0.0.1:{port}",
         "dns_query_log": 10,
+        "dns_forward": "",
         "log_level": "info",
         "log_format": "json",
     }

@@ -6,6 +6,7 @@ key in the file is an error that names it.
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -20,6 +21,7 @@ LONGEST_STATE_DIR = 80
 """A Unix socket's path holds 107 bytes, and ours end in `/link.sock`."""
 
 HostPort = Annotated[str, Meta(description="HOST:PORT")]
+Servers = Annotated[str, Meta(description="ADDRESS[:PORT][,…]; settings hold each with its port")]
 Workers = Annotated[int, Meta(ge=0, le=64)]
 Most = Annotated[int, Meta(ge=1)]
 
@@ -57,6 +59,7 @@ class AgentSettings(_Settings, frozen=True, kw_only=True):
     dns_listen: HostPort = "127.0.0.1:5353"
     dns_workers: Workers = 1
     dns_query_log: Annotated[int, Meta(ge=0, le=1000)] = 0
+    dns_forward: Servers = ""
     xds_listen: HostPort = "127.0.0.1:18000"
     xds_workers: Workers = 1
     console_listen: HostPort = "127.0.0.1:9470"
@@ -141,11 +144,29 @@ def _one(kind: type[_Settings], name: str, value: Any, origin: str) -> Any:
         raise ConfigError(f"{origin} {value!r}: {error}") from None
     if name.endswith("_listen") and not _is_host_port(found):
         raise ConfigError(f"{origin} {value!r}: is not HOST:PORT, e.g. 127.0.0.1:5353 or [::1]:5353")
+    if name == "dns_forward":
+        return ",".join(_dns_server(one.strip(), origin) for one in found.split(",") if one.strip())
     if name == "cluster" and not is_cluster_id(found):
         raise ConfigError(
             f"{origin} {value!r}: is not a cluster id: one RFC 1123 label, or two joined by a dot (KEP-2149)"
         )
     return found
+
+
+def _dns_server(text: str, origin: str) -> str:
+    """A literal address and a port, 53 unless said."""
+    host, _, port = text.rpartition(":")
+    if text.endswith("]") or not host or (":" in host and not host.endswith("]")):
+        host, port = text, "53"
+    try:
+        address = ipaddress.ip_address(host.strip("[]"))
+    except ValueError:
+        address = None
+    if address is None or not port.isascii() or not port.isdigit() or not 0 < int(port) <= 65_535:
+        raise ConfigError(
+            f"{origin}: {text!r} is not ADDRESS or ADDRESS:PORT, e.g. 10.96.0.10 or [fd00::10]:53"
+        )
+    return f"[{address}]:{port}" if address.version == 6 else f"{address}:{port}"
 
 
 def _path(kind: type, value: Any) -> Any:

@@ -33,6 +33,7 @@ def main(settings_file: Path, door: str, number: str) -> None:
 def _dns(settings: dict[str, Any], link: Path, name: str) -> Callable[[], Awaitable[None]]:
     from isthmus.dns import worker
     from isthmus.dns.server import Listen
+    from isthmus.dns.upstream import Place
 
     options = worker.Options(
         name=name,
@@ -40,6 +41,7 @@ def _dns(settings: dict[str, Any], link: Path, name: str) -> Callable[[], Awaita
         listen=(Listen(*process.host_and_port(settings["dns_listen"])),),
         zone=settings["zone"],
         query_log=settings["dns_query_log"],
+        forward=tuple(Place(*_split(one)) for one in settings["dns_forward"].split(",") if one),
     )
     return lambda: worker.run(options, link)
 

@@ -49,6 +49,14 @@ def agent(
     dns_query_log: Annotated[
         int | None, typer.Option(help="Queries a second, at most, that are written to the log; 0: none.")
     ] = None,
+    dns_forward: Annotated[
+        str | None,
+        typer.Option(
+            help="DNS servers that other zones are asked of, so that pods can resolve everything here; "
+            "none: other zones are refused.",
+            metavar="ADDRESS[:PORT][,…]",
+        ),
+    ] = None,
     xds_listen: Annotated[str | None, typer.Option(help="Where xDS is served, HOST:PORT.")] = None,
     xds_workers: Annotated[int | None, typer.Option(help="Processes that serve xDS; 0: none.")] = None,
     console_listen: Annotated[str | None, typer.Option(help="Health, metrics and views, HOST:PORT.")] = None,

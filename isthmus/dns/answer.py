@@ -6,7 +6,7 @@ query gets None. A reply carries OPT when, and only when, the query did.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Final, Literal
 
 from isthmus.dns import subnet, wire
 from isthmus.dns.node import EMPTY, NOTHING, Drawn, DrawnTargets, NamedTargets, Node, Records
@@ -14,20 +14,28 @@ from isthmus.dns.question import Malformed, Question, parse
 from isthmus.dns.zone import NEGATIVE_TTL, Zone
 
 Transport = Literal["udp", "tcp"]
+FORWARD: Final = "forward"
+Reply = bytes | Literal["forward"] | None
+"""None where there is none; "forward" where others are to be asked."""
 
 _ANY = Records((wire.rr(wire.HINFO, NEGATIVE_TTL, wire.text_data("RFC8482") + wire.text_data("")),))
 
 
 class Responder:
-    """Answers from one zone. `udp_size` is the largest UDP payload we send and say we take (RFC 9715)."""
+    """Answers from one zone. `udp_size` is the largest UDP payload we send and say we take (RFC 9715).
 
-    def __init__(self, zone: Zone, *, udp_size: int = 1232) -> None:
+    With `forwards` recursion is offered: who desires it is not refused other zones.
+    """
+
+    def __init__(self, zone: Zone, *, udp_size: int = 1232, forwards: bool = False) -> None:
         self._zone = zone
         self._udp_size = max(udp_size, wire.MIN_UDP_SIZE)
         self._plain_opt = wire.opt(self._udp_size)
+        self._forwards = forwards
+        self._bits = wire.QR | (wire.RA if forwards else 0)
 
-    def answer(self, query: bytes, client: str, now: float, transport: Transport) -> bytes | None:
-        """The reply to one message, None where there is none.
+    def answer(self, query: bytes, client: str, now: float, transport: Transport) -> Reply:
+        """The reply to one message.
 
         `client` is the caller's address as text and `now` wall-clock time in seconds: together they choose
         the draw. A resolver that says for which subnet it asks gets that subnet's draw (RFC 7871).
@@ -36,7 +44,7 @@ class Responder:
         if asked is None:
             return None
         if isinstance(asked, Malformed):
-            flags = wire.QR | asked.flags | asked.rcode
+            flags = self._bits | asked.flags | asked.rcode
             return wire.message(asked.ident, flags, asked.question, (), b"", (), b"", wire.MAX_MESSAGE)
         edns = asked.edns
         if edns is not None and edns.version > 0:
@@ -51,6 +59,8 @@ class Responder:
         zone = self._zone
         node = zone.find(asked.folded)
         if node is None and not zone.encloses(asked.folded):
+            if self._forwards and asked.flags & wire.RD:
+                return FORWARD
             return self._error(asked, transport, wire.REFUSED, wire.ede(wire.EDE_NOT_AUTHORITATIVE))
         if not zone.synced:
             return self._error(asked, transport, wire.SERVFAIL, wire.ede(wire.EDE_NOT_READY, "not synced"))
@@ -77,7 +87,7 @@ class Responder:
         options = asker.reply(tailored=drawn) if asker is not None else b""
         return wire.message(
             asked.ident,
-            wire.QR | wire.AA | asked.flags,
+            self._bits | wire.AA | asked.flags,
             asked.question,
             records.answers,
             b"",
@@ -95,7 +105,7 @@ class Responder:
         owner = wire.pointer(wire.HEADER_SIZE + len(asked.folded) - len(zone.wire))
         return wire.message(
             asked.ident,
-            wire.QR | wire.AA | asked.flags | rcode,
+            self._bits | wire.AA | asked.flags | rcode,
             asked.question,
             (),
             wire.soa(owner, zone.serial, NEGATIVE_TTL, NEGATIVE_TTL),
@@ -108,7 +118,7 @@ class Responder:
         self, asked: Question, transport: Transport, rcode: int, options: bytes = b"", *, extended: int = 0
     ) -> bytes:
         opt = self._opt(asked, options, extended)
-        flags = wire.QR | asked.flags | rcode
+        flags = self._bits | asked.flags | rcode
         return wire.message(
             asked.ident, flags, asked.question, (), b"", (), opt, self._limit(asked, transport)
         )

@@ -28,11 +28,14 @@ from isthmus.dns.library import library
 log = structlog.get_logger()
 
 ASK_PYTHON: Final = "ask Python"
+RARE: Final = 0
+FORWARDED: Final = 1
+Queue = Literal[0, 1]
+"""Queries that Python answers, and those that it asks others about."""
 LISTENERS: Final = 16
 """More sockets than these are answered from Python."""
 
 _NO_REPLY: Final = 0
-_ASK_PYTHON: Final = -1
 _FROM: Final = Struct("=H2x4s16s")
 """Family, IPv4 address and, behind four bytes more of the same place, the IPv6 address of a sockaddr."""
 
@@ -55,7 +58,7 @@ class _Aside(ctypes.Structure):
 _QUERY_AT: Final = 8 + 128 + 8 + 4 + 4 + 8 + 64
 
 _SIGNATURES: Final[dict[str, tuple[object, Sequence[object]]]] = {
-    "fp_new": (c_void_p, (c_uint32, c_uint64)),
+    "fp_new": (c_void_p, (c_uint32, c_uint64, c_int)),
     "fp_free": (None, (c_void_p,)),
     "fp_stop": (None, (c_void_p,)),
     "fp_wake_fd": (c_int, (c_void_p,)),
@@ -67,18 +70,23 @@ _SIGNATURES: Final[dict[str, tuple[object, Sequence[object]]]] = {
     "fp_answer": (c_int, (c_void_p, c_char_p, c_uint32, c_uint64, c_uint64, c_uint64, c_int, c_char_p)),
     "fp_count_tcp": (None, (c_void_p, c_char_p, c_uint32, c_int)),
     "fp_show": (None, (c_void_p,)),
-    "fp_next": (POINTER(_Aside), (c_void_p,)),
-    "fp_done": (None, (c_void_p, c_char_p, c_uint32)),
+    "fp_next": (POINTER(_Aside), (c_void_p, c_uint32)),
+    "fp_done": (None, (c_void_p, c_uint32, c_char_p, c_uint32)),
+    "fp_send": (c_int, (c_void_p, c_char_p, c_char_p, c_uint32)),
     "fp_counts": (c_uint32, (c_void_p, POINTER(c_uint64))),
 }
 
 
 class Aside(NamedTuple):
-    """A query over UDP for Python. `outcome` is None, or the number of that of the reply it has had."""
+    """A query over UDP for Python. `outcome` is None, or the number of that of the reply it has had.
+
+    `sender` is what `send` wants to know.
+    """
 
     query: bytes
     client: str
     outcome: int | None
+    sender: bytes
 
 
 @cache
@@ -95,22 +103,23 @@ def load(path: Path) -> ctypes.CDLL | None:
     return lib
 
 
-def start(udp_size: int) -> FastPath | None:
+def start(udp_size: int, *, forwards: bool = False) -> FastPath | None:
     """A fast path, None where there is no library for it on this machine."""
     path = library()
     lib = load(path) if path is not None else None
-    return FastPath(lib, udp_size) if lib is not None else None
+    return FastPath(lib, udp_size, forwards=forwards) if lib is not None else None
 
 
 class FastPath:
     """Names that are answered without Python, in replies of at most `udp_size` bytes over UDP.
 
+    With `forwards` queries about other zones are laid aside, in a queue of their own, instead of refused.
     Once closed it takes nothing more, knows no name and counts no further.
     """
 
-    def __init__(self, lib: ctypes.CDLL, udp_size: int) -> None:
+    def __init__(self, lib: ctypes.CDLL, udp_size: int, *, forwards: bool = False) -> None:
         self._lib = lib
-        self._core: int | None = lib.fp_new(udp_size, int.from_bytes(os.urandom(8), "little"))
+        self._core: int | None = lib.fp_new(udp_size, int.from_bytes(os.urandom(8), "little"), int(forwards))
         if self._core is None:
             raise MemoryError("no memory for the DNS fast path")
         self._threads: list[threading.Thread] = []
@@ -160,7 +169,7 @@ class FastPath:
         high, low = client_words(client)
         tcp = int(transport == "tcp")
         length = self._lib.fp_answer(self._core, query, len(query), high, low, int(now), tcp, self._reply)
-        if length == _ASK_PYTHON:
+        if length < _NO_REPLY:
             return ASK_PYTHON
         return None if length == _NO_REPLY else ctypes.string_at(self._reply, length)
 
@@ -189,20 +198,27 @@ class FastPath:
         """Readable (as an eventfd) when there may be something for `asides`; -1 once closed."""
         return int(self._lib.fp_wake_fd(self._core)) if self._core is not None else -1
 
-    def asides(self, most: int) -> Iterator[Aside]:
-        """The queries that wait for Python, oldest first; `done` has to be called after each."""
+    def asides(self, most: int, queue: Queue = RARE) -> Iterator[Aside]:
+        """The queries that wait in a queue, oldest first; `done` has to be called after each."""
         for _ in range(most):
-            found = self._core is not None and self._lib.fp_next(self._core)
+            found = self._core is not None and self._lib.fp_next(self._core, queue)
             if not found:
                 return
             aside = found.contents
+            head = ctypes.string_at(found, _QUERY_AT)
             query = ctypes.string_at(ctypes.addressof(aside) + _QUERY_AT, aside.length)
-            yield Aside(query, _address(bytes(aside.sender)), aside.shown - 1 if aside.shown else None)
+            shown = aside.shown - 1 if aside.shown else None
+            yield Aside(query, _address(bytes(aside.sender)), shown, head)
 
-    def done(self, reply: bytes | None) -> None:
+    def done(self, reply: bytes | None, queue: Queue = RARE) -> None:
         """Send the reply to the query that `asides` gave last, or none."""
         if self._core is not None:
-            self._lib.fp_done(self._core, reply or b"", len(reply or b""))
+            self._lib.fp_done(self._core, queue, reply or b"", len(reply or b""))
+
+    def send(self, sender: bytes, message: bytes) -> None:
+        """Send a message to where a query came from; it is not counted."""
+        if self._core is not None:
+            self._lib.fp_send(self._core, sender, message, len(message))
 
     def show(self) -> None:
         """Ask for one of the next queries to be shown among `asides`."""

@@ -2,46 +2,69 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
+from typing import Final, Literal
 
 import structlog
 
 from isthmus.dns import wire
-from isthmus.dns.answer import Responder
-from isthmus.dns.fastpath import ASK_PYTHON, FastPath
+from isthmus.dns.answer import FORWARD, Reply, Responder
+from isthmus.dns.fastpath import ASK_PYTHON, FORWARDED, FastPath
+from isthmus.dns.forward import Forwarder
 from isthmus.dns.metrics import Tally, Transport, outcome
 from isthmus.dns.querylog import Path, QueryLog
 from isthmus.dns.question import name_end
 
 log = structlog.get_logger()
 
+LATER: Final = "later"
+
 
 class Front:
     """One worker's answers, whichever transport asks. `fast` answers what it can, if it is there.
 
-    A query that raises here gets SERVFAIL, and costs no other its answer.
+    A query that raises here gets SERVFAIL, and costs no other its answer. `forwarder` answers what the
+    responder says is to be forwarded; it is there if that says so.
     """
 
-    def __init__(self, responder: Responder, fast: FastPath | None, querylog: QueryLog) -> None:
+    def __init__(
+        self,
+        responder: Responder,
+        fast: FastPath | None,
+        querylog: QueryLog,
+        forwarder: Forwarder | None = None,
+    ) -> None:
         self.fast = fast
+        self.forwarder = forwarder
         self.tally = Tally()
         self._responder = responder
         self.querylog = querylog
         self._known: set[str] = set()
         """The kinds of failure that the log has heard of."""
 
-    def answer(self, query: bytes, client: str, now: float, transport: Transport) -> bytes | None:
-        """The reply to one message, None where there is none; arguments as for `Responder.answer`."""
+    def answer(
+        self, query: bytes, client: str, now: float, transport: Transport, later: Callable[[bytes], None]
+    ) -> bytes | Literal["later"] | None:
+        """The reply to one message, None where there is none; arguments as for `Responder.answer`.
+
+        "later": others are asked, and `later` gets the reply.
+        """
         fast = self.fast
+        reply: Reply
         if fast is not None and transport == "tcp":
             found = fast.answer(query, client, now, transport)
             by_python = found == ASK_PYTHON
             reply = self._python(query, client, now, transport) if found == ASK_PYTHON else found
+            if reply == FORWARD:
+                return self._forward(query, client, transport, later)
             fast.count_tcp(reply, by_python=by_python)
         else:  # over UDP the fast path has its own sockets, and here is what it is not for
             by_python = True
             reply = self._python(query, client, now, transport)
+            if reply == FORWARD:
+                return self._forward(query, client, transport, later)
             self.tally.count(reply, transport)
         if reply is not None and self.querylog.due(now):
             path: Path = "python" if by_python else "fast"
@@ -53,19 +76,35 @@ class Front:
         fast = self.fast
         assert fast is not None
         number = 0
-        for query, client, shown in fast.asides(most):
+        for query, client, shown, sender in fast.asides(most):
             number += 1
-            reply = None
+            reply: Reply = None
             try:
                 if shown is not None:
                     self._note(query, client, "udp", shown, "fast")
                 else:
                     reply = self._python(query, client, now, "udp")
-                    if reply is not None and self.querylog.due(now):
+                    if reply == FORWARD:
+                        self._forward(query, client, "udp", partial(fast.send, sender))
+                    elif reply is not None and self.querylog.due(now):
                         self._note(query, client, "udp", outcome(reply), "python")
             finally:  # a query that is not let go of stands before all others for ever
-                fast.done(reply)
+                fast.done(None if reply == FORWARD else reply)
+        if self.forwarder is not None:
+            for query, client, _, sender in fast.asides(most - number, FORWARDED):
+                number += 1
+                try:
+                    self._forward(query, client, "udp", partial(fast.send, sender))
+                finally:
+                    fast.done(None, FORWARDED)
         return number
+
+    def _forward(
+        self, query: bytes, client: str, transport: Transport, later: Callable[[bytes], None]
+    ) -> Literal["later"]:
+        assert self.forwarder is not None
+        self.forwarder.take(query, client, transport, later)
+        return LATER
 
     def counts(self) -> Sequence[int]:
         """All numbers, as `metrics` lays them out."""
@@ -73,7 +112,7 @@ class Front:
             return self.tally.numbers
         return [a + b for a, b in zip(self.tally.numbers, self.fast.counts(), strict=True)]
 
-    def _python(self, query: bytes, client: str, now: float, transport: Transport) -> bytes | None:
+    def _python(self, query: bytes, client: str, now: float, transport: Transport) -> Reply:
         try:
             return self._responder.answer(query, client, now, transport)
         except Exception as error:  # noqa: BLE001 - told by _failed, once for each kind

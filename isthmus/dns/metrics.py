@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from isthmus.dns import wire
+from isthmus.dns import forward, wire
 from isthmus.dns.question import name_end
 from isthmus.flow.stats import Metric, Sample
 
@@ -91,6 +91,25 @@ REFUSED: Final = Metric(name="isthmus_dns_tcp_refused", help="TCP connections th
 NAMES: Final = Metric(name="isthmus_dns_names", help="Names in the zone.", kind="gauge")
 SERVICES: Final = Metric(name="isthmus_dns_services", help="Services in the zone.", kind="gauge")
 FAST: Final = Metric(name="isthmus_dns_fast_path", help="1 where the fast path answers.", kind="gauge")
+FORWARDED: Final = Metric(
+    name="isthmus_dns_forwarded",
+    help="Queries about other zones (not among the queries above), by what came of them.",
+    labels=("outcome",),
+)
+FORWARD_WAITING: Final = Metric(
+    name="isthmus_dns_forward_waiting", help="Queries about other zones that wait for a reply.", kind="gauge"
+)
+FORWARD_DEAD: Final = Metric(
+    name="isthmus_dns_forward_dead_servers",
+    help="Servers of --dns-forward that do not reply.",
+    kind="gauge",
+)
+FORWARD_SECONDS: Final = Metric(
+    name="isthmus_dns_forward_seconds",
+    help="From a question about another zone to its reply, or to giving up.",
+    kind="histogram",
+    bounds=forward.SECONDS,
+)
 METRICS: Final = (
     QUERIES,
     REPLIES,
@@ -103,6 +122,10 @@ METRICS: Final = (
     NAMES,
     SERVICES,
     FAST,
+    FORWARDED,
+    FORWARD_WAITING,
+    FORWARD_DEAD,
+    FORWARD_SECONDS,
 )
 
 
@@ -152,7 +175,8 @@ def _type(reply: bytes) -> int:
 class Reading:
     """All numbers of a worker at one moment.
 
-    `numbers` are `2 * WIDTH` as counted; `overflowed` is what the kernel dropped.
+    `numbers` are `2 * WIDTH` as counted; `overflowed` is what the kernel dropped; `forwarder` is there where
+    other zones are forwarded.
     """
 
     numbers: Sequence[int]
@@ -162,6 +186,7 @@ class Reading:
     names: int
     services: int
     fast: bool
+    forwarder: forward.Forwarder | None
 
     def samples(self) -> Iterator[Sample]:
         """For `flow.stats`; every series is there from the start."""
@@ -189,3 +214,13 @@ class Reading:
         yield Sample(NAMES, (), (float(self.names),))
         yield Sample(SERVICES, (), (float(self.services),))
         yield Sample(FAST, (), (float(self.fast),))
+        yield from self._forwarded()
+
+    def _forwarded(self) -> Iterator[Sample]:
+        held = self.forwarder
+        for outcome in forward.OUTCOMES:
+            yield Sample(FORWARDED, (outcome,), (float(held.outcomes[outcome]) if held else 0.0,))
+        yield Sample(FORWARD_WAITING, (), (float(held.waiting) if held else 0.0,))
+        yield Sample(FORWARD_DEAD, (), (float(held.dead) if held else 0.0,))
+        buckets = held.buckets if held else [0] * (len(forward.SECONDS) + 1)
+        yield Sample(FORWARD_SECONDS, (), (*map(float, buckets), held.seconds if held else 0.0))

@@ -14,6 +14,7 @@ import struct
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from functools import partial
 from math import isfinite
 from typing import Any, Final, NamedTuple
 
@@ -73,6 +74,8 @@ async def serving(
     gate = Gate(limits)
     served = Served(gate)
     async with AsyncExitStack() as stack:
+        if front.forwarder is not None:
+            stack.push_async_callback(front.forwarder.close)
         for wanted in listen:
             udp, tcp = _pair(wanted)
             stack.callback(udp.close)
@@ -180,15 +183,19 @@ class _Datagrams:
                 break
             except OSError:  # the kernel reports here that an earlier reply met a closed port
                 continue
-            reply = self._front.answer(query, address[0], now, "udp")
-            if reply is not None:
+            send = partial(self._send, source, address)
+            reply = self._front.answer(query, address[0], now, "udp", send)
+            if isinstance(reply, bytes):
                 replies += 1
-                try:
-                    self._sock.sendmsg((reply,), source, 0, address)
-                except OSError:  # full buffer, port 0, no route: a lost datagram, and the client asks again
-                    self._front.tally.unsent()
+                send(reply)
         if replies:
             self._front.tally.took(time.monotonic_ns() - began, replies)
+
+    def _send(self, source: Sequence[Any], address: Any, reply: bytes) -> None:
+        try:
+            self._sock.sendmsg((reply,), source, 0, address)
+        except OSError:  # full buffer, port 0, no route: a lost datagram, and the client asks again
+            self._front.tally.unsent()
 
     def _receive_plain(self) -> tuple[bytes, Sequence[Any], Any]:
         query, address = self._sock.recvfrom(_QUERY_BYTES)

@@ -1,8 +1,8 @@
 """DNS over TCP (RFC 7766): framed messages in both directions, pipelined, bounded in everything.
 
-Connections are protocols, not tasks: queries are answered in order, a connection is never closed after one
-reply, and what each may hold (time without a query, unread replies, work per turn) is bounded. Nothing a
-client sends can do more than end its own connection.
+Connections are protocols, not tasks: queries are answered in order, but those that are forwarded when their
+replies come; a connection is never closed after one reply, and what each may hold (time without a query,
+unread replies, work per turn) is bounded. Nothing a client sends can do more than end its own connection.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Final
 
 import structlog
 
-from isthmus.dns.front import Front
+from isthmus.dns.front import LATER, Front
 
 log = structlog.get_logger()
 
@@ -87,6 +87,8 @@ class Connection(asyncio.Protocol):
         self._next_turn: asyncio.Handle | None = None
         self._writable = True
         self._ended = False
+        self._later = 0
+        """Replies that are still to come from others."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -105,7 +107,7 @@ class Connection(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         self._ended = True
-        return self._next_turn is not None or not self._writable
+        return self._next_turn is not None or not self._writable or self._later > 0
 
     def pause_writing(self) -> None:
         self._writable = False
@@ -138,11 +140,15 @@ class Connection(asyncio.Protocol):
             end = at + _FRAME + int.from_bytes(held[at : at + _FRAME], "big")
             if len(held) < end:
                 break
-            reply = self._answer(bytes(held[at + _FRAME : end]), self._client, now, "tcp")
+            reply = self._answer(
+                bytes(held[at + _FRAME : end]), self._client, now, "tcp", self._answered_later
+            )
             if reply is None:  # no query at all: whoever speaks here does not speak DNS
                 self.abort()
                 return
-            replies.append(len(reply).to_bytes(_FRAME, "big") + reply)
+            if isinstance(reply, bytes):
+                replies.append(len(reply).to_bytes(_FRAME, "big") + reply)
+            self._later += reply == LATER
             at = end
             taken += 1
         del held[:at]
@@ -155,10 +161,18 @@ class Connection(asyncio.Protocol):
         if taken == _TURN:
             self._listen(False)
             self._next_turn = self._loop.call_soon(self._work)
-        elif self._ended and self._transport is not None:
+        elif self._ended and not self._later and self._transport is not None:
             self._transport.close()
         else:
-            self._listen(True)
+            self._listen(not self._ended)
+
+    def _answered_later(self, reply: bytes) -> None:
+        self._later -= 1
+        if self._transport is None:
+            return
+        self._transport.write(len(reply).to_bytes(_FRAME, "big") + reply)
+        if self._ended:
+            self._work()
 
     def _listen(self, on: bool) -> None:
         transport = self._transport

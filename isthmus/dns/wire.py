@@ -47,12 +47,14 @@ OPCODE_MASK: Final = 0x7800
 AA: Final = 0x0400
 TC: Final = 0x0200
 RD: Final = 0x0100
+RA: Final = 0x0080
 CD: Final = 0x0010
 DO: Final = 0x8000
 
 EDE_NOT_READY: Final = 14
 EDE_PROHIBITED: Final = 18
 EDE_NOT_AUTHORITATIVE: Final = 20
+EDE_NETWORK_ERROR: Final = 23
 _EDE_OPTION: Final = 15
 
 QNAME: Final = b"\xc0\x0c"

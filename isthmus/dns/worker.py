@@ -18,11 +18,13 @@ import structlog
 
 from isthmus.dns import fastpath, row, wire
 from isthmus.dns.answer import Responder
+from isthmus.dns.forward import Forwarder
 from isthmus.dns.front import Front
 from isthmus.dns.metrics import Reading
 from isthmus.dns.querylog import QueryLog
 from isthmus.dns.server import Listen, Served, serving
 from isthmus.dns.tcp import TcpLimits
+from isthmus.dns.upstream import Place
 from isthmus.dns.zone import Zone
 from isthmus.errors import WireError
 from isthmus.flow import pulse
@@ -43,7 +45,8 @@ class Options:
 
     `vantage` is where its callers stand: only rows of that vantage are answered from. `addresses` are those
     under which callers reach it (the address records of the zone's name server), as literal texts.
-    `query_log` is how many queries a second are written to the log, at most.
+    `query_log` is how many queries a second are written to the log, at most. `forward` are servers that are
+    asked about other zones, which are refused where there are none.
     """
 
     name: str
@@ -54,6 +57,7 @@ class Options:
     udp_size: int = 1232
     tcp: TcpLimits = field(default_factory=TcpLimits)
     query_log: float = 0.0
+    forward: tuple[Place, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +79,7 @@ class Standing:
             names=len(self.zone),
             services=self.zone.services,
             fast=self.front.fast is not None,
+            forwarder=self.front.forwarder,
         ).samples()
 
 
@@ -105,10 +110,13 @@ async def serve(
 ) -> None:
     """Serve the rows of a table until cancelled; `listening` is told once the addresses are served."""
     udp_size = min(max(options.udp_size, wire.MIN_UDP_SIZE), wire.MAX_UDP_SIZE)
-    fast = fastpath.start(udp_size)
+    forwards = bool(options.forward)
+    fast = fastpath.start(udp_size, forwards=forwards)
     with nullcontext() if fast is None else closing(fast):
         zone = Zone(options.zone, addresses=options.addresses, clock=clock, mirror=fast)
-        front = Front(Responder(zone, udp_size=udp_size), fast, QueryLog(options.query_log))
+        responder = Responder(zone, udp_size=udp_size, forwards=forwards)
+        forwarder = Forwarder(options.forward, udp_size=udp_size) if forwards else None
+        front = Front(responder, fast, QueryLog(options.query_log), forwarder)
         async with serving(front, options.listen, options.tcp, clock) as served:
             listen = [f"{host} {port}" for host, port in served.bound]
             log.info("dns listening", zone=options.zone, listen=listen, fast_path=front.fast is not None)

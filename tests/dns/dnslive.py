@@ -84,7 +84,8 @@ async def worker(make: Any, *, synced: bool = True, **more: Any) -> AsyncIterato
         standing = stands.result()
         live = Live(make, rows, standing.served.bound[0], standing)
         if synced:
-            await live.until(lambda reply: reply.rcode() == dns.rcode.NOERROR)
+            name = f"checkout.shop.svc.{more.get('zone', 'clusterset.local')}"
+            await live.until(lambda reply: reply.rcode() == dns.rcode.NOERROR, name=name)
         yield live
     finally:
         task.cancel()

@@ -17,6 +17,7 @@ import asyncio, socket, sys
 sys.path[:0] = sys.argv[1:]
 from conftest import Make
 from dnslive import worker
+from isthmus.dns.upstream import Place
 
 async def look_up(name, family=socket.AF_UNSPEC):
     loop = asyncio.get_running_loop()
@@ -27,7 +28,11 @@ async def look_up(name, family=socket.AF_UNSPEC):
     return sorted({place[4][0] for place in found})
 
 async def main():
-    async with worker(Make, port=53) as live:
+    others = (Place("127.0.0.2", 53),)
+    async with (
+        worker(Make, host="127.0.0.2", port=53, zone="cluster.local"),
+        worker(Make, port=53, forward=others) as live,
+    ):
         pods = [Make.backend("eu-1", f"10.64.0.{n}", f"fd00::{n}", hostname=f"db-{n}") for n in range(8)]
         plans = Make.plans("shop/db", ("eu-1", 10_000, pods))
         live.rows.put(Make.key("shop/db"), Make.render(Make.service("shop/db", headless=True), [], plans))
@@ -42,6 +47,8 @@ async def main():
         both = await look_up("db")
         assert len(both) == 16, both
         assert await look_up("db-3.eu-1.db") == ["10.64.0.3", "fd00::3"]
+        assert await look_up("checkout.shop.svc.cluster.local") == ["10.96.0.10"], "forwarded"
+        assert await look_up("nope.shop.svc.cluster.local") == socket.EAI_NONAME, "forwarded"
         assert await look_up("example.com") in (socket.EAI_AGAIN, socket.EAI_NONAME), "refused"
 
 asyncio.run(main())

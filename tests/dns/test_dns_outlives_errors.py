@@ -64,10 +64,15 @@ async def test_what_raises_and_is_no_query_gets_no_reply(make: Any, monkeypatch:
     async with worker(make) as live:
         assert live.standing is not None
         front = live.standing.front
+        later: list[bytes] = []
         monkeypatch.setattr(Responder, "answer", lambda *_: 1 / 0)
-        assert front.answer(b"no query", "::1", 0.0, "udp") is None
-        assert front.answer(struct.pack("!6H", 7, 0x8000, 0, 0, 0, 0), "::1", 0.0, "udp") is None
-        reply = front.answer(struct.pack("!6H", 7, 0x0100, 1, 0, 0, 0) + b"\x09cut", "::1", 0.0, "udp")
+        assert front.answer(b"no query", "::1", 0.0, "udp", later.append) is None
+        assert (
+            front.answer(struct.pack("!6H", 7, 0x8000, 0, 0, 0, 0), "::1", 0.0, "udp", later.append) is None
+        )
+        reply = front.answer(
+            struct.pack("!6H", 7, 0x0100, 1, 0, 0, 0) + b"\x09cut", "::1", 0.0, "udp", later.append
+        )
         assert reply == struct.pack("!6H", 7, 0x8102, 0, 0, 0, 0)
 
 

@@ -24,7 +24,8 @@ enum { OPT = 41, COOKIE = 10, EDE = 15, NOT_AUTHORITATIVE = 20 };
 enum { FIXED = 0, DRAWN = 1, LEFT_TO_PYTHON = 2, EVERY_TYPE = 1 << 16 };
 enum { DRAW_MOST = 8, RECORDS_EACH = 8, RECORDS_MOST = 64, POINTS_MOST = 1 << 16, SOA_MOST = 128, SOA_POINTERS = 3 };
 enum { BATCH = 32, ASIDE_MOST = 256, LISTENERS = 16, CONTROL = 64 };
-enum { NO_REPLY = 0, ASK_PYTHON = -1 };
+enum { NO_REPLY = 0, ASK_PYTHON = -1, FORWARD = -2 };
+enum { RARE = 0, FORWARDED = 1, QUEUES = 2 };
 
 /* What is counted, in the order of isthmus/dns/metrics.py. */
 enum { TYPES = 10, OUTCOMES = 9, BUCKETS = 12 };
@@ -60,6 +61,12 @@ struct aside {
     unsigned char control[CONTROL] __attribute__((aligned(8))), query[MOST_UDP];
 };
 
+/* Queries in the order in which they came; a ring. */
+struct queue {
+    struct aside *held;
+    size_t first, count;
+};
+
 struct core {
     pthread_mutex_t lock; /* guards all below it, but `counts`; only Python's thread writes the table */
     struct slot *slots;
@@ -67,9 +74,8 @@ struct core {
     uint64_t key;
     unsigned char zone[MAX_NAME], soa[SOA_MOST];
     uint32_t zone_length, soa_length, soa_pointers[SOA_POINTERS], udp_size;
-    bool ready, show, stopped;
-    struct aside *aside;
-    size_t aside_first, aside_count;
+    bool forwards, ready, show, stopped; /* forwards: other zones are not refused, Python asks others about them */
+    struct queue queues[QUEUES];
     int wake;
     struct counts counts[LISTENERS + 2]; /* of each listener, of UDP that Python answered, of TCP */
 };
@@ -97,7 +103,7 @@ static inline bool inside(uint64_t at, uint64_t length, uint64_t whole) { return
 const struct node *core_find(const struct core *core, const unsigned char *name, size_t length);
 
 /*
- * reply.c: the reply to one message: its length, NO_REPLY or ASK_PYTHON. `out` holds MOST bytes for TCP, else
+ * reply.c: the reply to one message: its length, NO_REPLY, ASK_PYTHON or FORWARD. `out` holds MOST bytes for TCP, else
  * MOST_UDP. Python is asked about other classes, zone transfers, ANY, types of the protocol itself, records beside
  * one plain OPT, options but a cookie, EDNS versions but 0, types that a name leaves to it, and the zone before it
  * is ready.

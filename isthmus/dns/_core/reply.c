@@ -219,7 +219,7 @@ int core_reply(const struct core *core, const unsigned char *query, size_t lengt
     struct asked asked;
     if (length < HEADER || query[2] & 0x80)
         return NO_REPLY;
-    asked.flags = (query[2] & 0x79u) << 8 | (query[3] & 0x10u);
+    asked.flags = (query[2] & 0x79u) << 8 | (query[3] & 0x10u) | (core->forwards ? 0x80u : 0);
     if (query[2] & 0x78)
         return only_head(out, query, asked.flags | NOTIMP);
     size_t named = get16(query + 4) == 1 ? core_name_length(query, length, HEADER) : 0;
@@ -237,7 +237,7 @@ int core_reply(const struct core *core, const unsigned char *query, size_t lengt
     }
     const struct node *node = core_find(core, asked.name, named);
     if (!node && !enclosed(core, asked.name, named))
-        return empty(core, query, &asked, REFUSED, false, out);
+        return core->forwards && query[2] & 1 ? FORWARD : empty(core, query, &asked, REFUSED, false, out);
     if (!core->ready)
         return ASK_PYTHON;
     if (!node)

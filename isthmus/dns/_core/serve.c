@@ -108,11 +108,11 @@ static void answer_from(struct msghdr *message)
 }
 
 /* Lays a query aside for Python; false where there is no room. The lock is held. */
-static bool lay_aside(struct core *core, int fd, const struct mmsghdr *message, uint64_t since, uint32_t shown)
+static bool lay_aside(struct queue *queue, int fd, const struct mmsghdr *message, uint64_t since, uint32_t shown)
 {
-    if (core->aside_count == ASIDE_MOST)
+    if (queue->count == ASIDE_MOST)
         return false;
-    struct aside *aside = &core->aside[(core->aside_first + core->aside_count++) % ASIDE_MOST];
+    struct aside *aside = &queue->held[(queue->first + queue->count++) % ASIDE_MOST];
     aside->since = since;
     aside->fd = fd;
     aside->shown = shown;
@@ -140,14 +140,17 @@ static unsigned answer(struct core *core, struct batch *batch, unsigned received
         int length = core_reply(core, batch->queries[number], in->msg_len, client, now, false, written);
         if (length == NO_REPLY)
             plus(&counts->not_queries, 1);
-        else if (length == ASK_PYTHON) {
-            bool laid = lay_aside(core, fd, in, since, 0);
-            plus(laid ? &counts->aside : &counts->aside_full, 1);
+        else if (length == ASK_PYTHON || length == FORWARD) {
+            bool laid = lay_aside(&core->queues[length == FORWARD ? FORWARDED : RARE], fd, in, since, 0);
+            if (!laid)
+                plus(&counts->aside_full, 1);
+            else if (length == ASK_PYTHON)
+                plus(&counts->aside, 1);
             asides += laid;
         } else {
             count(counts, written, (size_t)length);
             plus(&counts->fast, 1);
-            if (core->show && lay_aside(core, fd, in, since, 1 + outcome(written))) {
+            if (core->show && lay_aside(&core->queues[RARE], fd, in, since, 1 + outcome(written))) {
                 core->show = false;
                 asides++;
             }
@@ -228,12 +231,16 @@ PUBLIC void fp_free(struct core *core)
         close(core->wake);
     pthread_mutex_destroy(&core->lock);
     free(core->slots);
-    free(core->aside);
+    for (int number = 0; number < QUEUES; number++)
+        free(core->queues[number].held);
     free(core);
 }
 
-/* A core without names; `key` is a secret that keeps others from choosing names that collide. NULL: no memory. */
-PUBLIC struct core *fp_new(uint32_t udp_size, uint64_t key)
+/*
+ * A core without names; `key` is a secret that keeps others from choosing names that collide. With `forwards`,
+ * queries about other zones that desire recursion are laid aside in a queue of their own. NULL: no memory.
+ */
+PUBLIC struct core *fp_new(uint32_t udp_size, uint64_t key, int forwards)
 {
     struct core *core = calloc(1, sizeof *core);
     if (!core)
@@ -243,9 +250,12 @@ PUBLIC struct core *fp_new(uint32_t udp_size, uint64_t key)
     core->key = key;
     core->size = 64;
     core->slots = calloc(core->size, sizeof *core->slots);
-    core->aside = malloc(ASIDE_MOST * sizeof *core->aside);
+    core->forwards = forwards;
     core->wake = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-    if (core->slots && core->aside && core->wake >= 0)
+    bool held = true;
+    for (int number = 0; number < (forwards ? QUEUES : FORWARDED); number++)
+        held &= (core->queues[number].held = malloc(ASIDE_MOST * sizeof(struct aside))) != NULL;
+    if (core->slots && held && core->wake >= 0)
         return core;
     fp_free(core);
     return NULL;
@@ -275,7 +285,7 @@ PUBLIC int fp_zone(struct core *core, const unsigned char *name, uint32_t name_s
     return 0;
 }
 
-/* The reply to one message that Python holds: its length, NO_REPLY or ASK_PYTHON. `out` holds MOST bytes. */
+/* The reply to one message that Python holds: its length, NO_REPLY, ASK_PYTHON or FORWARD. `out` holds MOST bytes. */
 PUBLIC int fp_answer(const struct core *core, const unsigned char *query, uint32_t length, uint64_t client_high,
                      uint64_t client_low, uint64_t now, int tcp, unsigned char *out)
 {
@@ -302,34 +312,44 @@ PUBLIC void fp_show(struct core *core)
     pthread_mutex_unlock(&core->lock);
 }
 
-/* The oldest query that was laid aside, NULL where there is none. It stays until `fp_done`. */
-PUBLIC const struct aside *fp_next(struct core *core)
+/* The oldest query of a queue, NULL where there is none. It stays until `fp_done`. */
+PUBLIC const struct aside *fp_next(struct core *core, unsigned number)
 {
     pthread_mutex_lock(&core->lock);
-    const struct aside *aside = core->aside_count ? &core->aside[core->aside_first] : NULL;
+    struct queue *queue = &core->queues[number];
+    const struct aside *aside = queue->count ? &queue->held[queue->first] : NULL;
     pthread_mutex_unlock(&core->lock);
     return aside;
 }
 
-/* Sends the reply to the query that `fp_next` gave (none if its length is 0), and lets go of it. */
-PUBLIC void fp_done(struct core *core, unsigned char *message, uint32_t length)
+/* Sends a message to where a query came from; `aside` needs no query. Returns whether it was sent. */
+PUBLIC int fp_send(struct core *core, struct aside *aside, unsigned char *message, uint32_t length)
 {
-    struct aside *aside = &core->aside[core->aside_first];
+    struct iovec part = { message, length };
+    struct msghdr out = { .msg_name = &aside->from, .msg_iov = &part, .msg_iovlen = 1 };
+    out.msg_namelen = aside->from.ss_family == AF_INET6 ? sizeof(struct sockaddr_in6) : sizeof(struct sockaddr_in);
+    out.msg_control = aside->control_length ? aside->control : NULL;
+    out.msg_controllen = aside->control_length;
+    if (sendmsg(aside->fd, &out, MSG_DONTWAIT) >= 0)
+        return 1;
+    plus(&core->counts[LISTENERS].unsent, 1);
+    return 0;
+}
+
+/* Sends the reply to the query that `fp_next` gave (none if its length is 0), and lets go of it. */
+PUBLIC void fp_done(struct core *core, unsigned number, unsigned char *message, uint32_t length)
+{
+    struct queue *queue = &core->queues[number];
+    struct aside *aside = &queue->held[queue->first];
     struct counts *counts = &core->counts[LISTENERS];
     if (length >= HEADER && !aside->shown) {
-        struct iovec part = { message, length };
-        struct msghdr out = { .msg_name = &aside->from, .msg_iov = &part, .msg_iovlen = 1 };
-        out.msg_namelen = aside->from.ss_family == AF_INET6 ? sizeof(struct sockaddr_in6) : sizeof(struct sockaddr_in);
-        out.msg_control = aside->control_length ? aside->control : NULL;
-        out.msg_controllen = aside->control_length;
         count(counts, message, length);
-        if (sendmsg(aside->fd, &out, MSG_DONTWAIT) < 0)
-            plus(&counts->unsent, 1);
+        fp_send(core, aside, message, length);
         count_time(counts, nanoseconds() - aside->since, 1);
     }
     pthread_mutex_lock(&core->lock);
-    core->aside_first = (core->aside_first + 1) % ASIDE_MOST;
-    core->aside_count--;
+    queue->first = (queue->first + 1) % ASIDE_MOST;
+    queue->count--;
     pthread_mutex_unlock(&core->lock);
 }
 
