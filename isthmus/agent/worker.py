@@ -41,7 +41,7 @@ def _dns(settings: dict[str, Any], link: Path, name: str) -> Callable[[], Awaita
         listen=(Listen(*process.host_and_port(settings["dns_listen"])),),
         zone=settings["zone"],
         query_log=settings["dns_query_log"],
-        forward=tuple(Place(*_split(one)) for one in settings["dns_forward"].split(",") if one),
+        forward=tuple(Place(*process.host_and_port(one)) for one in settings["dns_forward"].split(",") if one),
     )
     return lambda: worker.run(options, link)
 
