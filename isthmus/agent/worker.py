@@ -35,13 +35,14 @@ def _dns(settings: dict[str, Any], link: Path, name: str) -> Callable[[], Awaita
     from isthmus.dns.server import Listen
     from isthmus.dns.upstream import Place
 
+    others = settings["dns_forward"].split(",")
     options = worker.Options(
         name=name,
         vantage=Vantage(settings["region"], "", ClusterId(settings["cluster"])),
         listen=(Listen(*process.host_and_port(settings["dns_listen"])),),
         zone=settings["zone"],
         query_log=settings["dns_query_log"],
-        forward=tuple(Place(*process.host_and_port(one)) for one in settings["dns_forward"].split(",") if one),
+        forward=tuple(Place(*process.host_and_port(one)) for one in others if one),
     )
     return lambda: worker.run(options, link)
 
