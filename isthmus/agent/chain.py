@@ -34,7 +34,7 @@ from isthmus.model.cluster import Cluster, ClusterView, Phase, Standing
 from isthmus.model.health import CheckKey, CheckTarget, Verdict
 from isthmus.model.names import ClusterId, ServiceKey, Vantage, is_cluster_id
 from isthmus.model.plan import Plan, PlanKey, port_id
-from isthmus.model.policy import Policy
+from isthmus.model.policy import DEFAULT_POLICY, Policy
 from isthmus.model.refusal import Refused
 from isthmus.model.service import Endpoint, Export, Port, Service
 from isthmus.probes import targets
@@ -50,6 +50,15 @@ PolicyKey = tuple[str, ObjectKey]
 
 OWN = "own"
 """The row of this cluster in `membership`."""
+
+
+def _renderable(answer: Policy | Refused) -> Policy | Refused:
+    """Refuses a policy from which nothing can be rendered that proxies take, before anything is sent."""
+    if isinstance(answer, Refused) or answer.doors == DEFAULT_POLICY.doors:
+        return answer
+    from isthmus.xds.settings import refusal  # not needed for a first plan without policies
+
+    return refusal(answer.doors) or answer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -229,7 +238,7 @@ class Chain:
             found: GlobalTrafficPolicy | None = tables[origin].get(name)
             if found is None:
                 return None
-            answer = accept.accept(found, "hub" if origin == "hub" else "member")
+            answer = _renderable(accept.accept(found, "hub" if origin == "hub" else "member"))
             if isinstance(answer, Refused):
                 before = self.accepted.get(key)
                 return AcceptedPolicy(in_force=before.in_force if before else None, refused=answer)

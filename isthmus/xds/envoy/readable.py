@@ -22,9 +22,14 @@ _MESSAGES: dict[ResourceType, Any] = {
 _FREE_FORM = ("json_format", "filter_metadata")
 
 
+def message_of(kind: ResourceType, resource: bytes) -> Any:
+    """A serialised resource as the message that it is."""
+    return _MESSAGES[kind].FromString(resource)
+
+
 def readable(kind: ResourceType, resource: bytes) -> dict[str, Any]:
     """A serialised resource in the JSON form that Envoy reads, fields named as in its documents."""
-    message = _MESSAGES[kind].FromString(resource)
+    message = message_of(kind, resource)
     made: dict[str, Any] = json.loads(json_format.MessageToJson(message, preserving_proto_field_name=True))
     steady: dict[str, Any] = _steady(made)
     return steady
