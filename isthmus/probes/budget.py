@@ -4,8 +4,8 @@ An agent does so many checks at once and in a second, and checks so many targets
 in a second. Nothing is refused at these limits: checks come later, in turns. Invariants: source clusters take
 turns, so that one with 10,000 targets delays itself and not the others; a cluster has at most as many checks
 under way as are still free, so that a cluster of silent targets can never hold them all; places go to the
-cluster that has the fewest; checks that nobody asked for (canaries) have a small rate of their own, except
-those of a cluster that a result casts doubt on. Pure: times are seconds of any monotonic clock.
+cluster that has the fewest. What canaries cost among them: see `canaries`. Pure: times are seconds of any
+monotonic clock.
 """
 
 from __future__ import annotations
@@ -20,8 +20,6 @@ from isthmus.model.health import CheckKey
 BURST_SECONDS = 0.1
 """The rate may be used this much ahead of time."""
 HOST_BURST_SECONDS = 0.25
-CANARY_BURST_SECONDS = 0.02
-HURRIED_SECONDS = 20.0
 
 T = TypeVar("T")
 
@@ -32,10 +30,10 @@ class Budget:
 
     at_once: int = 2_000
     rate: float = 3_000.0
-    canary_rate: float = 750.0
-    """The part of it that canaries may use while all is well: about 15 % of a core."""
+    canary_rate: float = 1_500.0
+    """The part of it that canaries may use while all is well: about a tenth of a core."""
     hurried: int = 6_000
-    """So many canaries may go ahead of that rate at once; it takes them `HURRIED_SECONDS` to grow back."""
+    """So many canaries may go ahead of that rate at once, and as many again in `HURRIED_SECONDS`."""
     host_rate: float = 200.0
     targets: int = 20_000
 
@@ -108,68 +106,6 @@ class Turns(Generic[T]):
         self._booked = max(self._booked, now) + self._step
         self._busy[cluster] += 1
         self._free -= 1
-
-
-class Canaries(Generic[T]):
-    """Whose canary may ask for its turn now: at their own rate, one cluster after the other.
-
-    In a cluster that is in doubt none of them waits (`hurry`), so that how soon the death of a whole cluster
-    is noticed hardly depends on how many targets there are.
-    """
-
-    def __init__(self, budget: Budget) -> None:
-        self._step = 1.0 / budget.canary_rate
-        self._most, self._growth = budget.hurried, budget.hurried / HURRIED_SECONDS
-        self._left, self._left_at = float(budget.hurried), 0.0
-        self._booked = 0.0
-        self._queues: dict[str, deque[T]] = {}
-        self.waiting = 0
-
-    def ask(self, cluster: str, item: T, now: float) -> bool:
-        """Whether `item` may go now; else it waits and `ready` or `hurry` gives it out."""
-        if not self._queues and self._allows(now):
-            self._book(now)
-            return True
-        self._queues.setdefault(cluster, deque()).append(item)
-        self.waiting += 1
-        return False
-
-    def ready(self, now: float) -> list[T]:
-        """Those that may go now, in turns."""
-        found: list[T] = []
-        while self._queues and self._allows(now):
-            cluster = next(iter(self._queues))
-            queue = self._queues.pop(cluster)
-            found.append(queue.popleft())
-            self._book(now)
-            if queue:
-                self._queues[cluster] = queue  # behind the others
-        self.waiting -= len(found)
-        return found
-
-    def hurry(self, cluster: str, now: float) -> list[T]:
-        """Those of that cluster that wait, as many as may go ahead."""
-        queue = self._queues.get(cluster)
-        if queue is None:
-            return []
-        self._left = min(float(self._most), self._left + (now - self._left_at) * self._growth)
-        self._left_at = now
-        found = [queue.popleft() for _ in range(min(len(queue), int(self._left)))]
-        self._left -= len(found)
-        if not queue:
-            del self._queues[cluster]
-        self.waiting -= len(found)
-        return found
-
-    def again(self, now: float) -> float | None:
-        """When to ask `ready` again, None where nobody waits."""
-        return max(now, self._booked - CANARY_BURST_SECONDS) if self._queues else None
-
-    def _allows(self, now: float) -> bool:
-        return self._booked - CANARY_BURST_SECONDS <= now
-
-    def _book(self, now: float) -> None:
-        self._booked = max(self._booked, now) + self._step
 
 
 class Hosts:

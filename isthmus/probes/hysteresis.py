@@ -37,7 +37,12 @@ UNKNOWN = Streak()
 
 
 def step(streak: Streak, ok: bool, *, rise: int, fall: int, held: bool = False) -> Streak:
-    """The streak after one more result; `held` keeps the verdict as it is while it still counts."""
+    """The streak after one more result; `held` keeps the verdict as it is while it still counts.
+
+    The very same one where nothing more can be said, as for nearly every check.
+    """
+    if ok and streak.up and streak.ok and not streak.faults and streak.count >= max(rise, CLEAR):
+        return streak
     count = streak.count + 1 if streak.count and streak.ok == ok else 1
     if ok:
         faults = 0 if count >= CLEAR else streak.faults

@@ -3,8 +3,7 @@
 Invariants: a target has at most one check at a time, so a slow one holds up only itself; a verdict is written
 only when it changes (up, wavering, canary); targets come with an unknown verdict and take theirs with them
 when they go; the prober's own trouble (no file descriptors, a late loop, no network) is never held against a
-target (see `anchors`, `lag`); what all checks together may cost is bounded (see `budget`). Cost is one timer
-and one short task for each check.
+target (see `anchors`, `lag`); what all checks together may cost is bounded (see `budget`, `canaries`).
 """
 
 from __future__ import annotations
@@ -12,8 +11,9 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
+from functools import partial
 from itertools import islice
 from typing import cast
 
@@ -24,22 +24,24 @@ from isthmus.flow import Table, Writer
 from isthmus.model.health import CheckKey, CheckProtocol, CheckTarget, HealthCheck, Verdict
 from isthmus.model.names import EndpointId, ServiceKey
 from isthmus.probes import anchors, hysteresis, lag, memory, schedule
-from isthmus.probes.budget import Budget, Canaries, Hosts, Places, Turns, affordable
-from isthmus.probes.checks import CHECKS, Check
-from isthmus.probes.holddown import NEVER_DOWN, HoldDown
-from isthmus.probes.hysteresis import UNKNOWN, Streak
+from isthmus.probes.agenda import Agenda
+from isthmus.probes.budget import Budget, Hosts, Places, Turns, affordable
+from isthmus.probes.canaries import Canaries
+from isthmus.probes.checks import CHECKS, Check, Checks
+from isthmus.probes.hysteresis import Streak
 from isthmus.probes.memory import Note
 from isthmus.probes.metrics import Metrics
 from isthmus.probes.outcome import TIMEOUT, Outcome
+from isthmus.probes.runner import Runner
 
 log = structlog.get_logger()
 
 SAME_TROUBLE_SECONDS = 60.0
-YIELD_EVERY = 200
-"""Targets come by thousands at a start: so many, then the loop has its turn."""
 WITNESSES = 3
 """Other targets asked at once whether the prober still hears anybody."""
 _CANDIDATES = 50
+_KEYS_PER_TURN = 100
+"""Targets come by thousands at a start: so many, then the loop has its turn."""
 
 
 def anchor(address: str, port: int) -> CheckTarget:
@@ -70,23 +72,27 @@ class Prober:
     ) -> None:
         self._targets = targets
         self._health = health
-        self._checks = checks
+        self._checks = Checks(checks)
         self._clock = clock
         self._chance = chance
         self._metrics = Metrics(registry or CollectorRegistry())
         budget = affordable(budget or Budget())
-        self._turns: Turns[_Runner] = Turns(budget)
-        self._canaries: Canaries[_Runner] = Canaries(budget)
+        self._turns: Turns[Runner] = Turns(budget)
         self._hosts = Hosts(budget)
         self._places = Places(budget)
+        self._canaries = Canaries(budget)
+        self._rate = budget.rate
+        self._agenda: Agenda[Runner] = Agenda(self._due, early=schedule.EARLY)
+        self._stopped = False
+        self._now: Callable[[], float] = time.monotonic
+        """The running loop's clock."""
         self._notes = dict(notes or {})
         """What was known of targets that have not come yet."""
         self._lag = lag.Lag()
         self._turn_timer: asyncio.TimerHandle | None = None
-        self._canary_timer: asyncio.TimerHandle | None = None
         self._api_servers = {_anchor_key(target): target for target in api_servers}
-        self._runners: dict[CheckKey, _Runner] = {}
-        self._passing: dict[CheckKey, _Runner] = {}
+        self._runners: dict[CheckKey, Runner] = {}
+        self._passing: dict[CheckKey, Runner] = {}
         """Those whose last check passed, the one that passed longest ago first."""
         self._anchors = 0
         """Anchors that ever answered."""
@@ -100,63 +106,89 @@ class Prober:
         """Probes until cancelled, or until the table of targets is closed."""
         # Unknown counts as up: nobody has to wait for the first checks.
         self._health.replace(memory.verdicts(self._notes))
+        self._now = asyncio.get_running_loop().time
         self._lag.start()
         try:
-            for key, target in self._api_servers.items():
-                self._come(key, target)
-            rows = cast("AsyncGenerator[frozenset[CheckKey], None]", self._targets.changes())
-            async with aclosing(rows) as changes:
-                async for keys in changes:
-                    for taken, key in enumerate(keys, 1):
-                        self._set(key, self._targets.get(key))
-                        if taken % YIELD_EVERY == 0:
-                            await asyncio.sleep(0)
-                    self._forget()
-                    self._metrics.targets.set(len(self._runners) - len(self._api_servers))
-                    self._metrics.unchecked.set(self._places.waiting)
+            async with self._checks:
+                for key, target in self._api_servers.items():
+                    self._begin_soon(self._come(key, target))
+                rows = cast("AsyncGenerator[frozenset[CheckKey], None]", self._targets.changes())
+                try:
+                    async with aclosing(rows) as changes:
+                        async for keys in changes:
+                            await self._follow(keys)
+                finally:
+                    self._stop()
         finally:
             self._lag.stop()
-            for timer in (self._turn_timer, self._canary_timer):
-                if timer is not None:
-                    timer.cancel()
-            tasks = [
-                task for runner in list(self._runners.values()) if (task := self._go(runner)) is not None
-            ]
-            await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _stop(self) -> None:
+        """From now on no check begins, and what those under way find is not heard."""
+        self._stopped = True
+        self._agenda.close()
+        if self._turn_timer is not None:
+            self._turn_timer.cancel()
+
+    async def _follow(self, keys: Iterable[CheckKey]) -> None:
+        new: list[Runner] = []
+        for index, key in enumerate(keys, 1):
+            if (runner := self._set(key, self._targets.get(key))) is not None:
+                new.append(runner)
+            if not index % _KEYS_PER_TURN:
+                await asyncio.sleep(0)
+        # Only now, because how often canaries are checked follows from how many there are.
+        for runner in new:
+            if self._runners.get(runner.key) is runner:
+                self._begin_soon(runner)
+        self._forget()
+        self._metrics.targets.set(len(self._runners) - len(self._api_servers))
+        self._metrics.unchecked.set(self._places.waiting)
 
     async def known(self) -> list[Note]:
         """What a later prober may want to know; what has not come yet is as old as it was."""
         now = self._clock()
         found = list(self._notes.values())
-        for taken, runner in enumerate(list(self._runners.values()), 1):
+        for index, runner in enumerate(tuple(self._runners.values()), 1):
             if (up := runner.streak.up) is not None:
                 found.append(memory.note(runner.key, runner.target, runner.verdict(), up=up, seen=now))
-            if taken % YIELD_EVERY == 0:
+            if not index % _KEYS_PER_TURN:
                 await asyncio.sleep(0)
         return found
 
     # Targets that come, change and go.
 
-    def _set(self, key: CheckKey, target: CheckTarget | None) -> None:
+    def _set(self, key: CheckKey, target: CheckTarget | None) -> Runner | None:
+        """Follows one row; returns a target whose checks are to begin."""
         runner = self._runners.get(key)
         if target is None:
             if runner is not None:
                 self._leave(runner)
-            self._inherit(key)
-        elif runner is not None and memory.place(runner.target) == memory.place(target):
-            runner.target = target
-            self._write(runner)
-        elif runner is not None:
+            return self._inherit(key)
+        if runner is not None and memory.place(runner.target) == memory.place(target):
+            return self._alter(runner, target)
+        if runner is not None:
             self._go(runner)
-            self._come(key, target)
-        elif not self._places.waits(key):
-            loser = self._places.come(key)
-            if loser is not None and self._news("too many targets"):
-                log.error("too many probe targets", limit=self._places.limit)
-            if loser is not None and (evicted := self._runners.get(loser)) is not None:
-                self._leave(evicted)
-            if loser != key:
-                self._come(key, target)
+            return self._come(key, target)
+        if self._places.waits(key):
+            return None
+        loser = self._places.come(key)
+        if loser is not None and self._news("too many targets"):
+            log.error("too many probe targets", limit=self._places.limit)
+        if loser is not None and (evicted := self._runners.get(loser)) is not None:
+            self._leave(evicted)
+        return self._come(key, target) if loser != key else None
+
+    def _alter(self, runner: Runner, target: CheckTarget) -> Runner | None:
+        """The same target, checked otherwise from now on."""
+        before, runner.target = runner.target, target
+        if before.canary is not target.canary:
+            (self._canaries.come if target.canary else self._canaries.go)(runner.key)
+        self._write(runner)
+        sooner = before.canary is not target.canary or before.check.interval > target.check.interval
+        if not sooner or runner.entry is None:
+            return None
+        self._agenda.cancel(runner.entry)
+        return runner
 
     def _forget(self) -> None:
         """Drops the verdicts of targets that are no more; called once all that there are have come."""
@@ -165,33 +197,38 @@ class Prober:
                 self._health.drop(key)
         self._notes.clear()
 
-    def _leave(self, runner: _Runner) -> None:
+    def _leave(self, runner: Runner) -> None:
         self._go(runner)
         self._health.drop(runner.key)
 
-    def _inherit(self, key: CheckKey) -> None:
+    def _inherit(self, key: CheckKey) -> Runner | None:
         """Gives the place of `key` to the next that waits; some of those may have gone meanwhile."""
         heir = self._places.go(key)
         while heir is not None:
             if (target := self._targets.get(heir)) is not None:
-                self._come(heir, target)
-                return
+                return self._come(heir, target)
             heir = self._places.go(heir)
+        return None
 
-    def _come(self, key: CheckKey, target: CheckTarget) -> None:
-        runner = self._runners[key] = _Runner(key, target, self._clock(), witness=key in self._api_servers)
+    def _come(self, key: CheckKey, target: CheckTarget) -> Runner:
+        runner = self._runners[key] = Runner(key, target, self._clock(), witness=key in self._api_servers)
+        if target.canary:
+            self._canaries.come(key)
         self._remember(runner)
         self._write(runner)
-        loop = asyncio.get_running_loop()
-        pause = schedule.first(target.check.interval, self._chance())
-        runner.timer = loop.call_later(pause, self._due, runner)
+        return runner
 
-    def _remember(self, runner: _Runner) -> None:
+    def _begin_soon(self, runner: Runner) -> None:
+        """Somewhere in the next interval, so that those that come together part."""
+        pause = schedule.first(self._interval(runner), self._chance())
+        runner.entry = self._agenda.add(self._now() + pause, runner)
+
+    def _remember(self, runner: Runner) -> None:
         """Goes on from what an earlier prober knew of the very same target."""
         known = self._notes.pop(runner.key, None)
         if known is None or known.place != memory.place(runner.target):
             return
-        runner.streak = Streak(up=known.up)
+        runner.streak = Streak(up=known.up, ok=known.up)
         runner.since, runner.reason = known.since, known.reason
         if not known.up:
             self._metrics.down.inc()
@@ -199,71 +236,43 @@ class Prober:
             runner.anchors = True
             self._anchors += 1
 
-    def _go(self, runner: _Runner) -> asyncio.Task[None] | None:
-        """Forgets a target; returns its check where one is under way, cancelled."""
+    def _go(self, runner: Runner) -> None:
+        """Forgets a target."""
         del self._runners[runner.key]
         self._passing.pop(runner.key, None)
+        self._canaries.go(runner.key)
         if runner.anchors:
             self._anchors -= 1
         if runner.streak.up is False:
             self._metrics.down.dec()
-        if runner.timer is not None:
-            runner.timer.cancel()
-        if runner.task is not None:
-            runner.task.cancel()
+        if runner.entry is not None:
+            self._agenda.cancel(runner.entry)
+        if runner.stop is not None:
+            runner.stop()
             if not runner.witness:
                 self._end_turn(runner)
-        return runner.task
 
     # One check.
 
-    def _due(self, runner: _Runner) -> None:
+    def _due(self, runner: Runner) -> None:
         """Begins a check as soon as the budget allows; anchors need no permission."""
-        loop = asyncio.get_running_loop()
-        runner.timer = None
+        runner.entry = None
         if runner.witness:
             self._begin(runner)
             return
-        now = loop.time()
-        begins = self._hosts.book(runner.target.address, now)
-        if begins > now:
-            self._metrics.delayed_by_host.inc()
-            runner.timer = loop.call_at(begins, self._ask_turn, runner)
-        else:
-            self._ask_turn(runner)
+        now = self._now()
+        if not runner.booked:
+            begins = self._hosts.book(runner.target.address, now)
+            if begins > now:
+                self._metrics.delayed_by_host.inc()
+                runner.booked = True
+                runner.entry = self._agenda.add(begins, runner)
+                return
+        runner.booked = False
+        self._ask_turn(runner, now)
 
-    def _ask_turn(self, runner: _Runner) -> None:
-        """A canary waits for the turn of canaries first, unless its last result is against its verdict."""
-        runner.timer = None
-        cluster, now = runner.key.cluster, asyncio.get_running_loop().time()
-        if not runner.target.canary or runner.doubtful or self._canaries.ask(cluster, runner, now):
-            self._go_ahead(runner)
-        else:
-            self._metrics.delayed_by_agent.inc()
-            self._wait_for_canaries()
-
-    def _wait_for_canaries(self) -> None:
-        loop = asyncio.get_running_loop()
-        if self._canary_timer is None and (again := self._canaries.again(loop.time())) is not None:
-            self._canary_timer = loop.call_at(again, self._take_canaries)
-
-    def _take_canaries(self) -> None:
-        self._canary_timer = None
-        self._go_ahead_all(self._canaries.ready(asyncio.get_running_loop().time()))
-        self._wait_for_canaries()
-
-    def _hurry(self, cluster: str) -> None:
-        """Something there has changed its mind: its canaries do not wait for the others."""
-        self._go_ahead_all(self._canaries.hurry(cluster, asyncio.get_running_loop().time()))
-
-    def _go_ahead_all(self, runners: list[_Runner]) -> None:
-        for runner in runners:
-            if self._runners.get(runner.key) is runner:  # else it has gone while it waited
-                self._go_ahead(runner)
-        self._metrics.waiting.set(self._turns.waiting + self._canaries.waiting)
-
-    def _go_ahead(self, runner: _Runner) -> None:
-        if self._turns.ask(runner.key.cluster, runner, asyncio.get_running_loop().time()):
+    def _ask_turn(self, runner: Runner, now: float) -> None:
+        if self._turns.ask(runner.key.cluster, runner, now):
             self._begin(runner)
         else:
             self._metrics.delayed_by_agent.inc()
@@ -278,51 +287,73 @@ class Prober:
                     self._begin(runner)
                 else:  # it has gone while it waited
                     self._turns.unused(runner.key.cluster)
-        self._metrics.waiting.set(self._turns.waiting + self._canaries.waiting)
+        self._metrics.waiting.set(self._turns.waiting)
         if self._turn_timer is not None:
             self._turn_timer.cancel()
         again = self._turns.again(loop.time())
         self._turn_timer = None if again is None else loop.call_at(again, self._take_turns)
 
-    def _end_turn(self, runner: _Runner) -> None:
+    def _end_turn(self, runner: Runner) -> None:
         self._turns.done(runner.key.cluster)
         if self._turns.waiting:
             self._take_turns()
 
-    def _begin(self, runner: _Runner) -> None:
-        runner.task = asyncio.get_running_loop().create_task(self._check(runner), name="probe")
+    def _begin(self, runner: Runner) -> None:
+        now, target = self._now(), runner.target
+        runner.began, runner.lost = now, self._lag.lost(now)
+        runner.proof, runner.timeout = self._proof, target.check.timeout
+        runner.stop = self._checks.begin(target, partial(self._ended, runner))
 
-    async def _check(self, runner: _Runner) -> None:
-        loop = asyncio.get_running_loop()
-        target, began, proof = runner.target, loop.time(), self._proof
-        lost = self._lag.lost(began)
-        try:
-            outcome = await self._checks[target.check.effective](target)
-        except Exception:  # a bug in one check must not end the others
-            outcome = Outcome(None, "the check raised")
-            if self._news(outcome.reason):
-                log.exception("check raised", **_names(runner.key))
-        ended = loop.time()
-        runner.task = None
+    def _ended(self, runner: Runner, outcome: Outcome) -> None:
+        """A check of the target has ended."""
+        if self._stopped:
+            return
+        began, ended = runner.began, self._now()
+        runner.stop = None
         if not runner.witness:
             self._end_turn(runner)
-        check = runner.target.check
-        late = max(self._lag.lost(ended) - lost, ended - began - target.check.timeout)
-        if outcome == TIMEOUT and lag.excuses(late=late, timeout=target.check.timeout):
-            outcome = Outcome(None, "the loop is late")
+        if outcome == TIMEOUT:
+            late = max(self._lag.lost(ended) - runner.lost, ended - began - runner.timeout)
+            if lag.excuses(late=late, timeout=runner.timeout):
+                outcome = Outcome(None, "the loop is late")
+        before = runner.streak
         if outcome.ok is None:
             self._void(outcome.reason)
         elif outcome.ok:
             self._passed(runner, began, ended)
         else:
-            self._failed(runner, outcome.reason, began, ended, proof)
-        if runner.doubtful and runner.streak.count == 1:
-            self._hurry(runner.key.cluster)
-        soon = schedule.quick(runner.streak, fall=check.fall)
-        when = schedule.next_start(
-            began=began, ended=ended, interval=check.interval, soon=soon, chance=self._chance()
-        )
-        runner.timer = loop.call_at(when, self._due, runner)
+            self._failed(runner, outcome.reason, began, ended, runner.proof)
+        streak = runner.streak
+        if before.up is not None and streak.ok is not before.ok and streak.ok is not before.up:
+            self._forward(self._canaries.forward(runner.key, ended), ended)
+        soon = schedule.quick(streak, fall=runner.target.check.fall) or runner.again
+        if runner.hurried and not (soon or runner.doubtful):
+            runner.hurried = False
+            self._begin_soon(runner)
+            return
+        runner.again = False
+        interval, chance = self._interval(runner), self._chance()
+        when = schedule.next_start(began=began, ended=ended, interval=interval, soon=soon, chance=chance)
+        runner.entry = self._agenda.add(when, runner)
+
+    def _interval(self, runner: Runner) -> float:
+        """Seconds between two checks; those that nobody asked for can wait while there is no doubt."""
+        target = runner.target
+        if not target.canary or runner.doubtful:
+            return target.check.interval
+        return max(target.check.interval, self._canaries.interval(runner.key.cluster))
+
+    def _forward(self, keys: Iterable[CheckKey], now: float) -> None:
+        """Brings checks forward, in a row at the agent's rate."""
+        for place, key in enumerate(keys):
+            runner, at = self._runners.get(key), now + place / self._rate
+            if runner is None:
+                continue
+            if runner.entry is None:
+                runner.again = runner.hurried = True
+            elif runner.entry.when > at:
+                self._agenda.cancel(runner.entry)
+                runner.entry, runner.hurried = self._agenda.add(at, runner), True
 
     def _void(self, reason: str) -> None:
         self._metrics.void.inc()
@@ -331,13 +362,13 @@ class Prober:
 
     def _news(self, trouble: str) -> bool:
         """Whether this trouble was not seen in the last minute."""
-        now = asyncio.get_running_loop().time()
+        now = self._now()
         known, self._troubles[trouble] = self._troubles.get(trouble, anchors.NEVER), now
         return now - known > SAME_TROUBLE_SECONDS
 
     # What a result means.
 
-    def _passed(self, runner: _Runner, began: float, ended: float) -> None:
+    def _passed(self, runner: Runner, began: float, ended: float) -> None:
         self._metrics.passed.inc()
         self._proof = max(self._proof, began)
         self._passing.pop(runner.key, None)
@@ -347,7 +378,7 @@ class Prober:
             self._anchors += 1
         self._step(runner, True, ended, held=ended < runner.holddown.until)
 
-    def _failed(self, runner: _Runner, reason: str, began: float, ended: float, proof: float) -> None:
+    def _failed(self, runner: Runner, reason: str, began: float, ended: float, proof: float) -> None:
         self._metrics.failed.inc()
         self._passing.pop(runner.key, None)
         runner.reason = reason
@@ -370,14 +401,16 @@ class Prober:
     def _believed(self, first_failure: float, proof: float) -> bool:
         return anchors.believed(anchors=self._anchors, first_failure=first_failure, last_proof=proof)
 
-    def _step(self, runner: _Runner, ok: bool, now: float, *, held: bool) -> None:
-        check, before = runner.target.check, runner.streak.up
-        runner.streak = hysteresis.step(runner.streak, ok, rise=check.rise, fall=check.fall, held=held)
-        if runner.streak.up != before:
+    def _step(self, runner: Runner, ok: bool, now: float, *, held: bool) -> None:
+        check, before = runner.target.check, runner.streak
+        runner.streak = hysteresis.step(before, ok, rise=check.rise, fall=check.fall, held=held)
+        if runner.streak is before:
+            return
+        if runner.streak.up is not before.up:
             runner.since = self._clock()
             if runner.streak.up:
                 runner.reason = ""
-                if before is False:
+                if before.up is False:
                     self._metrics.down.dec()
                     self._metrics.to_up.inc()
                     log.info("target up", **_names(runner.key))
@@ -388,26 +421,26 @@ class Prober:
                 log.info("target down", **_names(runner.key), reason=runner.reason)
         self._write(runner)
 
-    def _ask(self, runner: _Runner, now: float) -> None:
+    def _ask(self, runner: Runner, now: float) -> None:
         """Brings forward some checks that should pass, so that a failure need not wait for its proof."""
         if self._proof >= runner.first_failure or now - self._asked < schedule.QUICK:
             return
         self._asked = now
         witnesses = [other for key in self._api_servers if (other := self._runners.get(key)) is not None]
-        far: list[_Runner] = []
-        near: list[_Runner] = []
+        far: list[Runner] = []
+        near: list[Runner] = []
         for other in islice(self._passing.values(), _CANDIDATES):
             (near if other.key.cluster == runner.key.cluster else far).append(other)
         for witness in (*witnesses, *far[:WITNESSES], *near[:1]):
-            if witness.timer is not None:
-                witness.timer.cancel()
-                witness.timer = None
+            if witness.entry is not None:
+                self._agenda.cancel(witness.entry)
+                witness.entry, witness.booked = None, False
                 if witness.witness:
                     self._begin(witness)
                 else:
-                    self._go_ahead(witness)
+                    self._ask_turn(witness, now)
 
-    def _write(self, runner: _Runner) -> None:
+    def _write(self, runner: Runner) -> None:
         if runner.witness:
             return
         verdict, written = runner.verdict(), runner.written
@@ -419,67 +452,6 @@ class Prober:
             return
         runner.written = verdict
         self._health.put(runner.key, verdict)
-
-
-class _Runner:
-    """One target and what is known of it.
-
-    It has a `timer` between two checks, a `task` during one, and neither while it waits for its turn.
-    """
-
-    __slots__ = (
-        "anchors",
-        "first_failure",
-        "first_fault",
-        "holddown",
-        "key",
-        "reason",
-        "since",
-        "streak",
-        "target",
-        "task",
-        "timer",
-        "witness",
-        "written",
-    )
-
-    def __init__(self, key: CheckKey, target: CheckTarget, since: float, *, witness: bool) -> None:
-        self.key = key
-        self.target = target
-        self.since = since
-        self.streak: Streak = UNKNOWN
-        self.holddown: HoldDown = NEVER_DOWN
-        self.first_failure = anchors.NEVER
-        """When the present run of failures began."""
-        self.first_fault = anchors.NEVER
-        """When the first failure began that is not forgiven yet."""
-        self.reason = ""
-        self.anchors = False
-        """Whether it counts as an anchor that has answered."""
-        self.witness = witness
-        """An API server: an anchor without a verdict, outside the budget."""
-        self.timer: asyncio.TimerHandle | None = None
-        self.task: asyncio.Task[None] | None = None
-        self.written: Verdict | None = None
-
-    @property
-    def doubtful(self) -> bool:
-        """Whether its latest results are against its verdict and may soon change it."""
-        streak, check = self.streak, self.target.check
-        if streak.up is None or streak.ok is streak.up:
-            return False
-        return streak.count <= (check.fall if streak.up else check.rise) + schedule.PATIENCE
-
-    def verdict(self) -> Verdict:
-        check, streak = self.target.check, self.streak
-        wavering = streak.wavering(rise=check.rise, fall=check.fall)
-        return Verdict(
-            up=streak.up,
-            canary=self.target.canary,
-            wavering=wavering,
-            since=self.since,
-            reason=self.reason,
-        )
 
 
 def _anchor_key(target: CheckTarget) -> CheckKey:

@@ -13,6 +13,8 @@ from isthmus.probes.hysteresis import Streak
 QUICK = 0.1
 JITTER = 0.1
 """Largest part of the interval that jitter takes away."""
+EARLY = 0.004
+"""Checks that are due so soon begin together: less than the jitter of any interval."""
 PATIENCE = 1
 """Further quick checks where failures are enough in number and not yet believed."""
 SHORTEST = 0.01

@@ -130,17 +130,11 @@ class World:
     ) -> CheckKey:
         """A target whose address is its name."""
         key = CheckKey(SERVICE, cluster, EndpointId(name), "TCP/80")
-        self.targets.put(
-            key,
-            CheckTarget(
-                address=name,
-                port=80,
-                check=check or HealthCheck(),
-                own_cluster=cluster == "own",
-                **more,
-            ),
-        )
+        self.targets.put(key, self.target(name, check=check, own_cluster=cluster == "own", **more))
         return key
+
+    def target(self, name: str, *, check: HealthCheck | None = None, **more: Any) -> CheckTarget:
+        return CheckTarget(address=name, port=80, check=check or HealthCheck(), **more)
 
     def at(self, target: CheckTarget, address: str) -> CheckTarget:
         return msgspec.structs.replace(target, address=address)
@@ -165,3 +159,6 @@ class World:
         self.task.cancel()
         await asyncio.gather(self.task, return_exceptions=True)
         assert {task.get_name() for task in asyncio.all_tasks()} & {"probe"} == set()
+        begun = len(self.network.checks)
+        await asyncio.sleep(2)
+        assert len(self.network.checks) == begun, "nothing begins after the end"

@@ -12,11 +12,8 @@ from isthmus.model.health import CheckKey
 from isthmus.model.names import EndpointId, ServiceKey
 from isthmus.probes.budget import (
     BURST_SECONDS,
-    CANARY_BURST_SECONDS,
     HOST_BURST_SECONDS,
-    HURRIED_SECONDS,
     Budget,
-    Canaries,
     Hosts,
     Places,
     Turns,
@@ -102,61 +99,6 @@ def test_under_the_rate_clusters_take_turns() -> None:
     for n in range(3):
         turns.ask("few", ("few", n), 0.0)
     served = [item for step in range(1, 20) for item in turns.ready(step * 0.1)]
-    assert sum(name == "few" for name, _ in served[:6]) == 3
-
-
-canary_moves = st.one_of(
-    st.tuples(st.just("ask"), CLUSTERS),
-    st.tuples(st.just("hurry"), CLUSTERS),
-    st.tuples(st.just("pass"), st.sampled_from(["0.001", "0.05", "1"])),
-)
-
-
-@given(st.lists(canary_moves, max_size=300), st.sampled_from([10.0, 100.0]), st.integers(0, 20))
-def test_canaries_keep_their_rate_but_for_the_few_that_hurry(
-    plan: list[tuple[str, str]], rate: float, hurried: int
-) -> None:
-    canaries: Canaries[Item] = Canaries(Budget(canary_rate=rate, hurried=hurried))
-    now, asked, ahead = 100.0, 0, 0
-    went: list[float] = []
-    order: list[Item] = []
-    for move, what in plan:
-        if move == "ask":
-            item = (what, asked)
-            asked += 1
-            if canaries.ask(what, item, now):
-                order.append(item)
-                went.append(now)
-        elif move == "hurry":
-            found = canaries.hurry(what, now)
-            assert all(name == what for name, _ in found)
-            order += found
-            ahead += len(found)
-            assert ahead <= hurried * (1 + (now - 100.0) / HURRIED_SECONDS)
-        else:
-            now += float(what)
-        for item in canaries.ready(now):
-            order.append(item)
-            went.append(now)
-        assert canaries.waiting == asked - len(order)
-        assert len([at for at in went if at > now - 1.0]) <= rate * (1.0 + CANARY_BURST_SECONDS) + 1
-    while (again := canaries.again(now)) is not None:
-        assert again > now
-        now = again
-        order += canaries.ready(now)
-    assert len(order) == asked
-    for cluster in "abcd":
-        numbers = [number for name, number in order if name == cluster]
-        assert numbers == sorted(numbers)  # first come, first served
-
-
-def test_canaries_of_clusters_take_turns() -> None:
-    canaries: Canaries[Item] = Canaries(Budget(canary_rate=10.0))
-    for n in range(500):
-        canaries.ask("many", ("many", n), 0.0)
-    for n in range(3):
-        canaries.ask("few", ("few", n), 0.0)
-    served = [item for step in range(1, 20) for item in canaries.ready(step * 0.1)]
     assert sum(name == "few" for name, _ in served[:6]) == 3
 
 

@@ -17,10 +17,10 @@ from probe_servers import Serve, listening
 from isthmus.flow import Table
 from isthmus.model.health import CheckKey, CheckTarget, HealthCheck, Verdict
 from isthmus.model.names import EndpointId, ServiceKey
+from isthmus.probes.dialler import Dialler
 from isthmus.probes.http import check_http
 from isthmus.probes.outcome import PASSED, TIMEOUT, Outcome, failed
 from isthmus.probes.prober import Prober
-from isthmus.probes.tcp import check_tcp
 
 LONG = 20.0
 SHORT = 0.05
@@ -33,6 +33,28 @@ def answering(answer: bytes) -> Serve:
         await writer.drain()
 
     return serve
+
+
+@contextlib.contextmanager
+def dialling() -> Iterator[Dialler]:
+    dialler = Dialler()
+    dialler.open()
+    try:
+        yield dialler
+    finally:
+        dialler.close()
+
+
+async def dialled(dialler: Dialler, address: str, port: int, timeout: float) -> Outcome:
+    found: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+    dialler.dial(address, port, timeout, found.set_result)
+    assert not found.done(), "nothing is said before the dial has begun"
+    return await found
+
+
+async def check_tcp(address: str, port: int, timeout: float) -> Outcome:
+    with dialling() as dialler:
+        return await dialled(dialler, address, port, timeout)
 
 
 @contextlib.contextmanager
@@ -162,10 +184,13 @@ async def test_a_path_that_cannot_be_asked_for_is_nobodys_failure() -> None:
 
 async def test_without_file_descriptors_a_check_says_nothing() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with refusing() as port, contextlib.ExitStack() as stack:
+    with refusing() as port, dialling() as dialler, contextlib.ExitStack() as stack:
         stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
         resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
-        outcomes = (await check_tcp("127.0.0.1", port, LONG), await check_http("127.0.0.1", port, LONG, "/"))
+        outcomes = (
+            await dialled(dialler, "127.0.0.1", port, LONG),
+            await check_http("127.0.0.1", port, LONG, "/"),
+        )
     assert outcomes == (Outcome(None, "too many open files"),) * 2
 
 

@@ -185,6 +185,26 @@ def test_a_target_that_goes_while_it_waits_is_not_checked() -> None:
     simulate(play)
 
 
+def test_a_prober_that_ends_begins_nothing_for_those_that_wait() -> None:
+    async def play() -> None:
+        world = World(
+            Network(mode={f"e{n}": "silent" for n in range(400)}), budget=Budget(at_once=50, rate=100)
+        )
+        for n in range(400):
+            world.add(f"e{n}")
+        await world.until(lambda: len(world.health) == 400)
+        await world.wait(3.3)
+        begun = len(world.network.checks)
+        world.task.cancel()
+        await asyncio.gather(world.task, return_exceptions=True)
+        assert len(world.network.checks) == begun
+        loop = asyncio.get_running_loop()
+        assert [timer for timer in loop._scheduled if not timer.cancelled()] == []  # type: ignore[attr-defined]
+        await world.stop()
+
+    simulate(play)
+
+
 def test_while_the_loop_stands_still_no_silence_is_held_against_anybody() -> None:
     async def play() -> None:
         world = World(Network())

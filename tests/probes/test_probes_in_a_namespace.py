@@ -19,9 +19,17 @@ from pathlib import Path
 from isthmus.demo import silence
 from isthmus.demo.namespace import furnish
 from isthmus.probes.icmp import check_icmp
-from isthmus.probes.tcp import check_tcp
+from isthmus.probes.dialler import Dialler
 
 LONG, SHORT = 20.0, 0.2
+
+async def check_tcp(address, port, timeout):
+    dialler, found = Dialler(), asyncio.get_running_loop().create_future()
+    dialler.open()
+    dialler.dial(address, port, timeout, found.set_result)
+    outcome = await found
+    dialler.close()
+    return outcome
 
 async def main():
     found = {"forbidden": await check_icmp("10.64.0.1", LONG)}
