@@ -7,8 +7,9 @@ of its own service and nothing else.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, TypeGuard
 
+from isthmus.agent.capturerows import CaptureRows
 from isthmus.agent.chain import Chain
 from isthmus.agent.grpcrows import GrpcRows
 from isthmus.dns import rrset
@@ -17,7 +18,7 @@ from isthmus.model.names import ServiceKey, Vantage
 from isthmus.model.plan import Plan, PlanKey, port_id
 from isthmus.model.service import Port, Protocol, Service
 from isthmus.xds import envoy, rows
-from isthmus.xds.rows import ProxyClass, Renderer, ResourceType, Row
+from isthmus.xds.rows import Capture, ProxyClass, Renderer, ResourceType, Row
 
 PortKey = tuple[ServiceKey, str]
 
@@ -38,12 +39,14 @@ class Doors:
         self.clusters = self._clusters()
         self.hosts = self._hosts()
         self.routes = self._routes()
+        self.captured = CaptureRows(chain, self.classes, vips, self.clusters, self.xds)
         self.listeners = self._listeners()
         self.names = self._names()
         self.grpc = GrpcRows(chain, self.classes, self.xds)
         self.tables: list[Table[Any, Any]] = [
             self.assignments,
             self.clusters,
+            *self.captured.tables,
             self.routes,
             self.listeners,
             self.names,
@@ -149,26 +152,42 @@ class Doors:
         )
 
     def _routes(self) -> Derived[str, bytes]:
-        """One route configuration, the same for every class, joined once from the hosts of each service."""
+        """Route configurations of explicit capture, joined from the hosts of each service.
 
-        def join(_key: str) -> bytes | None:
-            if not any(map(_is_envoy, self.classes.values())):
+        Joined once for all classes that are told of the same services.
+        """
+
+        def classes(uses: str) -> list[ProxyClass]:
+            found = (one for one in self.classes.values() if _is_explicit(one))
+            return [one for one in found if ",".join(one.uses) == uses]
+
+        def join(uses: str) -> bytes | None:
+            found = classes(uses)
+            if not found:
                 return None
-            return envoy.route_configuration(host for _key, host in sorted(self.hosts.items()))
+            told = (host for key, host in sorted(self.hosts.items()) if found[0].may_use(key))
+            return envoy.route_configuration(told)
+
+        def on_host(_key: ServiceKey, _old: object, _new: object) -> Iterable[str]:
+            return {",".join(one.uses) for one in self.classes.values() if _is_explicit(one)}
+
+        def on_class(_key: str, old: ProxyClass | None, new: ProxyClass | None) -> Iterable[str]:
+            turned = {",".join(one.uses) for one in (old, new) if _is_explicit(one)}
+            return [uses for uses in turned if (joined.get(uses) is None) == bool(classes(uses))]
 
         joined: Derived[str, bytes] = derive(
-            "all routes",
-            on(self.hosts, lambda _key, _o, _n: ("",)),
-            on(
-                self.classes, lambda _key, _o, _n: ("",) if joined.get("") is None or not self.classes else ()
-            ),
-            compute=join,
+            "all routes", on(self.hosts, on_host), on(self.classes, on_class), compute=join
         )
+
+        def compute(text: str) -> bytes | None:
+            found = self.classes.get(text)
+            return joined.get(",".join(found.uses)) if found is not None and _is_explicit(found) else None
+
         return derive(
             "route configurations",
             on(self.classes),
             on(joined, lambda _key, _o, _n: list(self.classes)),
-            compute=lambda text: joined.get("") if _is_envoy(self.classes.get(text)) else None,
+            compute=compute,
         )
 
     def _listeners(self) -> Derived[str, bytes]:
@@ -177,13 +196,22 @@ class Doors:
             where = rows.split_listen(found.listen) if found is not None else None
             if found is None or where is None or not _is_envoy(found):
                 return None
+            if found.capture is Capture.TRANSPARENT:
+                return self.captured.listener(found, where)
             return envoy.listener(*where, log=found.access_log)
+
+        def captured(_key: object, _old: object, _new: object) -> Iterable[str]:
+            found = self.classes.items()
+            return [text for text, one in found if one.capture is Capture.TRANSPARENT]
 
         # A class is ready for its proxies when its listener is there: its routes and plans come first.
         return derive(
             "listeners",
             on(self.classes),
             on(self.routes),
+            on(self.captured.chains, captured),
+            on(self.captured.routes, lambda _key, _o, _n: ()),
+            on(self.captured.scoped, lambda _key, _o, _n: ()),
             on(self.assignments, lambda _key, _o, _n: ()),
             compute=compute,
         )
@@ -212,8 +240,12 @@ class Doors:
         )
 
 
-def _is_envoy(found: ProxyClass | None) -> bool:
+def _is_envoy(found: ProxyClass | None) -> TypeGuard[ProxyClass]:
     return found is not None and found.renderer == Renderer.ENVOY
+
+
+def _is_explicit(found: ProxyClass | None) -> TypeGuard[ProxyClass]:
+    return _is_envoy(found) and found.capture is Capture.EXPLICIT
 
 
 def _class_text(key: str) -> str:

@@ -17,6 +17,7 @@ import typer
 from isthmus import __version__
 from isthmus.cli import (
     bootstrap,
+    capture,
     clusters,
     crds,
     demo,
@@ -51,6 +52,7 @@ app.add_typer(dns.app, name="dns")
 app.command(name="events", epilog=events.EXAMPLES)(events.command)
 app.command(name="translate", epilog=translate.EXAMPLES, no_args_is_help=True)(translate.command)
 app.add_typer(bootstrap.app, name="bootstrap")
+app.command(name="capture", epilog=capture.EXAMPLES, no_args_is_help=True)(capture.command)
 app.add_typer(crds.app, name="crds", epilog=crds.EXAMPLES)
 app.command(name="demo", no_args_is_help=False, epilog=demo.EXAMPLES)(demo.command)
 app.add_typer(run.app, name="run")
