@@ -63,6 +63,11 @@ async def greet(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
     writer.close()
 
 
+async def run(script: str, *command: str) -> None:
+    """Gives a program its input, and waits until it has done its work."""
+    await asyncio.to_thread(subprocess.run, command, input=script.encode(), check=True)
+
+
 async def greeting(address: str, port: int) -> str:
     async with asyncio.timeout(10):
         reader, writer = await asyncio.open_connection(address, port)
@@ -112,8 +117,7 @@ async def main(binary: str, folder: Path) -> dict[str, object]:
     render(rows, captured, {WEB: (HTTP, web), CACHE: (REDIS, held)})
     settings = {"capture": Capture.TRANSPARENT}
     try:
-        for line in CABLE.format(pid=peer.pid).split("\n"):
-            subprocess.run(line.split(), check=True) if line else None
+        await run(CABLE.format(pid=peer.pid), "sh", "-e")
         script = rules(Redirect(group=GROUP))
         async with (
             served(rows) as door,
@@ -126,7 +130,7 @@ async def main(binary: str, folder: Path) -> dict[str, object]:
 
             await until(listening, "the listener")
             for _ in range(2):  # the second time changes nothing
-                subprocess.run(["nft", "-f", "-"], input=script.encode(), check=True)
+                await run(script, "nft", "-f", "-")
 
             async def answers() -> bool:
                 try:
