@@ -59,6 +59,7 @@ class Acts:
         self._endpoints = endpoints
         self._ready = 0.0
         self._delays: list[float] = []
+        self._checks: dict[str, int] = {}
 
     async def play(self, outcome: Outcome) -> None:
         """Everything; the outcome is known before `keep` begins."""
@@ -84,6 +85,7 @@ class Acts:
             endpoints=self._endpoints,
             rss_mb=rss,
             ready_s=self._ready,
+            checks=self._checks,
             scripted=not order.interactive,
         )
         outcome.code = EXIT_PASSED if report.passed else EXIT_FAILED
@@ -100,6 +102,7 @@ class Acts:
             self._voice.say(f"what the processes said is in {order.folder}")
 
     async def _accidents(self) -> list[Accident]:
+        self._checks = await self._stage.first_checks()
         accidents = Accidents(self._stage, self._order.duration)
         await accidents.play()
         self._delays = accidents.delays
@@ -136,6 +139,7 @@ class Acts:
         def offer(chosen: str, keys: str) -> None:
             board.chosen, board.keys = chosen, keys
 
+        self._checks = await self._stage.first_checks()
         played = Interactive(self._stage, self._keys, offer)
         await played.play()
         return played.told

@@ -1,29 +1,39 @@
 """All pods of one cluster in one process: `python -m isthmus.demo.backend FILE`.
 
 FILE is JSON: the cluster's name and what to listen on. HTTP ports answer every request with the names of
-cluster and pod, in headers `x-cluster` and `x-pod` and as JSON; the others echo.
+cluster and pod, in headers `x-cluster` and `x-pod` and as JSON, HTTPS ports the same within TLS, by a
+certificate that nobody signed. gRPC ports answer HTTP/1.1 likewise and hand who speaks HTTP/2 to a gRPC
+server with the standard health service. The others echo.
 """
 
 from __future__ import annotations
 
 import asyncio
+import importlib
+import os
 import signal
 import socket
+import ssl
 import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any, Literal
 
 import msgspec
 
 MAX_HEAD_BYTES = 64 << 10
 MAX_ECHO_BUFFER = 256 << 10
+HTTP2 = b"PRI * HTTP/2.0\r\n"
+
+Speech = Literal["echo", "http", "grpc", "https"]
+"""What a port answers: gRPC ports answer HTTP/1.1 as well."""
 
 
 class Listen(msgspec.Struct, frozen=True):
     address: str
     port: int
-    http: bool
+    speech: Speech
     pod: str
 
 
@@ -48,17 +58,35 @@ class _Pod(asyncio.Protocol):
 
 
 class HttpPod(_Pod):
-    """HTTP/1.1 with keep-alive and pipelining; a request's body is read and dropped."""
+    """HTTP/1.1 with keep-alive and pipelining; a request's body is read and dropped.
 
-    def __init__(self, connections: set[asyncio.Transport], answer: bytes) -> None:
+    Who begins as HTTP/2 does is handed to the gRPC server at the Unix socket `rpc`, if there is one.
+    """
+
+    def __init__(self, connections: set[asyncio.Transport], answer: bytes, rpc: str = "") -> None:
         super().__init__(connections)
         self._answer = answer
         self._buffer = b""
         self._body = 0
+        self._rpc = rpc
+        self._through: _Through | None = None
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        if self._through is not None:
+            self._through.end()
 
     def data_received(self, data: bytes) -> None:
+        if self._through is not None:
+            self._through.send(data)
+            return
         transport = self._transport
         data = self._buffer + data
+        if self._rpc and data.startswith(HTTP2[: len(data)]):
+            self._buffer = data
+            if len(data) >= len(HTTP2):
+                self._through = _Through(transport, self._rpc, data)
+            return
         while data:
             if self._body:
                 used = min(self._body, len(data))
@@ -81,6 +109,48 @@ class HttpPod(_Pod):
                 return
             transport.write(self._answer)
         self._buffer = data
+
+
+class _Through(asyncio.Protocol):
+    """The other half of a connection that somebody else answers."""
+
+    def __init__(self, caller: asyncio.Transport, path: str, first: bytes) -> None:
+        self._caller = caller
+        self._unsent = first
+        self._server: asyncio.Transport | None = None
+        self._ended = False
+        self._dialling = asyncio.get_running_loop().create_task(self._dial(path), name="grpc-pod")
+
+    async def _dial(self, path: str) -> None:
+        try:
+            await asyncio.get_running_loop().create_unix_connection(lambda: self, path)
+        except OSError:  # it is not there yet
+            self._caller.abort()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._server = transport
+        if self._ended:
+            transport.abort()
+        else:
+            transport.write(self._unsent)
+
+    def data_received(self, data: bytes) -> None:
+        self._caller.write(data)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._caller.close()
+
+    def send(self, data: bytes) -> None:
+        if self._server is None:
+            self._unsent += data
+        else:
+            self._server.write(data)
+
+    def end(self) -> None:
+        self._ended = True
+        if self._server is not None:
+            self._server.abort()
 
 
 def _content_length(head: bytes) -> int:
@@ -129,20 +199,32 @@ class Pods:
     def __init__(self) -> None:
         self._servers: list[asyncio.Server] = []
         self._connections: set[asyncio.Transport] = set()
+        self._rpc = f"\0isthmus-demo-pods-{os.getpid()}-{id(self):x}"
+        """Of the gRPC server, a name without a file."""
+        self._rpc_server: Any = None
 
     async def listen(self, config: BackendConfig) -> None:
         """Accept connections everywhere; OSError when an address cannot be had."""
         loop = asyncio.get_running_loop()
+        speech = {listen.speech for listen in config.listen}
+        tls: ssl.SSLContext | None = None
+        if "https" in speech:  # most manifests have none, and cryptography takes a while
+            tls = (await asyncio.to_thread(importlib.import_module, "isthmus.demo.selfsigned")).context()
         for listen in config.listen:
             sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             sock.bind((listen.address, listen.port))
-            if listen.http:
-                answer = http_answer(config.cluster, listen.pod)
-                factory: Callable[[], _Pod] = partial(HttpPod, self._connections, answer)
+            if listen.speech == "echo":
+                factory: Callable[[], _Pod] = partial(EchoPod, self._connections)
             else:
-                factory = partial(EchoPod, self._connections)
-            self._servers.append(await loop.create_server(factory, sock=sock, backlog=512))
+                answer = http_answer(config.cluster, listen.pod)
+                rpc = self._rpc if listen.speech == "grpc" else ""
+                factory = partial(HttpPod, self._connections, answer, rpc)
+            context = tls if listen.speech == "https" else None
+            self._servers.append(await loop.create_server(factory, sock=sock, backlog=512, ssl=context))
+        if "grpc" in speech:
+            made = await asyncio.to_thread(importlib.import_module, "isthmus.demo.rpc")
+            self._rpc_server = await made.serve(self._rpc)
 
     async def close(self) -> None:
         """Stop listening and cut all connections; they are gone when this returns."""
@@ -150,6 +232,8 @@ class Pods:
             server.close()
         for transport in list(self._connections):
             transport.abort()
+        if self._rpc_server is not None:
+            await self._rpc_server.stop(None)
         await asyncio.sleep(0)  # the loop tells the transports' ends in its next round
 
 

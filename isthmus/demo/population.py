@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from isthmus.api import core
+from isthmus.demo.backend import Speech
 from isthmus.demo.manifests import Manifests, Workload
 from isthmus.demo.world import Member
 
@@ -33,17 +34,20 @@ class Pod:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listener:
-    """An address and port that the backend serves, as HTTP or as an echo."""
+    """An address and port that the backend serves."""
 
     address: str
     port: int
-    http: bool
+    speech: Speech
     pod: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DemoService:
-    """A Service of the demo as its callers see it. `http_port` is None where no port speaks HTTP."""
+    """A Service of the demo as its callers see it. `http_port` is None where no port speaks HTTP.
+
+    `speech` is what all of its TCP ports answer, "echo" where they differ.
+    """
 
     namespace: str
     name: str
@@ -51,6 +55,7 @@ class DemoService:
     exported: bool
     http_port: int | None
     ports: tuple[int, ...]
+    speech: Speech = "echo"
 
     @property
     def authority(self) -> str:
@@ -80,6 +85,18 @@ def speaks_http(port: core.ServicePort) -> bool:
     return head in ("http", "http2", "grpc") or (not port.name and port.port == 80)
 
 
+def speech(port: core.ServicePort) -> Speech:
+    """What pods answer at this port (by appProtocol, else name, else number)."""
+    if port.protocol != "TCP":
+        return "echo"
+    head = port.app_protocol if port.app_protocol is not None else port.name.partition("-")[0]
+    if head == "https" or (not head and port.port == 443):
+        return "https"
+    if head == "grpc":
+        return "grpc"
+    return "http" if speaks_http(port) else "echo"
+
+
 def services(found: Manifests, *, export_all: bool) -> tuple[DemoService, ...]:
     """The Services in order; exported are those annotated so, those with a ServiceExport, or all."""
     exports = {(e["metadata"]["namespace"], e["metadata"]["name"]) for e in found.exports}
@@ -96,9 +113,14 @@ def services(found: Manifests, *, export_all: bool) -> tuple[DemoService, ...]:
             ),
             http_port=next((p.port for p in service.spec.ports if speaks_http(p)), None),
             ports=tuple(p.port for p in service.spec.ports),
+            speech=_common({speech(p) for p in service.spec.ports if p.protocol == "TCP"}),
         )
         for service, _ in found.services
     )
+
+
+def _common(found: set[Speech]) -> Speech:
+    return next(iter(found)) if len(found) == 1 else "echo"
 
 
 def populate(member: Member, found: Manifests, *, export_all: bool) -> Population:
@@ -120,8 +142,10 @@ def populate(member: Member, found: Manifests, *, export_all: bool) -> Populatio
             for port, number in targets:
                 if port.protocol == "TCP":
                     key = (pod.address, number)
-                    http = speaks_http(port) or (key in listeners and listeners[key].http)
-                    listeners[key] = Listener(address=pod.address, port=number, http=http, pod=pod.name)
+                    said = speech(port)
+                    if said == "echo" and key in listeners:
+                        said = listeners[key].speech
+                    listeners[key] = Listener(address=pod.address, port=number, speech=said, pod=pod.name)
         if backing and summary.exported and summary.http_port and not summary.headless and not spare_used:
             spare_used = True
             for port, number in backing[0][1]:
@@ -129,7 +153,7 @@ def populate(member: Member, found: Manifests, *, export_all: bool) -> Populatio
                     listeners[spare, number] = Listener(
                         address=spare,
                         port=number,
-                        http=speaks_http(port),
+                        speech=speech(port),
                         pod=f"{service.metadata.name}-spare",
                     )
         objects.append(("Service", _service_object(raw)))

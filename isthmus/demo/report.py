@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -86,6 +86,8 @@ class Report(msgspec.Struct, frozen=True):
     queries: int
     queries_failed: int
     ready_s: float
+    checks: dict[str, int]
+    """Endpoints that one agent found well before the accidents, by what it asked them."""
     failures: list[str]
     """The first few failures in words."""
     passed: bool
@@ -111,6 +113,7 @@ def judge(
     endpoints: int,
     rss_mb: float | None,
     ready_s: float,
+    checks: Mapping[str, int] | None = None,
     scripted: bool = True,
 ) -> Report:
     """The report; `owner` names the cluster of an address, `propagation` is in milliseconds.
@@ -138,6 +141,7 @@ def judge(
         queries=len(asked),
         queries_failed=len(unanswered),
         ready_s=round(ready_s, 1),
+        checks=dict(checks or {}),
         failures=[_failure(r, accidents) for r in bad[:5]]
         + [_no_answer(q, accidents) for q in unanswered[:5]],
         passed=bool(counted) and not bad and not unanswered and all(a.bit or not scripted for a in told),
@@ -213,6 +217,9 @@ def table(report: Report) -> str:
         f"latency p50 {_ms(report.latency_ms.p50)}, p99 {_ms(report.latency_ms.p99)}",
         "served by " + ", ".join(f"{cluster} {count}" for cluster, count in report.by_cluster.items()),
     ]
+    if report.checks:
+        found = ", ".join(f"{count} by {protocol}" for protocol, count in report.checks.items())
+        lines.append(f"endpoints that one agent found well: {found}")
     if report.propagation_ms.p50 is not None:
         lines.append(
             "a changed endpoint reaches another cluster's Envoy in "

@@ -7,10 +7,12 @@ waits longer than `READY_SECONDS` for any of it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import os
 import sys
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -20,6 +22,7 @@ import msgspec
 
 from isthmus.demo.backend import BackendConfig, Listen
 from isthmus.demo.board import Tone
+from isthmus.demo.checks import Verdicts, complete, protocols, verdicts, well, words
 from isthmus.demo.envoy import envoy_command
 from isthmus.demo.kubeconfig import kubeconfig
 from isthmus.demo.load import Caller, LoadConfig, Mute, Query, Request, Sample
@@ -46,6 +49,8 @@ READY_SECONDS = 60.0
 DNS_RATE = 80.0
 DNS_NAMES = 4
 POLL_SECONDS = 0.05
+CHECK_SECONDS = 10.0
+CHECK_POLL_SECONDS = 0.25
 
 
 class NotReady(IsthmusError):
@@ -195,7 +200,7 @@ class Stage:
     async def start_pods(self, member: Member) -> None:
         """Start the cluster's pods and wait until they accept connections."""
         population = self.populations[member.name]
-        listen = [Listen(x.address, x.port, x.http, x.pod) for x in population.listeners]
+        listen = [Listen(x.address, x.port, x.speech, x.pod) for x in population.listeners]
         file = self.folder / f"pods-{member.name}.json"
         file.write_bytes(msgspec.json.encode(BackendConfig(member.name, listen)))
         await self.processes.start(
@@ -228,6 +233,22 @@ class Stage:
                 if complaint:
                     return f"{member.name} looks up {service.authority}: {complaint}"
         return ""
+
+    async def first_checks(self) -> dict[str, int]:
+        """How many endpoints the agent of the first cluster found well, by what it asked them.
+
+        Waits until all have a verdict, and tells how it stands when they do not in CHECK_SECONDS.
+        """
+        member, asked = self.world.members[0], protocols(self.policies)
+        clusters = [other.name for other in self.world.members]
+        found: Verdicts = Counter()
+        until = time.monotonic() + CHECK_SECONDS
+        while not complete(found, clusters) and time.monotonic() < until:
+            with contextlib.suppress(OSError):
+                found = await verdicts(member, asked)
+            await asyncio.sleep(CHECK_POLL_SECONDS)
+        self.say(f"{member.name} checks endpoints everywhere: {words(found)}")
+        return well(found)
 
     # -- the load
 

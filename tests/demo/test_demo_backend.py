@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 from collections.abc import AsyncIterator
 
 import dns.message
 import dns.rrset
+import grpc
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -28,7 +31,7 @@ def free_port() -> int:
 async def ports() -> AsyncIterator[tuple[int, int]]:
     """An HTTP port and an echo port of a running backend."""
     http, echo = free_port(), free_port()
-    listen = [Listen("127.0.0.1", http, True, "front-1"), Listen("127.0.0.1", echo, False, "cache-1")]
+    listen = [Listen("127.0.0.1", http, "http", "front-1"), Listen("127.0.0.1", echo, "echo", "cache-1")]
     pods = Pods()
     await pods.listen(BackendConfig("eu-1", listen))
     yield http, echo
@@ -76,6 +79,48 @@ async def test_an_echo_port_sends_back_what_it_gets(ports: tuple[int, int]) -> N
         assert await reader.readexactly(6) == b"PING\r\n"
     writer.close()
     await writer.wait_closed()
+
+
+@pytest.fixture
+async def rich() -> AsyncIterator[tuple[int, int]]:
+    """A gRPC and an HTTPS port of a running backend."""
+    rpc, secure = free_port(), free_port()
+    listen = [Listen("127.0.0.1", rpc, "grpc", "cart-1"), Listen("127.0.0.1", secure, "https", "pay-1")]
+    pods = Pods()
+    await pods.listen(BackendConfig("eu-1", listen))
+    yield rpc, secure
+    await pods.close()
+
+
+async def test_a_grpc_port_is_healthy_and_answers_http_too(rich: tuple[int, int]) -> None:
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{rich[0]}") as channel:
+        check = health_pb2_grpc.HealthStub(channel).Check
+        answer = await check(health_pb2.HealthCheckRequest(), timeout=20.0, wait_for_ready=True)
+        assert answer.status == health_pb2.HealthCheckResponse.SERVING
+    assert (await fetch("127.0.0.1", rich[0], "/")).headers[b"x-pod"] == b"cart-1"
+
+
+async def test_an_https_port_answers_within_tls_by_a_certificate_that_nobody_signed(
+    rich: tuple[int, int],
+) -> None:
+    trusting = ssl.create_default_context()
+    with pytest.raises(ssl.SSLCertVerificationError):
+        await asyncio.open_connection("127.0.0.1", rich[1], ssl=trusting, server_hostname="pay.shop")
+    trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
+    reader, writer = await asyncio.open_connection("127.0.0.1", rich[1], ssl=trusting)
+    writer.write(b"GET /healthz HTTP/1.1\r\nhost: pay\r\n\r\n")
+    assert b"x-pod: pay-1\r\n" in await reader.readuntil(b"\r\n\r\n")
+    writer.close()
+    await writer.wait_closed()
+
+
+async def test_a_caller_of_grpc_that_hangs_up_takes_nothing_with_it(rich: tuple[int, int]) -> None:
+    for sent in (b"P", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"PRI * HTTP/9"):
+        _, writer = await asyncio.open_connection("127.0.0.1", rich[0])
+        writer.write(sent)
+        writer.close()
+        await writer.wait_closed()
+    assert (await fetch("127.0.0.1", rich[0], "/")).status == 200
 
 
 async def test_a_request_fails_when_its_connection_ends() -> None:

@@ -45,7 +45,7 @@ async def test_every_caller_asks_for_everything_and_dead_ones_fall_quiet() -> No
     with bound() as sock:
         port = sock.getsockname()[1]
     pods = Pods()
-    await pods.listen(BackendConfig("eu-1", [Listen("127.0.0.1", port, True, "p")]))
+    await pods.listen(BackendConfig("eu-1", [Listen("127.0.0.1", port, "http", "p")]))
     samples: list[Sample] = []
     with bound(socket.SOCK_DGRAM) as silent:
         load = Load(config(port, silent.getsockname()[1]), samples.append)

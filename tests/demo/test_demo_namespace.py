@@ -49,7 +49,7 @@ async def answered(address):
 
 async def main():
     for cluster, address in (("eu-1", "10.64.1.0"), ("eu-2", "10.65.1.0")):
-        await Pods().listen(BackendConfig(cluster, [Listen(address, 80, True, "p")]))
+        await Pods().listen(BackendConfig(cluster, [Listen(address, 80, "http", "p")]))
     print(await answered("10.64.1.0"), await answered("10.65.1.0"), silence.dropped())
     silence.drop(["10.65.0.0/16", "10.127.2.1"])
     print(await answered("10.64.1.0"), await answered("10.65.1.0"), silence.dropped() > 0)
@@ -140,7 +140,7 @@ class Echo(asyncio.DatagramProtocol):
         self.transport.sendto(data + b" echoed", addr)
 
 async def main():
-    await Pods().listen(BackendConfig("eu-1", [Listen("10.64.1.0", 80, True, "front-1")]))
+    await Pods().listen(BackendConfig("eu-1", [Listen("10.64.1.0", 80, "http", "front-1")]))
     await asyncio.get_running_loop().create_datagram_endpoint(Echo, local_addr=("10.64.1.0", 80))
     await serve_doors(msgspec.json.decode(sys.argv[1], type=list[Door]))
 

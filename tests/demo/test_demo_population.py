@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import ipaddress
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
+from isthmus.api import core
+from isthmus.demo.checks import complete, protocols, well, words
 from isthmus.demo.manifests import Manifests, read_manifests
 from isthmus.demo.policies import policies_for
-from isthmus.demo.population import Population, populate, services
+from isthmus.demo.population import Population, populate, services, speech
 from isthmus.demo.world import ANYIP_RANGE, world
 from isthmus.traffic.accept import accept
 
@@ -86,12 +90,33 @@ def test_no_pod_address_is_used_twice_and_every_slice_address_is_served(shop: Ma
 
 def test_the_spare_listens_as_the_first_routed_service_does(shop: Manifests) -> None:
     population = populated(shop)[0]
-    assert [(x.port, x.http) for x in population.listeners if x.address == population.spare] == [(8080, True)]
+    spare = [(x.port, x.speech) for x in population.listeners if x.address == population.spare]
+    assert spare == [(8080, "http")]
 
 
-def test_http_and_grpc_ports_answer_and_others_echo(shop: Manifests) -> None:
-    kinds = {(x.port, x.http) for x in populated(shop)[0].listeners}
-    assert kinds == {(8080, True), (7070, True), (9090, False), (4222, False), (6379, False)}
+def test_ports_answer_as_they_are_named_and_others_echo(shop: Manifests) -> None:
+    kinds = {(x.port, x.speech) for x in populated(shop)[0].listeners}
+    named = {(8080, "http"), (7070, "grpc"), (8443, "https")}
+    assert kinds == named | {(9090, "echo"), (4222, "echo"), (6379, "echo")}
+
+
+@pytest.mark.parametrize(
+    ("port", "said"),
+    [
+        ({"name": "grpc"}, "grpc"),
+        ({"name": "web", "appProtocol": "grpc"}, "grpc"),
+        ({"name": "grpc", "appProtocol": "kubernetes.io/h2c"}, "http"),
+        ({"name": "https-admin"}, "https"),
+        ({"port": 443}, "https"),
+        ({"port": 80}, "http"),
+        ({"name": "tcp", "port": 443}, "echo"),
+        ({"name": "grpc", "protocol": "UDP"}, "echo"),
+    ],
+)
+def test_what_a_port_answers_follows_from_its_app_protocol_name_or_number(
+    port: dict[str, Any], said: str
+) -> None:
+    assert speech(msgspec.convert({"port": 1} | port, core.ServicePort)) == said
 
 
 def test_only_annotated_services_are_exported_unless_all_are() -> None:
@@ -101,7 +126,7 @@ def test_only_annotated_services_are_exported_unless_all_are() -> None:
         for service, raw in read_manifests(SHOP).services
     ]
     bare = [s for s, _ in found.services if s.metadata.annotations]
-    assert len(bare) == 5
+    assert len(bare) == 6
     assert all(s.exported for s in services(found, export_all=False))
     found.services = [
         (type(s)(metadata=type(s.metadata)(name=s.metadata.name), spec=s.spec), r) for s, r in found.services
@@ -114,19 +139,32 @@ def test_a_service_without_a_policy_gets_one_that_spreads_and_checks(shop: Manif
     known = services(shop, export_all=False)
     made = policies_for(known, [], None)
     assert {p["metadata"]["name"] for p in made} == {s.name for s in known}
-    assert all(
-        p["spec"] == {"strategy": "ActiveActive", "health": {}, "dns": {"answer": "Endpoints"}} for p in made
-    )
+    asked = {"cart": {"protocol": "GRPC"}, "pay": {"protocol": "HTTPS"}}
+    for policy in made:
+        health = asked.get(policy["metadata"]["name"], {})
+        wanted = {"strategy": "ActiveActive", "health": health, "dns": {"answer": "Endpoints"}}
+        assert policy["spec"] == wanted
+    assert protocols(made) == {
+        f"shop/{service.name}": asked.get(service.name, {}).get("protocol", "TCP") for service in known
+    }
     assert policies_for(known, shop.policies, None) == shop.policies
     assert policies_for(known, shop.policies, []) == []
 
 
 def test_every_policy_of_the_shop_is_accepted(shop: Manifests) -> None:
-    import msgspec
-
     from isthmus.api.policy import GlobalTrafficPolicy
     from isthmus.model.policy import Policy
 
     for body in policies_for(services(shop, export_all=True), shop.policies, None):
         policy = msgspec.json.decode(msgspec.json.encode(body), type=GlobalTrafficPolicy)
         assert isinstance(accept(policy, "member"), Policy)
+
+
+def test_what_is_found_well_is_told_by_protocol_when_every_cluster_has_been_asked() -> None:
+    found = Counter({("TCP", "eu-1", True): 3, ("GRPC", "eu-2", True): 2, ("TCP", "eu-2", None): 1})
+    assert not complete(found, ["eu-1", "eu-2"])
+    assert words(found) == "2 GRPC, 3 TCP up, 1 not"
+    found["TCP", "eu-2", False] = found.pop(("TCP", "eu-2", None))
+    assert complete(found, ["eu-1", "eu-2"])
+    assert not complete(found, ["eu-1", "eu-2", "us-1"])
+    assert well(found) == {"GRPC": 2, "TCP": 3}

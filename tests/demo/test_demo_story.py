@@ -24,6 +24,7 @@ REPORT = Report(
     slowest_ms=1_290.0, failover_ms=Failover(1_300.0, 1_340.0), propagation_ms=Quantiles(23.0, 33.0),
     accidents=[SILENT], services=5, endpoints=33, rss_mb=350.0, queries=4_000, queries_failed=0,
     ready_s=4.0, failures=[], passed=True,
+    checks={},
 )  # fmt: skip
 
 
