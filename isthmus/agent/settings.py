@@ -42,6 +42,8 @@ class AgentSettings(_Settings, frozen=True, kw_only=True):
     `clusterset` is the name of the clusterset (ClusterProperty clusterset.k8s.io), the same in every member.
     `region` is for nodes without a region label, `network` is what pod addresses belong to, `namespace` is
     where the agents of this cluster agree who writes, `state_dir` holds last-good inputs, sockets, pid files.
+    `xds_cert`, `xds_key` and `xds_ca` are PEM files for mTLS with proxies, read again when they change; plain
+    text beyond loopback has to be asked for with `xds_plaintext`.
     `quota_*` are the most that one cluster may offer; they are the same in all agents of a clusterset.
     """
 
@@ -62,6 +64,11 @@ class AgentSettings(_Settings, frozen=True, kw_only=True):
     dns_forward: Servers = ""
     xds_listen: HostPort = "127.0.0.1:18000"
     xds_workers: Workers = 1
+    xds_cert: Path | None = None
+    xds_key: Path | None = None
+    xds_ca: Path | None = None
+    xds_trust_domain: str = ""
+    xds_plaintext: bool = False
     console_listen: HostPort = "127.0.0.1:9470"
     quota_services: Most = 10_000
     quota_endpoints: Most = 150_000
@@ -96,7 +103,27 @@ def load_agent(
             f"--state-dir {settings.state_dir} is longer than {LONGEST_STATE_DIR} characters: "
             "a Unix socket in it would not work; choose a shorter path"
         )
+    _check_xds(settings)
     return settings
+
+
+def _check_xds(settings: AgentSettings) -> None:
+    """Raises ConfigError for half of mTLS, and for plain text that other machines can reach by accident."""
+    files = {
+        "--xds-cert": settings.xds_cert,
+        "--xds-key": settings.xds_key,
+        "--xds-ca": settings.xds_ca,
+    }
+    missing = [flag for flag, path in files.items() if path is None]
+    if 0 < len(missing) < len(files):
+        raise ConfigError(f"{' and '.join(missing)}: needed for mTLS beside the others")
+    if not missing and settings.xds_plaintext:
+        raise ConfigError("--xds-plaintext: certificates are given too; leave out one or the other")
+    if missing and not settings.xds_plaintext and settings.xds_workers and not _is_local(settings.xds_listen):
+        raise ConfigError(
+            f"--xds-listen {settings.xds_listen}: other machines reach it, so proxies need certificates: "
+            "give --xds-cert, --xds-key and --xds-ca; or say --xds-plaintext where the network is trusted"
+        )
 
 
 def load_hub(
@@ -178,6 +205,14 @@ def _path(kind: type, value: Any) -> Any:
 def _is_host_port(text: str) -> bool:
     host, _, port = text.rpartition(":")
     return bool(host) and port.isascii() and port.isdigit() and int(port) <= 65_535
+
+
+def _is_local(listen: str) -> bool:
+    host = listen.rpartition(":")[0].strip("[]")
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _file(config: Path | None) -> dict[str, Any]:

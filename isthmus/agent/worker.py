@@ -50,9 +50,23 @@ def _dns(settings: dict[str, Any], link: Path, name: str) -> Callable[[], Awaita
 def _xds(settings: dict[str, Any], link: Path, name: str) -> Callable[[], Awaitable[None]]:
     # gRPC's C core writes to standard error by itself; what it has to say reaches us as errors too.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    from isthmus.tls import Files
     from isthmus.xds import worker
 
-    options = worker.Options(name=name, cluster=ClusterId(settings["cluster"]), listen=settings["xds_listen"])
+    tls = None
+    if settings["xds_cert"]:
+        tls = Files(
+            certificate=Path(settings["xds_cert"]),
+            key=Path(settings["xds_key"]),
+            authorities=Path(settings["xds_ca"]),
+        )
+    options = worker.Options(
+        name=name,
+        cluster=ClusterId(settings["cluster"]),
+        listen=settings["xds_listen"],
+        tls=tls,
+        trust_domain=settings["xds_trust_domain"],
+    )
     return lambda: worker.run(options, link)
 
 

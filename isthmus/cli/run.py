@@ -59,6 +59,20 @@ def agent(
     ] = None,
     xds_listen: Annotated[str | None, typer.Option(help="Where xDS is served, HOST:PORT.")] = None,
     xds_workers: Annotated[int | None, typer.Option(help="Processes that serve xDS; 0: none.")] = None,
+    xds_cert: Annotated[
+        Path | None, typer.Option(help="Certificate that proxies see, in PEM with its chain.", metavar="FILE")
+    ] = None,
+    xds_key: Annotated[Path | None, typer.Option(help="Its key, in PEM.", metavar="FILE")] = None,
+    xds_ca: Annotated[
+        Path | None, typer.Option(help="Authorities that sign for proxies, in PEM.", metavar="FILE")
+    ] = None,
+    xds_trust_domain: Annotated[
+        str | None, typer.Option(help="Trust domain of proxies' SPIFFE identities; default: any.")
+    ] = None,
+    xds_plaintext: Annotated[
+        bool | None,
+        typer.Option("--xds-plaintext", help="Serve xDS without TLS even beyond loopback."),
+    ] = None,
     console_listen: Annotated[str | None, typer.Option(help="Health, metrics and views, HOST:PORT.")] = None,
     quota_services: Annotated[
         int | None, typer.Option(help="Services that one cluster may export; the same in all agents.")

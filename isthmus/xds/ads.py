@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from weakref import WeakKeyDictionary
 
-from isthmus.errors import WireError
 from isthmus.model.names import ClusterId
 from isthmus.xds import wire
 from isthmus.xds.counts import Counts
 from isthmus.xds.names import NameSets
 from isthmus.xds.node import Node
+from isthmus.xds.refusal import TooManyClasses
 from isthmus.xds.rows import ProxyClass, ResourceType, Row, ready_row, scope_of
 from isthmus.xds.snapshot import Collection, Resource, Scope, Snapshot, Variant
 from isthmus.xds.stream import Stream
@@ -24,10 +24,6 @@ from isthmus.xds.wants import Wants
 REMOVED_SECONDS = 60.0
 """How long a removed cluster is remembered at least."""
 MAX_CLASSES = 256
-
-
-class TooManyClasses(WireError):
-    """The clients of a worker stand in more places, or listen at more, than are rendered for."""
 
 
 class Ads:

@@ -4,35 +4,12 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from dataclasses import dataclass, field
-from enum import StrEnum
 
+from isthmus.xds.refusal import Ending
 from isthmus.xds.rows import ResourceType
 
 ACK_BOUNDS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 """Seconds."""
-
-
-class Ending(StrEnum):
-    """Why a stream was refused or ended."""
-
-    FULL = "full"
-    """One more than the worker carries."""
-    RATE = "rate"
-    """One client, or all together, open streams too often."""
-    PROTOCOL = "protocol"
-    """What came is no request, or one that the protocol forbids."""
-    NAMES = "names"
-    """More names than are kept."""
-    CLASSES = "classes"
-    """More classes of proxies than are rendered."""
-    IDENTITY = "identity"
-    """The certificate does not allow that node."""
-    SILENT = "silent"
-    """No first request."""
-    STALLED = "stalled"
-    """The client does not read."""
-    BROKEN = "broken"
-    """The transport gave up, or a message was too large."""
 
 
 def _zeros() -> dict[ResourceType, int]:

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Iterable
 from weakref import WeakValueDictionary
 
-from isthmus.errors import WireError
+from isthmus.xds.refusal import TooManyNames
 
 MOST_NAMES = 50_000
 """In one subscription."""
@@ -18,10 +18,6 @@ MOST_IN_ALL = 2_000_000
 """In all distinct sets of one worker."""
 LONGEST_NAME = 1024
 _RECENT = 8
-
-
-class TooManyNames(WireError):
-    """A client subscribes to more names than are kept."""
 
 
 class Names:

@@ -15,7 +15,8 @@ from envoy.service.discovery.v3 import discovery_pb2
 from google.protobuf.message import DecodeError
 
 from isthmus.errors import WireError
-from isthmus.xds.names import Names, NameSets, TooManyNames
+from isthmus.xds.names import Names, NameSets
+from isthmus.xds.refusal import TooManyNames
 from isthmus.xds.snapshot import TYPE_URLS
 
 _KNOWN = frozenset(TYPE_URLS.values())

@@ -1,14 +1,15 @@
-"""ADS over gRPC: bytes in, bytes out, the protocol itself is `ads`.
+"""xDS over gRPC: bytes in, bytes out, the protocol itself is `stream`.
 
 Invariants: a stream that breaks the protocol ends alone; streams are bounded, and so is what one of them may
-keep in memory (one unanswered response per type); a client that says nothing is not kept.
+keep in memory (one unanswered response per type); a client that says nothing, or does not read, is not kept;
+with certificates a client is the node that its certificate allows it to be.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
@@ -17,9 +18,13 @@ import grpc
 import structlog
 
 from isthmus.errors import PlatformError, WireError
-from isthmus.xds.ads import Ads, TooManyClasses
-from isthmus.xds.counts import Ending
-from isthmus.xds.names import TooManyNames
+from isthmus.tls import Certificates, Pair
+from isthmus.xds import identity
+from isthmus.xds.admission import Admission, Rate
+from isthmus.xds.ads import Ads
+from isthmus.xds.names import MOST_IN_ALL, MOST_NAMES
+from isthmus.xds.node import Node
+from isthmus.xds.refusal import Ending, Refused
 from isthmus.xds.rows import ResourceType
 from isthmus.xds.snapshot import Variant
 from isthmus.xds.stream import Stream
@@ -43,14 +48,45 @@ METHOD: Final = "/envoy.service.discovery.v3.AggregatedDiscoveryService/StreamAg
 FIRST_REQUEST_SECONDS = 10.0
 QUEUE = 4
 """Responses that may wait for the transport: one per type."""
+LOOK_SECONDS = 1.0
+_CODES: Final = {
+    Ending.PROTOCOL: grpc.StatusCode.INVALID_ARGUMENT,
+    Ending.IDENTITY: grpc.StatusCode.PERMISSION_DENIED,
+    Ending.SILENT: grpc.StatusCode.DEADLINE_EXCEEDED,
+    Ending.STALLED: grpc.StatusCode.ABORTED,
+}
+"""What a client is told; RESOURCE_EXHAUSTED for what is not here."""
+
+
+NODE_RATE: Final = Rate(burst=100, per_second=5)
+FLEET_RATE: Final = Rate(burst=10_000, per_second=500)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What one worker carries."""
+    """What one worker carries.
+
+    `names` are those of one subscription, `all_names` those of all distinct ones; `node` and `all_nodes` are
+    how often streams may be opened. A connection ends after `age_seconds`, give or take a tenth, so that a
+    fleet spreads over replicas again; a client that has not read a response for `stall_seconds` is let go.
+    """
 
     streams: int = 5_000
     request_bytes: int = 4 * 1024 * 1024
+    names: int = MOST_NAMES
+    all_names: int = MOST_IN_ALL
+    node: Rate = NODE_RATE
+    all_nodes: Rate = FLEET_RATE
+    age_seconds: float = 1800.0
+    stall_seconds: float = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Security:
+    """mTLS; `trust_domain` is that of SPIFFE identities, empty: any that the authorities have signed."""
+
+    certificates: Certificates
+    trust_domain: str = ""
 
 
 def _options(limits: Limits) -> list[tuple[str, int]]:
@@ -61,6 +97,12 @@ def _options(limits: Limits) -> list[tuple[str, int]]:
         # Above 1,000 calls that wait for the loop C-core sheds at random: a fleet that reconnects.
         ("grpc.server.max_pending_requests", 4 * limits.streams),
         ("grpc.server.max_pending_requests_hard_limit", 4 * limits.streams),
+        ("grpc.server_handshake_timeout_ms", 10_000),
+        ("grpc.max_connection_idle_ms", 60_000),
+        # C-core adds a jitter of a tenth to either side.
+        ("grpc.max_connection_age_ms", int(limits.age_seconds * 1000)),
+        ("grpc.max_connection_age_grace_ms", 5_000),
+        ("grpc.max_concurrent_streams", 100),
         ("grpc.keepalive_time_ms", 10_000),
         ("grpc.keepalive_timeout_ms", 5_000),
         ("grpc.keepalive_permit_without_calls", 1),
@@ -71,23 +113,56 @@ def _options(limits: Limits) -> list[tuple[str, int]]:
 
 
 @asynccontextmanager
-async def serving(ads: Ads, listen: str, limits: Limits | None = None) -> AsyncIterator[str]:
+async def serving(
+    ads: Ads, listen: str, limits: Limits | None = None, security: Security | None = None
+) -> AsyncIterator[str]:
     """Serves on `host:port` (port 0: any) while the context is open; gives the address it got.
 
-    Raises PlatformError where that address cannot be listened on.
+    Without `security` in plain text. Raises PlatformError where that address cannot be listened on.
     """
     limits = limits or Limits()
+    streams = _Streams(ads, limits, security.trust_domain if security is not None else "")
     server = grpc.aio.server(options=_options(limits))
-    server.add_generic_rpc_handlers((_Methods(_Streams(ads, limits)),))
+    server.add_generic_rpc_handlers((_Methods(streams),))
     try:
-        port = server.add_insecure_port(listen)
+        if security is None:
+            port = server.add_insecure_port(listen)
+        else:
+            port = server.add_secure_port(listen, _credentials(security.certificates))
     except RuntimeError as error:
         raise PlatformError(f"cannot listen on {listen} for xDS: {error}") from error
     await server.start()
+    watch = asyncio.create_task(streams.watch(), name="xds-stalled")
     try:
         yield f"{listen.rpartition(':')[0]}:{port}"
     finally:
+        watch.cancel()
+        with suppress(asyncio.CancelledError):
+            await watch
         await server.stop(grace=None)
+
+
+def _credentials(certificates: Certificates) -> Any:
+    """Credentials that are asked for at each handshake, so that a renewed certificate counts at once."""
+    used = certificates.current()
+
+    def newest() -> Any:
+        nonlocal used
+        pair = certificates.current()
+        if pair.number == used.number:
+            return None
+        used = pair
+        return _configuration(pair)
+
+    return grpc.dynamic_ssl_server_credentials(
+        _configuration(used), newest, require_client_authentication=True
+    )
+
+
+def _configuration(pair: Pair) -> Any:
+    return grpc.ssl_server_certificate_configuration(
+        [(pair.key, pair.certificate)], root_certificates=pair.authorities
+    )
 
 
 class _Methods(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc ships no types
@@ -106,36 +181,55 @@ class _Methods(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc ships no t
 class _Streams:
     """Runs streams, each in the task that gRPC gives it."""
 
-    def __init__(self, ads: Ads, limits: Limits) -> None:
+    def __init__(self, ads: Ads, limits: Limits, trust_domain: str) -> None:
         self._ads = ads
         self._limits = limits
-        self._open = 0
+        self._trust_domain = trust_domain
+        self._admission = Admission(limits.node, limits.all_nodes, ads.clock)
+        self._open: dict[asyncio.Task[Any], _Outbox] = {}
 
     async def serve(self, variant: Variant, only: ResourceType | None, _: object, context: Any) -> None:
         """One stream, to its end."""
-        if self._open >= self._limits.streams:
-            await self._refuse(
-                context,
-                Ending.FULL,
-                grpc.StatusCode.RESOURCE_EXHAUSTED,
-                f"this worker carries {self._limits.streams} streams",
-            )
-        self._open += 1
-        outbox = _Outbox()
-        stream = self._ads.open(outbox.put, variant, only)
+        if len(self._open) >= self._limits.streams:
+            await self._refuse(context, Ending.FULL, f"this worker carries {self._limits.streams} streams")
+        task = asyncio.current_task()
+        assert task is not None
+        outbox = self._open[task] = _Outbox(self._ads.clock)
+        who, peer = identity.identity(context.auth_context()), context.peer()
+        stream = self._ads.open(outbox.put, variant, only, partial(self._admit, who, peer))
+        stream.peer, stream.identity = peer, "" if who is None else str(who)
         writer = asyncio.create_task(outbox.run(context.write, stream.drained), name="xds-stream-writer")
         try:
             await self._read(stream, context)
         except WireError as error:
-            ending, code = _reason(error)
-            await self._refuse(context, ending, code, str(error))
+            ending = error.ending if isinstance(error, Refused) else Ending.PROTOCOL
+            await self._refuse(context, ending, str(error))
         except TimeoutError:
-            await self._refuse(context, Ending.SILENT, grpc.StatusCode.DEADLINE_EXCEEDED, "no request came")
+            await self._refuse(context, Ending.SILENT, "no request came")
+        except asyncio.CancelledError:
+            if not outbox.stalled:
+                raise
+            task.uncancel()
+            await self._refuse(context, Ending.STALLED, "responses are not read")
         finally:
             stream.close()
-            self._open -= 1
+            del self._open[task]
             writer.cancel()
             await asyncio.wait([writer])
+
+    async def watch(self) -> None:
+        """Ends streams whose client does not read, until cancelled."""
+        while True:
+            await asyncio.sleep(min(LOOK_SECONDS, self._limits.stall_seconds / 2))
+            late = self._ads.clock() - self._limits.stall_seconds
+            for task, outbox in self._open.items():
+                if not outbox.stalled and outbox.writing_since is not None and outbox.writing_since < late:
+                    outbox.stalled = True
+                    task.cancel()
+
+    def _admit(self, who: identity.Identity | None, peer: str, node: Node) -> None:
+        self._admission.admit(node.id, peer.rpartition(":")[0])
+        identity.require(who, node.id, self._trust_domain)
 
     async def _read(self, stream: Stream, context: Any) -> None:
         async with asyncio.timeout(FIRST_REQUEST_SECONDS):
@@ -144,26 +238,19 @@ class _Streams:
             stream.request(data)
             data = await context.read()
 
-    async def _refuse(self, context: Any, ending: Ending, code: grpc.StatusCode, text: str) -> None:
+    async def _refuse(self, context: Any, ending: Ending, text: str) -> None:
         self._ads.counts.endings[ending] += 1
         log.warning("xds stream refused", ending=ending.value, reason=text, peer=context.peer())
-        await context.abort(code, text)
-
-
-def _reason(error: WireError) -> tuple[Ending, grpc.StatusCode]:
-    match error:
-        case TooManyClasses():
-            return Ending.CLASSES, grpc.StatusCode.RESOURCE_EXHAUSTED
-        case TooManyNames():
-            return Ending.NAMES, grpc.StatusCode.RESOURCE_EXHAUSTED
-        case _:
-            return Ending.PROTOCOL, grpc.StatusCode.INVALID_ARGUMENT
+        await context.abort(_CODES.get(ending, grpc.StatusCode.RESOURCE_EXHAUSTED), text)
 
 
 class _Outbox:
     """Responses on their way to the transport."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self.writing_since: float | None = None
+        self.stalled = False
+        self._clock = clock
         self._waiting: list[bytes] = []
         self._wake = asyncio.Event()
         self._full = False
@@ -181,11 +268,13 @@ class _Outbox:
             await self._wake.wait()
             self._wake.clear()
             while self._waiting:
+                self.writing_since = self._clock()
                 try:
                     await write(self._waiting.pop(0))
                 except (grpc.RpcError, grpc.aio.UsageError) as error:
                     log.debug("xds write failed", reason=str(error))
                     return
+                self.writing_since = None
             if self._full:
                 self._full = False
                 drained()

@@ -7,6 +7,7 @@ control is gone. What control should render it says in the table `wants`.
 from __future__ import annotations
 
 import asyncio
+import resource
 import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
@@ -21,9 +22,11 @@ from isthmus.flow.replica import Replica
 from isthmus.flow.stats import STATS, Stats
 from isthmus.flow.table import Table
 from isthmus.model.names import ClusterId
+from isthmus.tls import Certificates, Files
 from isthmus.xds import metrics
 from isthmus.xds.ads import Ads
-from isthmus.xds.server import Limits, serving
+from isthmus.xds.names import NameSets
+from isthmus.xds.server import Limits, Security, serving
 from isthmus.xds.wants import Wants
 
 log = structlog.get_logger()
@@ -37,20 +40,24 @@ TICK_SECONDS = 1.0
 class Options:
     """What a worker has to know. `name` is its own, unlike any other worker's of this agent.
 
-    `cluster` is the one this agent serves: every proxy that connects stands there. `listen` is `host:port`.
+    `cluster` is the one this agent serves: every proxy that connects stands there. `listen` is `host:port`,
+    served in plain text without `tls`; `trust_domain` is that of clients' SPIFFE identities, empty: any.
     """
 
     name: str
     cluster: ClusterId
     listen: str
     limits: Limits = field(default_factory=Limits)
+    tls: Files | None = None
+    trust_domain: str = ""
 
 
 async def run(options: Options, link: Path) -> None:
     """Serves until cancelled, with the rows that come over the Unix socket `link`.
 
-    Raises PlatformError where the address cannot be listened on.
+    Raises PlatformError where the address cannot be listened on, ConfigError for certificates of no use.
     """
+    _many_connections()
     rows: Table[str, bytes] = Table(TABLE)
     wants: Table[str, bytes] = Table(WANTS)
     stats = Stats(options.name)
@@ -80,16 +87,26 @@ async def serve(
     `listening` is told the address once it is served, and the state behind it.
     """
     wanted = wants.partition(options.name)
-    ads = Ads(options.cluster, Wants(wanted), clock)
+    limits = options.limits
+    ads = Ads(options.cluster, Wants(wanted), clock, NameSets(limits.names, limits.all_names))
     try:
-        async with serving(ads, options.listen, options.limits) as address:
-            log.info("xds listening", listen=address)
+        security = None
+        if options.tls is not None:
+            security = Security(certificates=Certificates(options.tls), trust_domain=options.trust_domain)
+        async with serving(ads, options.listen, limits, security) as address:
+            log.info("xds listening", listen=address, tls=options.tls is not None)
             listening(address, ads)
             async with asyncio.TaskGroup() as group:
                 group.create_task(_follow(ads, rows), name="xds-rows")
                 group.create_task(_tick(ads), name="xds-tick")
     finally:
         wanted.retire()
+
+
+def _many_connections() -> None:
+    """Lets this process have as many as it may: a connection is a file, and the usual limit is 1,024."""
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 async def _follow(ads: Ads, rows: Table[str, bytes]) -> None:

@@ -67,3 +67,34 @@ def test_what_is_no_address_with_a_port_is_refused(listen: str) -> None:
 def test_a_state_directory_too_long_for_its_sockets_is_refused() -> None:
     with pytest.raises(ConfigError, match="choose a shorter path"):
         load_agent({"cluster": "a", "state_dir": "/" + "x" * 100}, {})
+
+
+XDS = {"cluster": "eu-1", "xds_listen": "0.0.0.0:18000"}
+PEM = {"xds_cert": "server.crt", "xds_key": "server.key", "xds_ca": "ca.crt"}
+
+
+@pytest.mark.parametrize("listen", ["127.0.0.1:18000", "[::1]:18000", "localhost:18000", "127.8.9.1:0"])
+def test_xds_is_plain_text_on_loopback(listen: str) -> None:
+    assert load_agent({"cluster": "eu-1", "xds_listen": listen}, {}).xds_cert is None
+
+
+@pytest.mark.parametrize("listen", ["0.0.0.0:18000", "[::]:18000", "10.0.0.1:18000", "xds.example:18000"])
+def test_xds_beyond_loopback_needs_certificates_or_a_word(listen: str) -> None:
+    with pytest.raises(ConfigError, match=r"--xds-listen .*--xds-cert, .*--xds-plaintext"):
+        load_agent({**XDS, "xds_listen": listen}, {})
+    assert load_agent({**XDS, "xds_listen": listen, "xds_plaintext": True}, {}).xds_plaintext
+    assert load_agent({**XDS, "xds_listen": listen}, {"ISTHMUS_XDS_PLAINTEXT": "true"}).xds_plaintext
+    assert load_agent({**XDS, "xds_listen": listen, **PEM}, {}).xds_ca == Path("ca.crt")
+    assert load_agent({**XDS, "xds_listen": listen, "xds_workers": 0}, {}).xds_workers == 0
+
+
+def test_half_of_mtls_is_refused_with_what_is_missing() -> None:
+    for missing in PEM:
+        flags = {**XDS, **{name: value for name, value in PEM.items() if name != missing}}
+        with pytest.raises(ConfigError, match=f"--{missing.replace('_', '-')}: needed"):
+            load_agent(flags, {})
+
+
+def test_certificates_and_plain_text_are_one_too_many() -> None:
+    with pytest.raises(ConfigError, match="--xds-plaintext"):
+        load_agent({**XDS, **PEM, "xds_plaintext": True}, {})

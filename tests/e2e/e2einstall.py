@@ -188,6 +188,7 @@ class Site(Callers):
             *("--kubeconfig", kubeconfig, "--context", "member"),
             *("--hub-kubeconfig", kubeconfig, "--hub-context", "hub"),
             *("--dns-listen", dns, "--xds-listen", xds, "--console-listen", f"127.0.0.1:{console}"),
+            "--xds-plaintext",
         )
         self._processes.append(agent)
         return agent

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from isthmus.errors import WireError
-from isthmus.xds.names import NameSets, TooManyNames
+from isthmus.xds.names import NameSets
+from isthmus.xds.refusal import TooManyNames
 from isthmus.xds.request import RequestReader, read_delta
 from isthmus.xds.snapshot import TYPE_URLS
 

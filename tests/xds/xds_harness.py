@@ -22,7 +22,12 @@ from isthmus.model.names import ClusterId, EndpointId, Locality, ServiceKey, Van
 from isthmus.model.plan import Backend, Plan, PlanGroup, PlanKey, port_id
 from isthmus.model.policy import DoorSettings
 from isthmus.model.service import Port, Protocol
+<<<<<<< HEAD
 from isthmus.xds import envoy, grpc, worker
+=======
+from isthmus.tls import Files
+from isthmus.xds import envoy, worker
+>>>>>>> 1ff410b (Let proxies in by certificate, and only as the node it speaks for)
 from isthmus.xds.ads import Ads
 from isthmus.xds.bootstrap import envoy_bootstrap
 from isthmus.xds.rows import (
@@ -174,11 +179,15 @@ class Door:
 
 @asynccontextmanager
 async def served(
-    rows: Rows, listen: str = "127.0.0.1:0", name: str = "xds-0", limits: Limits = DEFAULT_LIMITS
+    rows: Rows,
+    listen: str = "127.0.0.1:0",
+    name: str = "xds-0",
+    limits: Limits = DEFAULT_LIMITS,
+    **more: Any,
 ) -> AsyncIterator[Door]:
     """A worker in this process, serving these rows."""
     started: asyncio.Future[tuple[str, Ads]] = asyncio.get_running_loop().create_future()
-    options = worker.Options(name=name, cluster=CLUSTER, listen=listen, limits=limits)
+    options = worker.Options(name=name, cluster=CLUSTER, listen=listen, limits=limits, **more)
     task = asyncio.create_task(
         worker.serve(
             options, rows.table, rows.wants, listening=lambda address, ads: started.set_result((address, ads))
@@ -226,6 +235,26 @@ class Sidecar:
         await until(answers, f"{authority} answered through the proxy")
 
 
+def _mtls(files: Files) -> dict[str, Any]:
+    """How the proxy shows and checks certificates."""
+    types = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3."
+    pair = {
+        "certificate_chain": {"filename": str(files.certificate)},
+        "private_key": {"filename": str(files.key)},
+    }
+    trusted = {
+        "trusted_ca": {"filename": str(files.authorities)},
+        "match_typed_subject_alt_names": [{"san_type": "DNS", "matcher": {"exact": "localhost"}}],
+    }
+    return {
+        "name": "envoy.transport_sockets.tls",
+        "typed_config": {
+            "@type": types + "UpstreamTlsContext",
+            "common_tls_context": {"tls_certificates": [pair], "validation_context": trusted},
+        },
+    }
+
+
 @asynccontextmanager
 async def sidecar(
     binary: str,
@@ -234,12 +263,15 @@ async def sidecar(
     listen: str | None = None,
     vantage: Vantage = VANTAGE,
     api: str = "GRPC",
+    tls: Files | None = None,
     **settings: Any,
 ) -> AsyncIterator[Sidecar]:
     listen = listen or f"127.0.0.1:{free_port()}"
     proxy = Sidecar(listen, f"127.0.0.1:{free_port()}")
     config = envoy_bootstrap("test-sidecar", vantage, xds, proxy.admin, listen, **settings)
     config["dynamic_resources"]["ads_config"]["api_type"] = api
+    if tls is not None:
+        config["static_resources"]["clusters"][0]["transport_socket"] = _mtls(tls)
     path = folder / "envoy.json"
     path.write_text(json.dumps(config))
     with (folder / "envoy.log").open("wb") as log:
