@@ -99,6 +99,8 @@ class Client:
         self.sent: dict[ResourceType, list[bytes]] = {kind: [] for kind in ResourceType}
         self.warming: set[str] = set()
         """New and changed clusters that wait for their assignment."""
+        self.blamed: set[tuple[ResourceType, str, bytes]] = set()
+        """What was rejected alone on this stream."""
         self.room = True
         self.refused = False
         self.held = False
@@ -163,8 +165,13 @@ class Client:
             self.refused = True
             self.send(kind, error=error)
             return kind
+        blamed = {(kind, name, one) for name, one in contents(response).items()} & self.blamed
+        assert not blamed, "what was rejected alone is sent again"
         poisoned = sorted(name for name, one in contents(response).items() if one.endswith(POISON))
         if poisoned:
+            news = self.news(kind, response)
+            if len(news) == 1:
+                self.blamed |= {(kind, name, one) for name, one in news.items()}
             self.send(kind, error=f"cannot take {poisoned[0]}: it is bad")
             return kind
         self._accept(kind, response)
@@ -173,6 +180,7 @@ class Client:
     def _accept(self, kind: ResourceType, response: Any) -> None:
         self.version[kind] = response.version_info
         content = contents(response)
+        self.forgive(kind, content)
         if kind is CDS:
             old = self.view[CDS]
             self.warming = (self.warming & content.keys()) | {n for n in content if content[n] != old.get(n)}
@@ -185,6 +193,18 @@ class Client:
         self.send(kind)
         self.follow(kind)
 
+    def news(self, kind: ResourceType, response: Any) -> dict[str, bytes]:
+        """What a response holds beside what was accepted."""
+        content = contents(response)
+        if self.variant is Variant.DELTA or kind not in (CDS, LDS):
+            return content
+        return {name: one for name, one in content.items() if self.view[kind].get(name) != one}
+
+    def forgive(self, kind: ResourceType, names: Iterable[str]) -> None:
+        """These may come as they were rejected, some day: something else was accepted, or they were left."""
+        held = set(names)
+        self.blamed = {item for item in self.blamed if item[0] is not kind or item[1] not in held}
+
     def follow(self, kind: ResourceType) -> None:
         """Asks for what new clusters and listeners need."""
         if kind is CDS:
@@ -195,6 +215,7 @@ class Client:
     def _follow(self, kind: ResourceType, names: frozenset[str]) -> None:
         if names != self.names.get(kind, frozenset()):
             self.view[kind] = {name: value for name, value in self.view[kind].items() if name in names}
+            self.forgive(kind, self.names.get(kind, frozenset()) - names)
             self.subscribe(kind, names)
 
     def settle(self) -> None:
@@ -261,6 +282,7 @@ class DeltaClient(Client):
 
     def _accept(self, kind: ResourceType, response: Any) -> None:
         content = contents(response)
+        self.forgive(kind, content)
         if kind is CDS:
             self.warming |= {name for name in content if content[name] != self.view[CDS].get(name)}
             self.warming -= set(response.removed_resources)

@@ -182,20 +182,23 @@ class AdsMachine(RuleBasedStateMachine):
         self.client.room = True
         self.client.stream.drained()
 
-    @rule()
-    def the_client_reconnects(self) -> None:
+    @rule(data=st.data(), meanwhile=st.sampled_from(["nothing", "comes", "goes"]), name=SERVICES)
+    def the_client_reconnects(self, data: st.DataObject, meanwhile: str, name: str) -> None:
         self.client.stream.close()
+        if meanwhile == "comes":
+            self.a_service_comes_or_changes(name, 1, True)
+        if meanwhile == "goes" and self.services:
+            self.a_service_goes(data, "together")
         self.connect()
 
     @rule()
     def everything_settles(self) -> None:
         self.the_transport_drains()
         self.client.settle()
-        if not self.patient:
-            for _ in range(3):
-                self.world.clock.now += 10
-                self.world.ads.tick()
-                self.client.settle()
+        for _ in range(3):
+            self.world.clock.now += 0 if self.patient else 10
+            self.world.ads.tick()
+            self.client.settle()
         assert not self.client.inbox
         if not self.ready:
             assert not self.client.received

@@ -193,6 +193,17 @@ def test_a_rejected_resource_is_not_sent_again_and_its_siblings_are() -> None:
     assert client.view[CDS]["b"] == b"b=2"
 
 
+def test_what_was_removed_beside_something_bad_is_removed_again() -> None:
+    world, client = running("a", "b", "c")
+    world.apply(rds=routes("ab"))
+    client.settle()
+    client.received.clear()
+    world.batch({"cds|*|b": value("b", 9), "cds|*|a": value("a", 1), "cds|*|c": None})
+    assert told(client)[0] == ("Cluster", ["a", "b"], ["c"])
+    client.settle()
+    assert client.view[CDS] == {"a": b"a=1", "b": b"b=0"}
+
+
 @pytest.mark.parametrize("only", list(ResourceType))
 def test_a_service_of_one_type_may_leave_the_type_out_and_not_ask_for_another(only: ResourceType) -> None:
     world, _ = running("a")

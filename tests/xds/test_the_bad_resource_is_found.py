@@ -93,6 +93,16 @@ def test_a_cluster_that_was_never_good_is_left_out() -> None:
     assert client.view[CDS] == {"a": b"a=0", "b": b"b=1"}
 
 
+def test_a_rejection_after_a_late_answer_does_not_hide_what_the_client_has() -> None:
+    world, client = running()
+    world.apply(cds_a=value("a", 0))
+    world.clock.now += 10
+    world.apply(cds_a=None, cds_b=value("b", 9))
+    assert len(client.inbox) == 2
+    client.settle()
+    assert client.view[CDS] == {}
+
+
 @pytest.mark.parametrize("kind", [CDS, EDS])
 def test_a_client_that_rejects_everything_costs_a_bounded_number_of_responses(kind: str) -> None:
     names = [f"s{number:03}" for number in range(100)]
