@@ -22,12 +22,8 @@ from isthmus.model.names import ClusterId, EndpointId, Locality, ServiceKey, Van
 from isthmus.model.plan import Backend, Plan, PlanGroup, PlanKey, port_id
 from isthmus.model.policy import DoorSettings
 from isthmus.model.service import Port, Protocol
-<<<<<<< HEAD
-from isthmus.xds import envoy, grpc, worker
-=======
 from isthmus.tls import Files
-from isthmus.xds import envoy, worker
->>>>>>> 1ff410b (Let proxies in by certificate, and only as the node it speaks for)
+from isthmus.xds import envoy, grpc, worker
 from isthmus.xds.ads import Ads
 from isthmus.xds.bootstrap import envoy_bootstrap
 from isthmus.xds.rows import (
