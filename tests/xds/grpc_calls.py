@@ -2,7 +2,8 @@
 
 Usage: grpc_calls.py. Reads commands from standard input, a JSON object a line, and answers each with one:
 {"target": …, "count": …, "headers": {…}} makes so many calls, and tells who served and what failed;
-{"target": …, "until": NAME} calls until only NAME answers, and says after how many milliseconds (and calls).
+{"target": …, "until": NAME} calls until only NAME answers, and says after how many milliseconds (and calls);
+{"target": …, "connected": [NAME, …]} calls until each of these has answered lately, and nobody else.
 The bootstrap is read from the environment, as users give it.
 """
 
@@ -11,7 +12,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections import Counter
+from collections import Counter, deque
 from typing import Any
 
 import grpc
@@ -40,6 +41,8 @@ class Client:
     def run(self, command: dict[str, Any]) -> dict[str, Any]:
         target, headers = command["target"], command.get("headers", {})
         timeout = command.get("timeout", 5.0)
+        if "connected" in command:
+            return self._connected(target, set(command["connected"]))
         if "until" not in command:
             seen = Counter(self.who(target, headers, timeout) for _ in range(command["count"]))
             return {"seen": dict(seen)}
@@ -53,6 +56,15 @@ class Client:
             if row == 1:
                 turned = time.monotonic()
         return {"seen": dict(seen), "milliseconds": (turned - started) * 1e3, "late": False}
+
+    def _connected(self, target: str, names: set[str]) -> dict[str, Any]:
+        """A library connects to new endpoints one by one, and draws among those that it has reached."""
+        started, lately = time.monotonic(), deque[str](maxlen=400)
+        while time.monotonic() - started < DEADLINE:
+            lately.append(self.who(target, {}))
+            if len(lately) >= 50 and set(list(lately)[-50:]) <= names and names <= set(lately):
+                return {"seen": dict(Counter(lately)), "late": False}
+        return {"seen": dict(Counter(lately)), "late": True}
 
 
 def main() -> None:

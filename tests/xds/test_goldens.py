@@ -1,11 +1,13 @@
-"""Golden pairs: `in.yaml` is a worked case or a service with settings, `envoy.yaml` what Envoy gets for it.
+"""Golden pairs: `in.yaml` is a worked case or a service with settings, the others what doors get for it.
 
+`envoy.yaml`, `grpc.yaml`, and of worked cases `dns.txt`: what DNS answers a caller who asks for endpoints.
 `pytest --update-golden` rewrites them.
 """
 
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import re
 from pathlib import Path
@@ -16,10 +18,12 @@ import yaml
 from envoy.config.core.v3 import health_check_pb2
 from envoy.config.endpoint.v3 import endpoint_pb2
 
+from isthmus.dns import rrset
+from isthmus.dns.readable import readable as dns_readable
 from isthmus.model.names import ClusterId, ServiceKey, Vantage
 from isthmus.model.policy import CircuitBreaker, DoorSettings, OutlierDetection, Retry, SessionAffinity
 from isthmus.model.service import Port, Protocol
-from isthmus.xds import envoy
+from isthmus.xds import envoy, grpc
 from isthmus.xds.bootstrap import envoy_bootstrap
 from isthmus.xds.envoy.readable import readable
 from isthmus.xds.rows import ResourceType
@@ -39,7 +43,7 @@ def outline(assignment: endpoint_pb2.ClusterLoadAssignment) -> list[dict[str, An
         {
             "priority": group.priority,
             "locality": f"{group.locality.sub_zone}/{group.locality.region}/{group.locality.zone}",
-            "tier": int(group.metadata.filter_metadata["isthmus.dev"]["tier"]),
+            **{name: int(fields["tier"]) for name, fields in _labels(group).items()},
             "weight": group.load_balancing_weight.value,
             "hosts": [
                 f"{host.endpoint.address.socket_address.address}:"
@@ -50,6 +54,11 @@ def outline(assignment: endpoint_pb2.ClusterLoadAssignment) -> list[dict[str, An
         }
         for group in assignment.endpoints
     ]
+
+
+def _labels(group: Any) -> dict[str, Any]:
+    """What the access log reads, where it is there."""
+    return {"tier": fields for fields in group.metadata.filter_metadata.values()}
 
 
 def compare(folder: Path, name: str, found: Any, update: bool) -> None:
@@ -64,9 +73,25 @@ def compare(folder: Path, name: str, found: Any, update: bool) -> None:
 def test_worked_cases_are_rendered_as_before(worked_case: Any, update_golden: bool) -> None:
     folder = GOLDEN / slug(worked_case.name)
     raw = next(c for c in yaml.safe_load(VECTORS.read_text()) if c["name"] == worked_case.name)
-    assignment = endpoint_pb2.ClusterLoadAssignment.FromString(envoy.load_assignment(worked_case.plan()))
+    plan = worked_case.plan()
     compare(folder, "in.yaml", raw, update_golden)
-    compare(folder, "envoy.yaml", {assignment.cluster_name: outline(assignment)}, update_golden)
+    for name, rendered in (
+        ("envoy.yaml", envoy.load_assignment(plan)),
+        ("grpc.yaml", grpc.load_assignment(plan)),
+    ):
+        assignment = endpoint_pb2.ClusterLoadAssignment.FromString(rendered)
+        compare(folder, name, {assignment.cluster_name: outline(assignment)}, update_golden)
+    compare(folder, "dns.txt", answers(worked_case), update_golden)
+
+
+def answers(worked_case: Any) -> Any:
+    """What DNS says where the policy asks for endpoints."""
+    plans = {}
+    for name, port in (("", None), ("TCP/80", worked_case.service.ports[0])):
+        plan = worked_case.plan(port)
+        doors = dataclasses.replace(plan.doors, dns_answer="Endpoints")
+        plans[name] = dataclasses.replace(plan, doors=doors)
+    return dns_readable(rrset.row(worked_case.service, ("10.96.0.10",), plans), "clusterset.local")
 
 
 def settings(given: dict[str, Any]) -> DoorSettings:
@@ -94,14 +119,33 @@ def service(name: str) -> dict[str, Any]:
     }
 
 
+def for_grpc(name: str) -> dict[str, Any]:
+    """The same service for gRPC clients."""
+    given = yaml.safe_load((GOLDEN / name / "in.yaml").read_text())
+    key = ServiceKey(given["namespace"], given["name"])
+    ports = [Port(**{**port, "protocol": Protocol(port["protocol"])}) for port in given["ports"]]
+    doors = settings(given["settings"])
+    told = grpc.names(key, ports)
+    held = {port.port: port for port in told.values()}.values()
+    return {
+        "listeners": [readable(ResourceType.LDS, grpc.listener(n, key, port)) for n, port in told.items()],
+        "routes": [readable(ResourceType.RDS, grpc.route_configuration(key, port, doors)) for port in held],
+        "clusters": [readable(ResourceType.CDS, grpc.cluster(key, port, doors)) for port in held],
+    }
+
+
 @pytest.mark.parametrize("name", SERVICES)
 def test_services_are_rendered_as_before(name: str, update_golden: bool) -> None:
     compare(GOLDEN / name, "envoy.yaml", service(name), update_golden)
+    compare(GOLDEN / name, "grpc.yaml", for_grpc(name), update_golden)
 
 
 def test_no_golden_is_left_of_a_case_that_is_gone(worked_cases: list[Any]) -> None:
     wanted = {slug(case.name) for case in worked_cases} | set(SERVICES)
     assert {path.name for path in GOLDEN.iterdir()} == wanted
+    for folder in GOLDEN.iterdir():
+        files = {"in.yaml", "envoy.yaml", "grpc.yaml"} | (set() if folder.name in SERVICES else {"dns.txt"})
+        assert {path.name for path in folder.iterdir()} == files, folder.name
 
 
 @pytest.mark.envoy
