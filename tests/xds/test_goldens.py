@@ -43,7 +43,7 @@ def outline(assignment: endpoint_pb2.ClusterLoadAssignment) -> list[dict[str, An
         {
             "priority": group.priority,
             "locality": f"{group.locality.sub_zone}/{group.locality.region}/{group.locality.zone}",
-            **{name: int(fields["tier"]) for name, fields in _labels(group).items()},
+            **_tier(group),
             "weight": group.load_balancing_weight.value,
             "hosts": [
                 f"{host.endpoint.address.socket_address.address}:"
@@ -56,9 +56,10 @@ def outline(assignment: endpoint_pb2.ClusterLoadAssignment) -> list[dict[str, An
     ]
 
 
-def _labels(group: Any) -> dict[str, Any]:
+def _tier(group: Any) -> dict[str, int]:
     """What the access log reads, where it is there."""
-    return {"tier": fields for fields in group.metadata.filter_metadata.values()}
+    labels = group.metadata.filter_metadata
+    return {"tier": int(labels["isthmus.dev"]["tier"])} if "isthmus.dev" in labels else {}
 
 
 def compare(folder: Path, name: str, found: Any, update: bool) -> None:
