@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 
 import structlog
 
-from isthmus.agent import inputs, process, verdicts
+from isthmus.agent import continuity, inputs, process, verdicts
 from isthmus.agent.chain import Chain, Place
 from isthmus.agent.identity import claim
 from isthmus.agent.inputs import Hub, Member, Source
@@ -128,8 +128,12 @@ class Control:
 
     def start(self, group: asyncio.TaskGroup, store: LastGood) -> None:
         """Reads and plans."""
-        for source in (*self.member_sources, *self.hub_sources):
+        for source in self.member_sources:
             group.create_task(inputs.follow(source, store), name=f"follow-{source.name}")
+        if self.hub_client is not None:
+            broken = group.create_task(continuity.broken(self.hub_client, store), name="continuity")
+            for source in self.hub_sources:
+                group.create_task(inputs.follow(source, store, broken), name=f"follow-{source.name}")
         group.create_task(self.graph.run(), name="graph")
         group.create_task(self._first_plan(), name="first-plan")
 

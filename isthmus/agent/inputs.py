@@ -22,8 +22,10 @@ from isthmus.kube.reflector import Linger, Reflector, State
 
 SEED_SECONDS = 2.0
 """How long a source may take to answer before the last-good rows serve in its place."""
-LINGER_SECONDS = 60.0
-"""How long what a hub has lost stays: every cluster registers and exports again well within."""
+LINGER_SECONDS = 150.0
+"""How long what a hub has lost stays. Every cluster has exported again by then, also where the hub was
+restored with older versions, so that its watches say nothing: agents mistrust those after some 75 s, and read
+anew within `reflector.LONGEST_SPREAD_SECONDS` more."""
 SELECTORS: Mapping[Kind[Any], str] = {
     kinds.ENDPOINT_SLICE: f"{labels.SLICE_MANAGED_BY}!={labels.SLICE_MANAGER}"
 }
@@ -125,8 +127,13 @@ def _whole(kind: Kind[Any]) -> Callable[[ObjectKey], ObjectKey]:
     return lambda key: ObjectKey(key.namespace, key.name.rpartition(".")[0])
 
 
-async def follow(source: Source, store: LastGood) -> None:
-    """Runs the reflector for ever, with the last-good rows in its place while it has nothing."""
+async def follow(source: Source, store: LastGood, broken: asyncio.Task[bool] | None = None) -> None:
+    """Runs the reflector for ever, with the last-good rows in its place while it has nothing.
+
+    Where `broken` says so they come first, and what the server does not have of them lingers.
+    """
+    if broken is not None and await broken:
+        await seed(store, source.name, source.kind, source.table, source.writer)
     async with asyncio.TaskGroup() as group:
         group.create_task(source.reflector.run(), name=f"reflect-{source.name}")
         group.create_task(_seed_if_late(source, store), name=f"seed-{source.name}")

@@ -73,6 +73,15 @@ class LastGood:
             return None
         return found
 
+    async def newest(self, prefix: str) -> int:
+        """The highest resource version of all rows of the sources with that prefix; 0 where there is none."""
+        try:
+            found: int = await self._do(self._newest, prefix)
+        except sqlite3.Error as error:
+            log.warning("last-good store unreadable", source=prefix, error=str(error))
+            return 0
+        return found
+
     async def follow(self, source: str, table: Table[ObjectKey, Any]) -> None:
         """Keeps the source's rows on disk equal to the table, in batches, until cancelled.
 
@@ -153,6 +162,13 @@ class LastGood:
                     "last-good row unreadable", source=source, key=f"{namespace}/{name}", error=str(error)
                 )
         return saved[0], rows
+
+    def _newest(self, prefix: str) -> int:
+        if self._database is None:
+            return 0
+        version = "CAST(json_extract(CAST(object AS TEXT), '$.metadata.resourceVersion') AS INTEGER)"
+        query = f"SELECT max({version}) FROM rows WHERE source GLOB ? AND json_valid(CAST(object AS TEXT))"
+        return int(self._database.execute(query, (f"{prefix}*",)).fetchone()[0] or 0)
 
     def _write(self, source: str, rows: Changes, everything: bool) -> None:
         database = self._database

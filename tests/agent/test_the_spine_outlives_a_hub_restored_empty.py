@@ -14,6 +14,7 @@ from spineservers import Embedded, free_port, settles
 
 from isthmus.api import crds, kinds
 from isthmus.apiserver.server import ApiServer, ClusterConfig
+from isthmus.kube.raw import RawObject
 
 
 class Apart(Embedded):
@@ -51,6 +52,55 @@ class Apart(Embedded):
         await self.hub.stop()
         self.hub = self._empty()
         await self.hub.start()
+
+
+async def test_an_agent_that_starts_on_an_empty_hub_keeps_what_it_knew(tmp_path: Path) -> None:
+    """The agent of the cluster that exports is away, too: nobody has told the new hub anything yet."""
+    servers = Apart()
+    async with Spine(tmp_path, servers) as spine:
+        await spine.serve("eu-2", "web")
+        await spine.serve("eu-2", "pods", headless=True)
+        await spine.start("eu-1", "eu-2")
+        agent = spine.agents["eu-1"]
+
+        async def imported() -> RawObject | None:
+            found = await spine.get("eu-1", kinds.SERVICE_IMPORT, "web")
+            return found if found is not None and found["spec"].get("ips") else None
+
+        async def resolved() -> bool:
+            return await agent.addresses("pods.shop.svc.clusterset.local") == pods("eu-2")
+
+        before = await settles(imported, "an import with an address")
+        await settles(resolved, "the pods' addresses")
+        await spine.agents["eu-2"].stop()
+        await agent.stop()
+        await servers.replace_hub()
+        for crd in crds.hub_crds():
+            await spine.apply("hub", kinds.CRD, crd)
+        await agent.start()
+
+        async def beats() -> bool:
+            """Whether the agent has read the hub, registered, and beaten several times."""
+            found = await spine.get("eu-1", kinds.SERVICE_IMPORT, "web")
+            assert found is not None
+            assert found["metadata"]["uid"] == before["metadata"]["uid"]
+            lease = await spine.get("hub", kinds.LEASE, "heartbeat", "isthmus-eu-1")
+            seen.add(lease["spec"]["renewTime"] if lease else "")
+            return len(seen) > 3
+
+        seen: set[str] = set()
+        await settles(beats, "heartbeats on the new hub", agent.log)
+        await settles(resolved, "the pods' addresses, still", agent.log)
+        await spine.start("eu-2")
+
+        async def exported() -> bool:
+            return len(await spine.everything("hub", kinds.EXPORTED_ENDPOINTS)) == 2
+
+        await settles(exported, "eu-2 has exported again", spine.agents["eu-2"].log)
+        after = await imported()
+        assert after is not None
+        assert after["metadata"]["uid"] == before["metadata"]["uid"]
+        assert after["spec"]["ips"] == before["spec"]["ips"]
 
 
 async def test_imports_keep_their_addresses_and_answers_while_the_hub_is_filled_again(tmp_path: Path) -> None:
