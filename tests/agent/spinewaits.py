@@ -28,11 +28,13 @@ def free_port() -> int:
             return port
 
 
-async def settles(look: Callable[[], Awaitable[T | None]], what: str, log: Path | None = None) -> T:
+async def settles(
+    look: Callable[[], Awaitable[T | None]], what: str, log: Path | None = None, seconds: float = SECONDS
+) -> T:
     """Waits until `look` finds something; says what was missed, with the end of `log`."""
-    until = time.monotonic() + SECONDS
+    until = time.monotonic() + seconds
     try:
-        async with asyncio.timeout(SECONDS):
+        async with asyncio.timeout(seconds):
             # asyncio.wait_for of Python 3.11, in what `look` calls, can swallow a cancellation.
             while time.monotonic() < until:
                 if found := await look():
@@ -40,7 +42,7 @@ async def settles(look: Callable[[], Awaitable[T | None]], what: str, log: Path 
                 await asyncio.sleep(0.02)
     except TimeoutError:
         pass
-    raise AssertionError(f"did not settle within {SECONDS:g} s: {what}{_end(log)}")
+    raise AssertionError(f"did not settle within {seconds:g} s: {what}{_end(log)}")
 
 
 def _end(log: Path | None) -> str:

@@ -1,5 +1,7 @@
 """Real control planes for tests: one etcd, and a kube-apiserver and a kube-controller-manager per cluster.
 
+A cluster that is to lose what it holds has an etcd of its own.
+
 All listen on 127.0.0.1 only, keep their state in memory where the machine has a tmpfs, and die with the
 process that started them. The controller manager runs only what ends namespaces and collects garbage: nothing
 here has nodes.
@@ -71,21 +73,27 @@ class ControlPlanes:
         self._programs: list[Program] = []
         self._clusters: dict[str, RealCluster] = {}
         self._apiservers: dict[str, Program] = {}
+        self._managers: dict[str, Program] = {}
+        self._stores: dict[str, tuple[Program, str]] = {}
+        """Running etcds with their addresses; the one that clusters share is named `etcd`."""
         self._credentials: Credentials | None = None
-        self._etcd = ""
 
-    def clusters(self, *names: str, service_cidr: str = SERVICE_CIDR) -> tuple[RealCluster, ...]:
+    def clusters(
+        self, *names: str, service_cidr: str = SERVICE_CIDR, own_store: bool = False
+    ) -> tuple[RealCluster, ...]:
         """Running clusters of these names; those that are missing are started together.
 
-        `service_cidr` is the range of cluster IPs of those that are started, or two of different families.
+        `service_cidr` is the range of cluster IPs of those that are started, or two of different families;
+        `own_store`: each has an etcd to itself, which can be `saved` and `restored`.
         """
         missing = [name for name in names if name not in self._clusters]
         if missing:
             credentials = self._credentials or make_credentials(self._home)
             self._credentials = credentials
-            if not self._etcd:
-                self._etcd = self._start_etcd()
-            started = [self._start_apiserver(name, credentials, service_cidr) for name in missing]
+            stores = {name: self._store(f"{name}-etcd" if own_store else "etcd") for name in missing}
+            started = [
+                self._start_apiserver(name, credentials, service_cidr, stores[name]) for name in missing
+            ]
             for program, cluster in started:
                 program.wait(lambda cluster=cluster: _ready(cluster))
             managers = [self._start_manager(cluster) for _, cluster in started]
@@ -93,6 +101,7 @@ class ControlPlanes:
                 program.wait(lambda log=log: "Garbage collector: all resource monitors" in log.read_text())
             self._clusters.update({cluster.name: cluster for _, cluster in started})
             self._apiservers.update({cluster.name: program for program, cluster in started})
+            self._managers.update(zip(missing, (program for program, _ in managers), strict=True))
         return tuple(self._clusters[name] for name in names)
 
     def kubeconfig(self, *names: str) -> str:
@@ -116,19 +125,44 @@ class ControlPlanes:
             program.start()
         program.wait(lambda: _ready(cluster))
 
+    def saved(self, name: str) -> None:
+        """Keeps what a cluster with a store of its own holds at this moment."""
+        program, _ = self._stores[f"{name}-etcd"]
+        program.send(signal.SIGSTOP)
+        try:
+            shutil.copytree(self._home / f"{name}-etcd", self._home / f"{name}-etcd.saved")
+        finally:
+            program.send(signal.SIGCONT)
+
+    def restored(self, name: str) -> None:
+        """The cluster crashes and comes back with what it held when it was `saved`, versions too."""
+        store, url = self._stores[f"{name}-etcd"]
+        programs = (self._managers[name], self._apiservers[name], store)
+        for program in programs:
+            program.kill()
+        shutil.rmtree(self._home / f"{name}-etcd")
+        (self._home / f"{name}-etcd.saved").rename(self._home / f"{name}-etcd")
+        store.start()
+        store.wait(lambda: _healthy(url))
+        self.revive(name)
+        self._managers[name].start()
+
     def close(self) -> None:
         """End all programs, the last started first, and remove their state."""
         for program in reversed(self._programs):
             program.kill()
         shutil.rmtree(self._home, ignore_errors=True)
 
-    def _start_etcd(self) -> str:
+    def _store(self, label: str) -> str:
+        """The address of a running etcd."""
+        if label in self._stores:
+            return self._stores[label][1]
         client, peer = _free_ports(2)
         url = f"http://127.0.0.1:{client}"
         program = self._start(
+            label,
             "etcd",
-            "etcd",
-            f"--data-dir={self._home}/etcd",
+            f"--data-dir={self._home}/{label}",
             "--unsafe-no-fsync",
             f"--listen-client-urls={url}",
             f"--advertise-client-urls={url}",
@@ -137,11 +171,12 @@ class ControlPlanes:
             f"--initial-cluster=default=http://127.0.0.1:{peer}",
             "--log-level=warn",
         )
-        program.wait(lambda: _get("127.0.0.1", client, "/health") == 200)
+        program.wait(lambda: _healthy(url))
+        self._stores[label] = program, url
         return url
 
     def _start_apiserver(
-        self, name: str, credentials: Credentials, service_cidr: str
+        self, name: str, credentials: Credentials, service_cidr: str, etcd: str
     ) -> tuple[Program, RealCluster]:
         (port,) = _free_ports(1)
         audit, policy = self._home / f"{name}-audit.log", self._home / "audit.yaml"
@@ -149,7 +184,7 @@ class ControlPlanes:
         program = self._start(
             f"{name}-apiserver",
             "kube-apiserver",
-            f"--etcd-servers={self._etcd}",
+            f"--etcd-servers={etcd}",
             f"--etcd-prefix=/{name}",
             "--bind-address=127.0.0.1",
             "--advertise-address=127.0.0.1",
@@ -269,6 +304,10 @@ def _kubeconfig(clusters: Sequence[RealCluster]) -> str:
         ],
     }
     return json.dumps(document, indent=2) + "\n"
+
+
+def _healthy(etcd: str) -> bool:
+    return _get("127.0.0.1", int(etcd.rpartition(":")[2]), "/health") == 200
 
 
 def _ready(cluster: RealCluster) -> bool:
