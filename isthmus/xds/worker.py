@@ -57,7 +57,7 @@ async def run(options: Options, link: Path) -> None:
 
     Raises PlatformError where the address cannot be listened on, ConfigError for certificates of no use.
     """
-    _many_connections()
+    many_connections()
     rows: Table[str, bytes] = Table(TABLE)
     wants: Table[str, bytes] = Table(WANTS)
     stats = Stats(options.name)
@@ -103,7 +103,7 @@ async def serve(
         wanted.retire()
 
 
-def _many_connections() -> None:
+def many_connections() -> None:
     """Lets this process have as many as it may: a connection is a file, and the usual limit is 1,024."""
     _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

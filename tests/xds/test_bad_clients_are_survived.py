@@ -1,0 +1,253 @@
+"""Clients that break the protocol, the transport or all bounds are counted and let go; others are served."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import grpc
+import pytest
+from ads_client import CDS, CLASS, EDS, TYPE_URLS, node
+from envoy.service.discovery.v3 import discovery_pb2
+from http_load import until
+from xds_harness import Door, Rows, served
+
+from isthmus.xds.admission import Admission, Rate
+from isthmus.xds.quarantine import MOST_IN_A_ROW
+from isthmus.xds.refusal import Ending, TooOften
+from isthmus.xds.rows import EVERYBODY, EXPLICIT, ResourceType, Row
+from isthmus.xds.server import METHOD, Limits
+
+DELTA = METHOD.replace("Stream", "Delta", 1)
+
+
+def put(rows: Rows, name: str, value: bytes) -> None:
+    rows.writer.put(str(Row(ResourceType.CDS, EVERYBODY, name)), value)
+
+
+def request(kind: ResourceType = CDS, **fields: Any) -> bytes:
+    fields.setdefault("node", node())
+    return discovery_pb2.DiscoveryRequest(type_url=TYPE_URLS[kind], **fields).SerializeToString()
+
+
+@asynccontextmanager
+async def calling(address: str, method: str = METHOD) -> AsyncIterator[Any]:
+    async with grpc.aio.insecure_channel(address) as channel:
+        call = channel.stream_stream(method)()
+        try:
+            yield call
+        finally:
+            call.cancel()
+
+
+async def response(call: Any) -> discovery_pb2.DiscoveryResponse:
+    async with asyncio.timeout(20):
+        return discovery_pb2.DiscoveryResponse.FromString(await call.read())
+
+
+@asynccontextmanager
+async def good_neighbour(**limits: Any) -> AsyncIterator[Door]:
+    """A worker with a client that is well; it gets what changes after all that happens inside."""
+    rows = Rows()
+    put(rows, "a", b"before")
+    rows.writer.put(str(Row(ResourceType.LDS, str(CLASS), EXPLICIT)), b"listener")
+    async with served(rows, limits=Limits(**limits)) as door, calling(door.address) as call:
+        await call.write(request())
+        first = await response(call)
+        await call.write(request(response_nonce=first.nonce))
+        yield door
+        put(rows, "a", b"after")
+        found = await response(call)
+        while b"after" not in [one.value for one in found.resources]:
+            await call.write(request(response_nonce=found.nonce))
+            found = await response(call)
+        assert door.ads.open_streams >= 1
+
+
+def ended(door: Door, ending: Ending) -> int:
+    return door.ads.counts.endings[ending]
+
+
+async def test_garbage_on_the_port() -> None:
+    preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+    chance = random.Random(7)
+    pieces = [
+        chance.randbytes(100_000),
+        b"GET / HTTP/1.1\r\nhost: x\r\n\r\n",
+        preface + b"\xff" * 5_000,
+        preface + b"\x00\x00\x00\x04\x00\x00\x00\x00\x00" + b"\xff\xff\xff\x00\x00\x00\x00\x00\x01",
+        b"\x16\x03\x01" + bytes(512),
+        b"",
+    ]
+    async with good_neighbour() as door:
+        host, _, port = door.address.rpartition(":")
+        for piece in pieces * 5:
+            _reader, writer = await asyncio.open_connection(host, int(port))
+            with suppress(OSError):
+                writer.write(piece)
+                await writer.drain()
+            writer.transport.abort()
+        assert door.ads.open_streams == 1
+
+
+@pytest.mark.parametrize("size", [200, 3_000_000], ids=["a little", "a lot"])
+async def test_a_message_that_is_too_large_ends_its_stream(size: int) -> None:
+    async with good_neighbour(request_bytes=1000) as door, calling(door.address) as call:
+        await call.write(request(resource_names=["x" * 100] * (size // 10)))
+        assert await call.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+        async def gone() -> bool:
+            return door.ads.open_streams == 1
+
+        await until(gone, "the stream is gone")
+
+
+@pytest.mark.parametrize("method", [METHOD, DELTA])
+async def test_bytes_that_are_no_request_end_their_stream(method: str) -> None:
+    async with good_neighbour() as door, calling(door.address, method) as call:
+        await call.write(b"\xff\xff\xff")
+        assert await call.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert ended(door, Ending.PROTOCOL) == 1
+
+
+@pytest.mark.parametrize("method", [METHOD, DELTA])
+async def test_a_node_without_an_id_is_refused(method: str) -> None:
+    async with good_neighbour() as door, calling(door.address, method) as call:
+        kind = discovery_pb2.DiscoveryRequest if method == METHOD else discovery_pb2.DeltaDiscoveryRequest
+        await call.write(kind(type_url=TYPE_URLS[CDS]).SerializeToString())
+        assert await call.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert "node id" in await call.details()
+        assert ended(door, Ending.PROTOCOL) == 1
+
+
+@pytest.mark.parametrize("method", [METHOD, DELTA])
+async def test_a_million_names_are_refused(method: str) -> None:
+    names = [f"{number:x}" for number in range(1_000_000)]
+    if method == METHOD:
+        data = request(EDS, resource_names=names)
+    else:
+        message = discovery_pb2.DeltaDiscoveryRequest(
+            node=node(), type_url=TYPE_URLS[EDS], resource_names_subscribe=names
+        )
+        data = message.SerializeToString()
+    async with good_neighbour(request_bytes=64 << 20) as door, calling(door.address, method) as call:
+        await call.write(data)
+        assert await call.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert ended(door, Ending.NAMES) == 1
+        assert door.ads.sets.total == 0
+
+
+async def test_a_client_that_never_reads_is_let_go() -> None:
+    async with good_neighbour(stall_seconds=1.0) as door:
+        large = Row(ResourceType.EDS, str(CLASS.vantage), "large")
+        door.rows.writer.put(str(large), bytes(32 << 20))
+        async with grpc.aio.insecure_channel(
+            door.address, options=[("grpc.max_receive_message_length", -1)]
+        ) as channel:
+            call = channel.stream_stream(METHOD)()
+            await call.write(request(EDS, resource_names=["large"]))
+
+            async def let_go() -> bool:
+                return ended(door, Ending.STALLED) == 1
+
+            await until(let_go, "the client is let go")
+            call.cancel()
+
+
+async def test_a_client_that_says_nothing_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    from isthmus.xds import server
+
+    monkeypatch.setattr(server, "FIRST_REQUEST_SECONDS", 0.3)
+    async with good_neighbour() as door, calling(door.address) as call:
+        assert await call.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        assert ended(door, Ending.SILENT) == 1
+
+
+async def test_a_client_that_rejects_everything_gets_a_bounded_number_of_responses() -> None:
+    async with good_neighbour() as door, calling(door.address) as call:
+        for number in range(200):
+            put(door.rows, f"s{number}", f"s{number}".encode())
+        await call.write(request())
+        rejected = 0
+        with suppress(TimeoutError):
+            while True:
+                async with asyncio.timeout(1):
+                    found = discovery_pb2.DiscoveryResponse.FromString(await call.read())
+                answer = discovery_pb2.DiscoveryRequest(type_url=TYPE_URLS[CDS], response_nonce=found.nonce)
+                answer.error_detail.message = "never"
+                await call.write(answer.SerializeToString())
+                rejected += 1
+        assert 1 < rejected <= MOST_IN_A_ROW + 1
+        assert door.ads.counts.rejections[CDS] == rejected
+
+
+async def test_a_client_that_reconnects_in_a_loop_is_slowed_down() -> None:
+    rate = Rate(burst=10, per_second=1)
+    async with good_neighbour(node=rate) as door, grpc.aio.insecure_channel(door.address) as channel:
+        codes = []
+        for _ in range(100):
+            call = channel.stream_stream(METHOD)()
+            await call.write(request(node=node(zone="loop")))
+            read = asyncio.create_task(call.read())
+            done, _ = await asyncio.wait([read], timeout=0.02)
+            if done:
+                with suppress(grpc.aio.AioRpcError):
+                    await read
+                codes.append(await call.code())
+            else:
+                call.cancel()
+                with suppress(asyncio.CancelledError, grpc.aio.AioRpcError):
+                    await read
+        assert ended(door, Ending.RATE) >= 50
+        assert set(codes) <= {grpc.StatusCode.RESOURCE_EXHAUSTED}
+        async with calling(door.address) as other:
+            message = node()
+            message.id = "another"
+            await other.write(request(node=message))
+            assert (await response(other)).resources
+
+
+def test_a_fleet_comes_in_and_a_loop_does_not() -> None:
+    now = 0.0
+    admission = Admission(Rate(burst=3, per_second=1), Rate(burst=100, per_second=10), lambda: now)
+    for number in range(90):
+        admission.admit(f"node-{number}", "10.0.0.1")
+    for _ in range(2):
+        admission.admit("node-1", "10.0.0.1")
+    with pytest.raises(TooOften, match="node-1"):
+        admission.admit("node-1", "10.0.0.1")
+    admission.admit("node-1", "10.0.0.2")
+    for number in range(7):
+        admission.admit(f"more-{number}", "10.0.0.1")
+    with pytest.raises(TooOften, match="too many"):
+        admission.admit("one-more", "10.0.0.1")
+    now = 5.0
+    admission.admit("node-1", "10.0.0.1")
+
+
+async def test_types_that_are_not_served_are_counted_and_the_stream_goes_on() -> None:
+    async with good_neighbour() as door, calling(door.address) as call:
+        for number in range(100):
+            message = discovery_pb2.DiscoveryRequest(type_url=f"type/{number}", node=node())
+            await call.write(message.SerializeToString())
+        await call.write(request())
+        assert (await response(call)).type_url == TYPE_URLS[CDS]
+        assert door.ads.counts.unknown == 100
+        assert max(len(stream.unknown) for stream in door.ads.streams()) == 32
+
+
+async def test_a_connection_ends_with_its_age_and_the_client_comes_back() -> None:
+    async with good_neighbour(), asyncio.timeout(60):
+        rows = Rows()
+        put(rows, "a", b"a")
+        rows.writer.put(str(Row(ResourceType.LDS, str(CLASS), EXPLICIT)), b"listener")
+        async with served(rows, limits=Limits(age_seconds=0.5)) as door:
+            for _ in range(2):
+                async with calling(door.address) as call:
+                    await call.write(request())
+                    assert (await response(call)).resources
+                    with pytest.raises(grpc.aio.AioRpcError, match="max connection age"):
+                        await call.read()
