@@ -2,7 +2,7 @@
 
 Usage: grpc_calls.py. Reads commands from standard input, a JSON object a line, and answers each with one:
 {"target": …, "count": …, "headers": {…}} makes so many calls, and tells who served and what failed;
-{"target": …, "until": NAME} calls until only NAME answers, and says after how many milliseconds (and calls);
+{"target": …, "until": NAME} calls until only NAME answers, and says since when, in monotonic seconds;
 {"target": …, "connected": [NAME, …]} calls until each of these has answered lately, and nobody else.
 The bootstrap is read from the environment, as users give it.
 """
@@ -55,7 +55,7 @@ class Client:
             row = row + 1 if answer == command["until"] else 0
             if row == 1:
                 turned = time.monotonic()
-        return {"seen": dict(seen), "milliseconds": (turned - started) * 1e3, "late": False}
+        return {"seen": dict(seen), "turned": turned, "late": False}
 
     def _connected(self, target: str, names: set[str]) -> dict[str, Any]:
         """A library connects to new endpoints one by one, and draws among those that it has reached."""
