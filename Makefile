@@ -34,6 +34,7 @@ demo: fastpath ## Three clusters on this machine; one of them dies under load (A
 
 .PHONY: test
 test: $(VENV)/dev.done fastpath ## Run the tests (ARGS="…" goes to pytest)
+	@tools/data_plane.sh >/dev/null
 	@ISTHMUS_ENVOY="$$(tools/envoy.sh)" $(BIN)/python -m pytest $(ARGS)
 
 .PHONY: tools
