@@ -16,6 +16,7 @@ from isthmus.agent import (
     inputs,
     membership,
     metrics,
+    staleness,
     vantages,
     verdicts,
     workerstats,
@@ -129,6 +130,7 @@ def start(core: Control, group: asyncio.TaskGroup) -> None:
         places=lambda: vantages.places(chain),
         withheld=chain.admission.withheld,
         held=outputs.held,
+        ips=lambda key: outputs.vips.get(key) or (),
         tables=tuple(source.table for source in (*core.member_sources, *core.hub_sources)),
         failing=lambda: inputs.failing((*core.member_sources, *core.hub_sources)),
         membership=lambda: chain.standing,
@@ -140,6 +142,8 @@ def start(core: Control, group: asyncio.TaskGroup) -> None:
     group.create_task(_console(sources, registry, ring, settings.console_listen), name="console")
     group.create_task(history.record(chain, ring), name="history")
     group.create_task(publisher.run(), name="publisher")
+    aging = staleness.tell((*core.member_sources, *core.hub_sources), doors.dns)
+    group.create_task(aging, name="staleness")
     group.create_task(pulse.publish(stats, tuple, lambda: chain.plans.synced), name="stats")
     group.create_task(chain.refusals.run(), name="refusals")
     group.create_task(prober.run(), name="prober")

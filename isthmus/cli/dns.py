@@ -133,13 +133,15 @@ async def _run(reach: r.Reach, form: r.Format, name: str, rtype: str, zone: str,
 
     from isthmus.cli import output
     from isthmus.cli.agents import meet
-    from isthmus.dns.explained import service_of
+    from isthmus.dns import rrset
+    from isthmus.dns.explained import explained, service_of
 
     key = service_of(name, zone)
     async with meet(reach) as company:
         found = []
-        for cluster, service, plans in await _told(company, key):
-            told = _explained(name, rtype, zone, client, time.time(), service, plans)
+        for cluster, service, ips, plans in await _told(company, key):
+            row = rrset.row(service, ips, plans) if service is not None else None
+            told = explained(name, rtype, zone, client, time.time(), row, plans)
             found.append({"cluster": cluster, **told})
         company.require()
         if form is r.Format.TABLE:
@@ -152,15 +154,15 @@ async def _run(reach: r.Reach, form: r.Format, name: str, rtype: str, zone: str,
 
 async def _told(
     company: Company, key: tuple[str, str] | None
-) -> list[tuple[str, Service | None, dict[str, Plan]]]:
-    """What each cluster's agent knows of a service: itself and its plans for callers without a zone."""
+) -> list[tuple[str, Service | None, tuple[str, ...], dict[str, Plan]]]:
+    """What each cluster's agent knows of a service: itself, its IPs, its plans for callers without a zone."""
     from isthmus.cli import planview
     from isthmus.errors import KubeError
 
-    found: list[tuple[str, Service | None, dict[str, Plan]]] = []
+    found: list[tuple[str, Service | None, tuple[str, ...], dict[str, Plan]]] = []
     for agent in company.speakers:
         if key is None:
-            found.append((agent.cluster, None, {}))
+            found.append((agent.cluster, None, (), {}))
             continue
         try:
             answer = await agent.get(f"/v1/services/{key[0]}/{key[1]}")
@@ -171,28 +173,14 @@ async def _told(
         service = planview.service(answer.body) if answer.good else None
         own = [view for view in plans if _is_own(view["vantage"], agent.cluster)]
         made = [planview.plan(view, service) for view in own] if service is not None else []
-        found.append((agent.cluster, service, {one.key.port: one for one in made}))
+        ips = tuple(answer.body.get("ips", ())) if answer.good else ()
+        found.append((agent.cluster, service, ips, {one.key.port: one for one in made}))
     return found
 
 
 def _is_own(vantage: dict[str, Any], cluster: str) -> bool:
     """Whether DNS answers for callers at that place: those of its cluster, of whatever zone."""
     return bool(vantage["cluster"] == cluster and not vantage["zone"])
-
-
-def _explained(
-    name: str,
-    rtype: str,
-    zone: str,
-    client: str,
-    now: float,
-    service: Service | None,
-    plans: dict[str, Plan],
-) -> dict[str, Any]:
-    from isthmus.dns import explained, rrset
-
-    row = rrset.row(service, (), plans) if service is not None else None
-    return explained.explained(name, rtype, zone, client, now, row, plans)
 
 
 def _text(view: dict[str, Any], screen: Screen) -> str:

@@ -56,6 +56,8 @@ class Sources:
     """Clusters that export a service, and not to this one."""
     held: Callable[[ServiceKey], str] = lambda _key: ""
     """Who has made this cluster's import of a service, where it is not ours to write; else ""."""
+    ips: Callable[[ServiceKey], tuple[str, ...]] = lambda _key: ()
+    """The clusterset IPs of a service in this cluster."""
     failing: Callable[[], Mapping[str, str]] = dict
     """The last failure of each source that fails now, by table name."""
     refused: Callable[[], Mapping[ClusterId, Mapping[str, Mapping[str, int]]]] = dict
@@ -156,6 +158,7 @@ def service(sources: Sources, key: ServiceKey) -> View | None:
     verdicts = _verdicts(sources.health, key)
     view = _service_line(sources, found) | {
         "ipFamilies": [family.value for family in found.ip_families],
+        "ips": list(sources.ips(key)),
         "conflicts": [{"reason": c.reason, "message": c.message} for c in found.conflicts],
         "exports": [_export(export) for export in found.exports],
         "endpoints": [

@@ -85,6 +85,8 @@ class Responder:
             return self._negative(asked, transport, wire.NOERROR, asker)
         drawn = isinstance(node, Drawn | DrawnTargets | NamedTargets) and asked.qtype != wire.ANY
         options = asker.reply(tailored=drawn) if asker is not None else b""
+        if self._zone.stale:
+            options += wire.ede(wire.EDE_STALE_ANSWER)
         return wire.message(
             asked.ident,
             self._bits | wire.AA | asked.flags,
@@ -102,6 +104,10 @@ class Responder:
     ) -> bytes:
         """NXDOMAIN or NODATA, with the SOA record that lets them be cached (RFC 2308)."""
         zone = self._zone
+        options = b"" if asker is None else asker.reply(tailored=False)
+        if zone.stale:
+            stale = wire.EDE_STALE_NXDOMAIN if rcode == wire.NXDOMAIN else wire.EDE_STALE_ANSWER
+            options += wire.ede(stale)
         owner = wire.pointer(wire.HEADER_SIZE + len(asked.folded) - len(zone.wire))
         return wire.message(
             asked.ident,
@@ -110,7 +116,7 @@ class Responder:
             (),
             wire.soa(owner, zone.serial, NEGATIVE_TTL, NEGATIVE_TTL),
             (),
-            self._opt(asked, b"" if asker is None else asker.reply(tailored=False)),
+            self._opt(asked, options),
             self._limit(asked, transport),
         )
 

@@ -67,7 +67,14 @@ def explained(
     records = node.records(qtype, client, now)
     answers = records.answers
     fixed = row is not None and row.exists and row.draw is None
-    if row is not None and fixed and folded == _service(row, zone) and qtype in _FAMILY:
+    known = row is not None and bool(row.v4 or row.v6)
+    if (
+        row is not None
+        and fixed
+        and (answers or not known)
+        and folded == _service(row, zone)
+        and qtype in _FAMILY
+    ):
         why = (
             f"the clusterset IP of the caller's cluster: spec.ips of ServiceImport {row.namespace}/{row.name}"
         )

@@ -66,7 +66,7 @@ _SIGNATURES: Final[dict[str, tuple[object, Sequence[object]]]] = {
     "fp_put": (c_int, (c_void_p, c_char_p, c_uint32, c_char_p, c_uint32)),
     "fp_drop": (None, (c_void_p, c_char_p, c_uint32)),
     "fp_names": (c_size_t, (c_void_p,)),
-    "fp_zone": (c_int, (c_void_p, c_char_p, c_uint32, c_char_p, c_uint32, POINTER(c_uint32), c_int)),
+    "fp_zone": (c_int, (c_void_p, c_char_p, c_uint32, c_char_p, c_uint32, POINTER(c_uint32), c_int, c_int)),
     "fp_answer": (c_int, (c_void_p, c_char_p, c_uint32, c_uint64, c_uint64, c_uint64, c_int, c_char_p)),
     "fp_count_tcp": (None, (c_void_p, c_char_p, c_uint32, c_int)),
     "fp_show": (None, (c_void_p,)),
@@ -145,8 +145,11 @@ class FastPath:
         if self._core is not None:
             self._lib.fp_drop(self._core, name, len(name))
 
-    def zone(self, name: bytes, serial: int, negative_ttl: int, *, ready: bool) -> None:
-        """The zone's folded name and what negative answers say; until it is `ready`, Python speaks of it."""
+    def zone(self, name: bytes, serial: int, negative_ttl: int, *, ready: bool, stale: bool = False) -> None:
+        """The zone's folded name and what negative answers say; until it is `ready`, Python speaks of it.
+
+        While it is `stale`, answers say that they are (RFC 8914).
+        """
         if self._core is None:
             return
         owner = b"\xff\xff"  # nowhere else in this record: all its numbers are small but the serial
@@ -158,7 +161,7 @@ class FastPath:
             at += len(owner)
         soa = wire.soa(b"\x00\x00", serial, negative_ttl, negative_ttl)
         pointers = (c_uint32 * len(places))(*places)
-        self._lib.fp_zone(self._core, name, len(name), soa, len(soa), pointers, int(ready))
+        self._lib.fp_zone(self._core, name, len(name), soa, len(soa), pointers, int(ready), int(stale))
 
     def answer(
         self, query: bytes, client: str, now: float, transport: Literal["udp", "tcp"]

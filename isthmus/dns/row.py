@@ -17,6 +17,9 @@ from isthmus.model.names import ServiceKey, Vantage
 LONGEST_TTL: Final = (1 << 31) - 1
 """Seconds (RFC 2181, section 8)."""
 
+STALE_KEY: Final = "stale"
+"""The key of the row, of whatever value, that is there while control answers from what it heard long ago."""
+
 V4 = Annotated[bytes, Meta(min_length=4, max_length=4)]
 V6 = Annotated[bytes, Meta(min_length=16, max_length=16)]
 

@@ -37,6 +37,7 @@ log = structlog.get_logger()
 
 TABLE: Final = "dns"
 _ROWS_PER_TURN: Final = 16
+_AGE_SECONDS: Final = 0.2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,7 +122,18 @@ async def serve(
             listen = [f"{host} {port}" for host, port in served.bound]
             log.info("dns listening", zone=options.zone, listen=listen, fast_path=front.fast is not None)
             listening(Standing(zone=zone, front=front, served=served))
-            await _follow(zone, rows, f"{options.vantage}|")
+            aging = asyncio.create_task(_age(zone, rows), name="dns-age")
+            try:
+                await _follow(zone, rows, f"{options.vantage}|")
+            finally:
+                aging.cancel()
+
+
+async def _age(zone: Zone, rows: Table[str, bytes]) -> None:
+    """Lets answers say that they are old, while control is away or says that what it knows is old."""
+    while True:
+        zone.stale = bool(rows.stale) or rows.get(row.STALE_KEY) is not None
+        await asyncio.sleep(_AGE_SECONDS)
 
 
 async def _follow(zone: Zone, rows: Table[str, bytes], prefix: str) -> None:

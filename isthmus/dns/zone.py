@@ -42,7 +42,7 @@ class Mirror(Protocol):
 
     def drop(self, name: bytes) -> None: ...
 
-    def zone(self, name: bytes, serial: int, negative_ttl: int, *, ready: bool) -> None: ...
+    def zone(self, name: bytes, serial: int, negative_ttl: int, *, ready: bool, stale: bool) -> None: ...
 
 
 class Zone:
@@ -67,6 +67,7 @@ class Zone:
         self.wire = found
         self.serial = int(clock())
         self._synced = False
+        self._stale = False
         self._mirror = mirror
         self._clock = clock
         self._names: dict[bytes, Node] = {}
@@ -84,6 +85,17 @@ class Zone:
     def synced(self, synced: bool) -> None:
         self._synced = synced
         self._tell()
+
+    @property
+    def stale(self) -> bool:
+        """True while nobody can say whether the rows are still right; answers say so (RFC 8914)."""
+        return self._stale
+
+    @stale.setter
+    def stale(self, stale: bool) -> None:
+        if stale != self._stale:
+            self._stale = stale
+            self._tell()
 
     def __len__(self) -> int:
         return len(self._names)
@@ -160,7 +172,7 @@ class Zone:
 
     def _tell(self) -> None:
         if self._mirror is not None:
-            self._mirror.zone(self.wire, self.serial, NEGATIVE_TTL, ready=self._synced)
+            self._mirror.zone(self.wire, self.serial, NEGATIVE_TTL, ready=self._synced, stale=self._stale)
 
     def _put_own(self, addresses: Sequence[str]) -> None:
         server = b"\x02ns\x03dns" + self.wire

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
+
+import dns.rcode
 
 sys.path.append(str(Path(__file__).parents[1] / "agent"))
 
@@ -39,3 +42,39 @@ async def test_explain_and_events_follow_a_cluster_that_lost_its_pods(
             return "eu-1  plan  shop/web TCP/80 from eu-1: eu-1 50% -> 66.67%, eu-2 50% -> 33.33%" in ran.out
 
         await settles(told, "an event of the shares that moved")
+
+
+async def test_dns_explain_tells_what_the_dns_of_each_agent_answers(
+    isthmus: Callable[..., Awaitable[Any]], tmp_path: Path
+) -> None:
+    async with Spine(tmp_path, Embedded()) as spine:
+        for cluster in spine.agents:
+            await spine.serve(cluster, "web")
+        await both_serve(spine, "drawn")
+        agents = ",".join(f"http://127.0.0.1:{agent.console_port}" for agent in spine.agents.values())
+        asked = {
+            f"{name}.shop.svc.clusterset.local": rtype
+            for name, rtype in (("web", "A"), ("drawn", "A"), ("_http._tcp.web", "SRV"), ("nope", "A"))
+        }
+
+        async def agree() -> bool:
+            """Whether what is explained is what is answered, for every name in every cluster."""
+            for name, rtype in asked.items():
+                ran = await isthmus(
+                    "dns", "explain", name, "--type", rtype, "-o", "json", ISTHMUS_AGENTS=agents
+                )
+                told = {item["cluster"]: item for item in json.loads(ran.out)["items"]}
+                for cluster, agent in spine.agents.items():
+                    reply = await agent.resolve(name, rtype)
+                    given = sorted(one.to_text() for rrset in reply.answer for one in rrset)
+                    code = told[cluster]["rcode"].replace("NODATA", "NOERROR")
+                    wanted = name.startswith(("web", "_http", "drawn"))
+                    if (code, sorted(told[cluster]["answers"]), bool(given)) != (
+                        dns.rcode.to_text(reply.rcode()),
+                        given,
+                        wanted,
+                    ):
+                        return False
+            return True
+
+        await settles(agree, "the same answers", spine.agents["eu-1"].log)

@@ -20,10 +20,10 @@
 
 enum { HEADER = 12, MAX_NAME = 255, MAX_LABEL = 63, LEAST = 512, MOST_UDP = 4096, MOST = 65535 };
 enum { NOERROR = 0, FORMERR = 1, NXDOMAIN = 3, NOTIMP = 4, REFUSED = 5 };
-enum { OPT = 41, COOKIE = 10, EDE = 15, NOT_AUTHORITATIVE = 20 };
+enum { OPT = 41, COOKIE = 10, EDE = 15, STALE_ANSWER = 3, STALE_NXDOMAIN = 19, NOT_AUTHORITATIVE = 20 };
 enum { FIXED = 0, DRAWN = 1, LEFT_TO_PYTHON = 2, EVERY_TYPE = 1 << 16 };
 enum { DRAW_MOST = 8, RECORDS_EACH = 8, RECORDS_MOST = 64, POINTS_MOST = 1 << 16, SOA_MOST = 128, SOA_POINTERS = 3 };
-enum { BATCH = 32, ASIDE_MOST = 256, LISTENERS = 16, CONTROL = 64 };
+enum { BATCH = 32, ASIDE_MOST = 256, LISTENERS = 16, CONTROL = 64, TURN_NANOSECONDS = 100000 };
 enum { NO_REPLY = 0, ASK_PYTHON = -1, FORWARD = -2 };
 enum { RARE = 0, FORWARDED = 1, QUEUES = 2 };
 
@@ -74,7 +74,8 @@ struct core {
     uint64_t key;
     unsigned char zone[MAX_NAME], soa[SOA_MOST];
     uint32_t zone_length, soa_length, soa_pointers[SOA_POINTERS], udp_size;
-    bool forwards, ready, show, stopped; /* forwards: other zones are not refused, Python asks others about them */
+    bool forwards; /* other zones are not refused, Python asks others about them */
+    bool ready, stale, show, stopped; /* may names be spoken of, and are they what was heard last? */
     struct queue queues[QUEUES];
     int wake;
     struct counts counts[LISTENERS + 2]; /* of each listener, of UDP that Python answered, of TCP */

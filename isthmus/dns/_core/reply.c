@@ -170,7 +170,8 @@ static int empty(const struct core *core, const unsigned char *query, const stru
             put16(out + at + core->soa_pointers[number], owner);
         at += core->soa_length;
     }
-    at += put_opt(core, asked, authority ? 0 : NOT_AUTHORITATIVE, out + at);
+    unsigned old = core->stale ? (rcode == NXDOMAIN ? STALE_NXDOMAIN : STALE_ANSWER) : 0;
+    at += put_opt(core, asked, authority ? old : NOT_AUTHORITATIVE, out + at);
     head(out, query, asked->flags | (authority ? 0x0400 : 0) | rcode,
          (const unsigned[4]){ 1, 0, authority, asked->edns });
     return (int)at;
@@ -183,7 +184,7 @@ static int full(const struct core *core, const unsigned char *query, const struc
     const unsigned char *records[RECORDS_MOST], *fixed = (const unsigned char *)words + fields[F_AT];
     unsigned answers = fields[F_COUNTS] >> 16, extra = fields[F_COUNTS] & 0xFFFF, flags = asked->flags | 0x0400;
     size_t at = HEADER + asked->question, length = fields[F_LENGTH], more = fields[F_EXTRA], record = 0;
-    size_t room = asked->limit - at - (asked->edns ? 11 : 0);
+    size_t room = asked->limit - at - (asked->edns ? core->stale ? 17 : 11 : 0);
     if (fields[F_KIND] == DRAWN) {
         const uint32_t *draw = words + fields[F_AT] / 4;
         record = draw[D_RECORD];
@@ -208,7 +209,7 @@ static int full(const struct core *core, const unsigned char *query, const struc
         for (unsigned number = 0; number < answers; number++)
             memcpy(out + at + number * record, records[number], record);
     at += length + more;
-    at += put_opt(core, asked, 0, out + at);
+    at += put_opt(core, asked, core->stale ? STALE_ANSWER : 0, out + at);
     head(out, query, flags, (const unsigned[4]){ 1, answers, 0, extra + asked->edns });
     return (int)at;
 }
