@@ -28,6 +28,7 @@ from isthmus.agent.identity import identity
 from isthmus.agent.notices import Notices, Teller
 from isthmus.agent.outputs import Outputs
 from isthmus.agent.process import host_and_port
+from isthmus.agent.proxies import Proxies
 from isthmus.agent.records import Records
 from isthmus.agent.reports import Reports
 from isthmus.agent.session import HUB, Session
@@ -54,6 +55,7 @@ from isthmus.kube.lease import LeaseHolder
 from isthmus.mcs import autoexport
 from isthmus.mcs.hubobjects import hub_namespace
 from isthmus.probes.prober import Prober, anchor
+from isthmus.xds.proxies import LOOKS, PROXIES
 
 WRITER_LEASE = "isthmus-agent"
 
@@ -67,10 +69,11 @@ def start(core: Control, group: asyncio.TaskGroup) -> None:
     core.graph.add([*outputs.tables, *doors.tables])
     counted: Table[str, bytes] = Table(STATS)
     workerstats.collect(counted, registry)
+    proxies = Proxies()
     publisher = Publisher(
         settings.state_dir / LINK,
-        {"xds": doors.xds, "dns": doors.dns},
-        {"wants": doors.wants, STATS: counted},
+        {"xds": doors.xds, "dns": doors.dns, LOOKS: proxies.looks},
+        {"wants": doors.wants, STATS: counted, PROXIES: proxies.told},
     )
     stats = Stats("control", counted, prefix="control/")
     prober = Prober(
@@ -136,6 +139,7 @@ def start(core: Control, group: asyncio.TaskGroup) -> None:
         membership=lambda: chain.standing,
         refused=chain.refusals.by_cluster,
         refused_of=chain.refusals.of_service,
+        proxies=lambda: proxies.look(lambda: (name for name in publisher.workers if name.startswith("xds-"))),
         waiting=lambda: workerstats.not_ready(counted, settings.workers),
     )
     ring = Ring(f"{time.time_ns() // 1_000_000:x}")

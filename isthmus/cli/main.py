@@ -24,6 +24,7 @@ from isthmus.cli import (
     dns,
     events,
     explain,
+    proxies,
     run,
     services,
     status,
@@ -49,6 +50,7 @@ app.command(name="services", epilog=services.EXAMPLES)(services.command)
 app.command(name="explain", epilog=explain.EXAMPLES, no_args_is_help=True)(explain.command)
 app.add_typer(clusters.app, name="clusters")
 app.add_typer(dns.app, name="dns")
+app.command(name="proxies", epilog=proxies.EXAMPLES)(proxies.command)
 app.command(name="events", epilog=events.EXAMPLES)(events.command)
 app.command(name="translate", epilog=translate.EXAMPLES, no_args_is_help=True)(translate.command)
 app.add_typer(bootstrap.app, name="bootstrap")

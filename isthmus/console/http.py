@@ -64,6 +64,7 @@ def application(sources: Sources, registry: CollectorRegistry, ring: Ring) -> we
             web.get("/v1/plans", console.plans),
             web.get("/v1/clusters", console.clusters),
             web.get("/v1/health", console.health),
+            web.get("/v1/proxies", console.proxies),
             web.get("/v1/explain", console.explain),
             web.get("/v1/events", console.events),
         ]
@@ -122,6 +123,11 @@ class _Console:
 
     async def health(self, request: web.Request) -> web.Response:
         return _json(views.health(self._sources, _page(request), _service_key(request), _ups(request)))
+
+    async def proxies(self, request: web.Request) -> web.Response:
+        page, look = _page(request), self._sources.proxies
+        found, silent = await look() if look is not None else ([], [])
+        return _json(views.proxies(found, silent, page, request.query.get("node")))
 
     async def explain(self, request: web.Request) -> web.Response:
         key = _service_key(request)

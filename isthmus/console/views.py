@@ -8,7 +8,7 @@ long they are (`total`).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -64,6 +64,8 @@ class Sources:
     """How many things of each cluster are refused: by cluster, what they are, and reason."""
     refused_of: Callable[[ServiceKey], Iterable[RefusedOffer]] = lambda _key: ()
     """What is refused of a service."""
+    proxies: Callable[[], Awaitable[tuple[list[View], list[str]]]] | None = None
+    """The proxies that are connected, and workers that did not tell theirs in time."""
     waiting: Callable[[], Iterable[str]] = tuple
     """What else the process is not ready for, in words."""
 
@@ -108,6 +110,12 @@ def status(sources: Sources) -> View:
         "checks": {"up": verdicts[True], "down": verdicts[False], "unknown": verdicts[None]},
         "tables": {name: _table(table) for name, table in sorted(tables.items())},
     }
+
+
+def proxies(found: list[View], silent: list[str], page: Page, node: str | None) -> View:
+    """The proxies, of one node where it is named."""
+    chosen = [proxy for proxy in found if node in (None, proxy["node"])]
+    return page.cut(chosen, lambda proxy: proxy) | ({"silent": silent} if silent else {})
 
 
 def _table(table: Table[Any, Any]) -> View:

@@ -23,7 +23,7 @@ from isthmus.flow.stats import STATS, Stats
 from isthmus.flow.table import Table
 from isthmus.model.names import ClusterId
 from isthmus.tls import Certificates, Files
-from isthmus.xds import metrics
+from isthmus.xds import metrics, proxies
 from isthmus.xds.ads import Ads
 from isthmus.xds.names import NameSets
 from isthmus.xds.server import Limits, Security, serving
@@ -60,15 +60,20 @@ async def run(options: Options, link: Path) -> None:
     many_connections()
     rows: Table[str, bytes] = Table(TABLE)
     wants: Table[str, bytes] = Table(WANTS)
+    looks: Table[str, bytes] = Table(proxies.LOOKS)
+    told: Table[str, bytes] = Table(proxies.PROXIES)
     stats = Stats(options.name)
-    replica = Replica(link, {TABLE: rows}, {WANTS: wants, STATS: stats.table}, name=options.name)
+    published = {WANTS: wants, STATS: stats.table, proxies.PROXIES: told}
+    replica = Replica(link, {TABLE: rows, proxies.LOOKS: looks}, published, name=options.name)
     async with asyncio.TaskGroup() as group:
 
         def listening(_address: str, ads: Ads) -> None:
-            told = pulse.publish(
+            counting = pulse.publish(
                 stats, lambda: metrics.samples(ads, len(rows)), lambda: rows.current and ads.snapshot.synced
             )
-            group.create_task(told, name="xds-stats")
+            group.create_task(counting, name="xds-stats")
+            answering = proxies.Looks(ads, looks, told.partition(options.name))
+            group.create_task(answering.run(), name="xds-looks")
 
         group.create_task(replica.run(), name="xds-replica")
         group.create_task(serve(options, rows, wants, listening=listening), name="xds-serve")

@@ -18,7 +18,7 @@ from isthmus.cli.nearness import near_names
 from isthmus.cli.output import Screen, table
 
 Isthmus = Callable[..., Awaitable[Any]]
-VERBS = ("status", "services", "explain", "clusters", "events", "translate", "crds", "demo")
+VERBS = ("status", "services", "explain", "clusters", "proxies", "events", "translate", "crds", "demo")
 
 
 @pytest.mark.parametrize("verb", VERBS)

@@ -186,7 +186,7 @@ def test_a_rejected_resource_is_not_sent_again_and_its_siblings_are() -> None:
         ["b"],
     ]
     clusters = next(iter(described(world.ads, 0.0)))["types"]["cds"]
-    assert list(clusters["differs"]["held_back"]) == ["b"]
+    assert list(clusters["differs"]["heldBack"]) == ["b"]
     assert clusters["rejected"] == "cannot take b: it is bad"
     world.apply(cds_b=value("b", 2))
     client.settle()

@@ -228,7 +228,7 @@ async def test_a_rejected_cluster_is_named_and_the_others_go_on(
             return bool(found.clusters()["rejected"])
 
         await until(told, "the rejection")
-        assert list(found.clusters()["differs"]["held_back"]) == [bad.name]
+        assert list(found.clusters()["differs"]["heldBack"]) == [bad.name]
         found.rows.service(ServiceKey("shop", "sibling"))
 
         async def arrived() -> bool:

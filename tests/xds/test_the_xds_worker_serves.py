@@ -22,7 +22,7 @@ from isthmus.flow.replica import Publisher
 from isthmus.flow.table import Table
 from isthmus.model.names import ClusterId
 from isthmus.xds import worker
-from isthmus.xds.proxies import described
+from isthmus.xds.proxies import LOOKS, described
 from isthmus.xds.rows import EVERYBODY, EXPLICIT, ResourceType, Row
 from isthmus.xds.server import METHOD, Limits
 
@@ -151,7 +151,8 @@ async def test_rows_and_wants_travel_over_the_link_and_outlive_it(tmp_path: Path
     rendered(rows, "a")
 
     async def control() -> None:
-        await Publisher(link, {worker.TABLE: rows.table}, {worker.WANTS: wants}).run()
+        tables = {worker.TABLE: rows.table, LOOKS: Table[str, bytes](LOOKS)}
+        await Publisher(link, tables, {worker.WANTS: wants}).run()
 
     publisher = asyncio.create_task(control())
     options = worker.Options(name="xds-0", cluster=ClusterId(CLUSTER), listen=f"127.0.0.1:{port}")
