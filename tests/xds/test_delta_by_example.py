@@ -193,6 +193,29 @@ def test_a_rejected_resource_is_not_sent_again_and_its_siblings_are() -> None:
     assert client.view[CDS]["b"] == b"b=2"
 
 
+def test_a_rejected_assignment_comes_again_only_when_it_changes() -> None:
+    world, client = running("a")
+    world.apply(eds_a=value("a", 9))
+    client.settle()
+    client.received.clear()
+    world.apply(cds_a=value("a", 1))
+    client.settle()
+    assert told(client) == [("Cluster", ["a"], [])]
+    world.apply(eds_a=value("a", 2))
+    assert told(client)[1:] == [("ClusterLoadAssignment", ["a"], [])]
+
+
+def test_what_a_new_server_has_never_heard_of_is_removed() -> None:
+    world, client = running("a", "gone")
+    other = World()
+    other.batch({key: held for key, held in world.rows.items() if "gone" not in key})
+    again = other.connect_delta(client)
+    again.start()
+    again.settle()
+    assert ("Cluster", [], ["gone"]) in told(again)
+    assert ("ClusterLoadAssignment", [], ["gone"]) in told(again)
+
+
 def test_what_was_removed_beside_something_bad_is_removed_again() -> None:
     world, client = running("a", "b", "c")
     world.apply(rds=routes("ab"))
