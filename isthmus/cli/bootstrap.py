@@ -86,6 +86,9 @@ def envoy(
             help="More that the pod calls (annotation isthmus.dev/uses): shop/web, shop/*, or * for all.",
         ),
     ] = "",
+    delta: Annotated[
+        bool, typer.Option("--delta", help="Get only what differs: for thousands of services.")
+    ] = False,
     ca: Ca = None,
     cert: Cert = None,
     key: Key = None,
@@ -106,6 +109,7 @@ def envoy(
         namespace=namespace,
         uses=uses,
         identity=_identity(ca, cert, key),
+        delta=delta,
     )
     _print(made, output)
 

@@ -66,11 +66,13 @@ def envoy_bootstrap(
     namespace: str = "",
     uses: str = "",
     identity: Identity | None = None,
+    delta: bool = False,
 ) -> dict[str, Any]:
     """What `envoy -c` takes, as JSON or YAML.
 
     Addresses are `host:port` (`[host]:port` for IPv6); only that of the control plane may be a name.
-    `namespace` is the pod's own, `uses` what it names beside it (see `rows.read_uses`). Raises ConfigError.
+    `namespace` is the pod's own, `uses` what it names beside it (see `rows.read_uses`).
+    `delta`: only differences are sent (incremental xDS). Raises ConfigError.
     """
     if split_listen(listen) is None:
         raise ConfigError(
@@ -104,7 +106,7 @@ def envoy_bootstrap(
         "admin": {"address": _socket_address(admin_address)},
         "dynamic_resources": {
             "ads_config": {
-                "api_type": "GRPC",
+                "api_type": "DELTA_GRPC" if delta else "GRPC",
                 "transport_api_version": "V3",
                 "set_node_on_first_message_only": True,
                 "grpc_services": [
