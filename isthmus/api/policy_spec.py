@@ -249,3 +249,4 @@ class PolicySpec(SpecModel):
     circuit_breaker: CircuitBreakerSpec | None = None
     session_affinity: AffinitySpec | None = None
     drain_seconds: Annotated[int | None, Field(ge=0, le=3600)] = None
+    slow_start: Annotated[float, Duration("0s", "15m")] | None = None

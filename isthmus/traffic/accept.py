@@ -274,6 +274,7 @@ def _doors(spec: PolicySpec) -> DoorSettings:
         ),
         affinity=_affinity(spec),
         drain_seconds=_given(spec.drain_seconds, plain.drain_seconds),
+        slow_start=_given(spec.slow_start, plain.slow_start),
     )
 
 

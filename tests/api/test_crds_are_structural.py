@@ -149,6 +149,7 @@ POLICY = {
     "circuitBreaker": {"maxConnections": 1, "maxPendingRequests": 1, "maxRequests": 1},
     "sessionAffinity": {"cookie": "route", "ttl": "1h"},
     "drainSeconds": 30,
+    "slowStart": "30s",
 }
 EXPORT = hub.ExportedServiceSpec(
     cluster="eu-1",

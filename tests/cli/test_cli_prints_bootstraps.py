@@ -27,7 +27,7 @@ async def test_an_envoy_starts_from_what_is_printed(isthmus: Isthmus, tmp_path: 
         program = find_envoy(None, os.environ, Path.home())
     except PlatformError as missing:
         pytest.skip(str(missing))
-    more = ("--capture", "transparent", "--access-log", "--namespace", "shop", "--uses", "pay/web")
+    more = ("--capture", "transparent", "--access-log", "--namespace", "shop", "--uses", "pay/web", "--delta")
     ran = await isthmus("bootstrap", "envoy", *PLACE, "--xds", "isthmus.example:18000", *more)
     assert (ran.code, ran.err) == (0, "")
     (tmp_path / "envoy.yaml").write_text(ran.out)

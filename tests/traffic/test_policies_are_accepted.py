@@ -188,6 +188,7 @@ def test_every_setting_arrives() -> None:
             "circuitBreaker": {"maxConnections": 1, "maxPendingRequests": 2, "maxRequests": 3},
             "sessionAffinity": {"cookie": "route", "ttl": "1h"},
             "drainSeconds": 5,
+            "slowStart": "30s",
         }
     )
     assert policy.overprovisioning_percent == 100
@@ -211,6 +212,7 @@ def test_every_setting_arrives() -> None:
         circuit_breaker=CircuitBreaker(max_connections=1, max_pending_requests=2, max_requests=3),
         affinity=SessionAffinity(cookie="route", ttl=3600.0),
         drain_seconds=5,
+        slow_start=30.0,
     )
 
 
