@@ -8,6 +8,7 @@ with certificates a client is the node that its certificate allows it to be.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ import structlog
 
 from isthmus.errors import PlatformError, WireError
 from isthmus.tls import Certificates, Pair
-from isthmus.xds import identity
+from isthmus.xds import csds, identity
 from isthmus.xds.admission import Admission, Rate
 from isthmus.xds.ads import Ads
 from isthmus.xds.names import MOST_IN_ALL, MOST_NAMES
@@ -173,6 +174,8 @@ class _Methods(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc ships no t
             method: grpc.stream_stream_rpc_method_handler(partial(streams.serve, variant, only))
             for method, (variant, only) in METHODS.items()
         }
+        self._handlers[csds.FETCH] = grpc.unary_unary_rpc_method_handler(streams.status)
+        self._handlers[csds.STREAM] = grpc.stream_stream_rpc_method_handler(streams.statuses)
 
     def service(self, details: Any) -> Any:
         return self._handlers.get(details.method)
@@ -216,6 +219,28 @@ class _Streams:
             del self._open[task]
             writer.cancel()
             await asyncio.wait([writer])
+
+    async def status(self, data: bytes, context: Any) -> bytes | None:
+        """One answer about clients (CSDS)."""
+        who = identity.identity(context.auth_context())
+
+        def may_see(node: str) -> bool:
+            return who is None or who.allows(node, self._trust_domain)
+
+        wall = time.time() - self._ads.clock()
+        try:
+            return csds.answer(data, self._ads, may_see, wall)
+        except WireError as error:
+            ending = error.ending if isinstance(error, Refused) else Ending.PROTOCOL
+            await self._refuse(context, ending, str(error))
+            return None
+
+    async def statuses(self, _: object, context: Any) -> None:
+        """An answer to each question about clients (CSDS)."""
+        while (data := await context.read()) is not grpc.aio.EOF:
+            told = await self.status(data, context)
+            if told is not None:
+                await context.write(told)
 
     async def watch(self) -> None:
         """Ends streams whose client does not read, until cancelled."""
