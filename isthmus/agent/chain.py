@@ -14,6 +14,13 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from isthmus.agent import hearing
+from isthmus.agent.acceptance import (
+    AcceptedPolicy,
+    PolicyKey,
+    accepted_policies,
+    named_services,
+    selecting_namespaces,
+)
 from isthmus.agent.admission import Admission
 from isthmus.agent.censuses import Censuses, Contribution, SourceKey, changed_ports
 from isthmus.agent.followers import Named, UpCounts
@@ -34,39 +41,19 @@ from isthmus.model.cluster import Cluster, ClusterView, Phase, Standing
 from isthmus.model.health import CheckKey, CheckTarget, Verdict
 from isthmus.model.names import ClusterId, ServiceKey, Vantage, is_cluster_id
 from isthmus.model.plan import Plan, PlanKey, port_id
-from isthmus.model.policy import DEFAULT_POLICY, Policy
+from isthmus.model.policy import Policy
 from isthmus.model.refusal import Refused
 from isthmus.model.service import Endpoint, Export, Port, Service
 from isthmus.probes import targets
-from isthmus.traffic import accept, planner, policychoice
+from isthmus.traffic import planner, policychoice
 
 K = TypeVar("K")
 V = TypeVar("V")
 G = TypeVar("G")
 
-PolicyKey = tuple[str, ObjectKey]
-"""Origin (`member` or `hub`) and object."""
-
 
 OWN = "own"
 """The row of this cluster in `membership`."""
-
-
-def _renderable(answer: Policy | Refused) -> Policy | Refused:
-    """Refuses a policy from which nothing can be rendered that proxies take, before anything is sent."""
-    if isinstance(answer, Refused) or answer.doors == DEFAULT_POLICY.doors:
-        return answer
-    from isthmus.xds.settings import refusal  # not needed for a first plan without policies
-
-    return refusal(answer.doors) or answer
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AcceptedPolicy:
-    """What became of a policy object: the last accepted value stays in force when a newer one is refused."""
-
-    in_force: Policy | None
-    refused: Refused | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,8 +81,18 @@ class Place:
 class Chain:
     """All derived state up to the plans."""
 
-    def __init__(self, place: Place, member: Member, hub_: Hub) -> None:
+    def __init__(
+        self,
+        place: Place,
+        member: Member,
+        hub_: Hub,
+        remembered: Table[PolicyKey, GlobalTrafficPolicy] | None = None,
+    ) -> None:
+        """`remembered`: forms of policies that were in force before this process began, if any."""
         self.place = place
+        if remembered is None:
+            remembered = Table("remembered policies")
+            remembered.partition("nobody").replace({})
         self.member = member
         self.hub = hub_
         self.health: Table[CheckKey, Verdict] = Table("health")
@@ -118,7 +115,7 @@ class Chain:
         self.services = self._services()
         self.endpoints = self._endpoints()
         self.refusals = Refusals(hub_.clusters, self.heard_exports, self.heard_endpoints, self.endpoints)
-        self.accepted = self._accepted()
+        self.accepted = accepted_policies(member.policies, hub_.policies, remembered)
         self._naming = Index(self.accepted, lambda _key, row: named_services(row.in_force))
         self.policies = self._policies()
         self.views = self._views()
@@ -230,34 +227,13 @@ class Chain:
 
     # Policies.
 
-    def _accepted(self) -> Derived[PolicyKey, AcceptedPolicy]:
-        tables = {"member": self.member.policies, "hub": self.hub.policies}
-
-        def compute(key: PolicyKey) -> AcceptedPolicy | None:
-            origin, name = key
-            found: GlobalTrafficPolicy | None = tables[origin].get(name)
-            if found is None:
-                return None
-            answer = _renderable(accept.accept(found, "hub" if origin == "hub" else "member"))
-            if isinstance(answer, Refused):
-                before = self.accepted.get(key)
-                return AcceptedPolicy(in_force=before.in_force if before else None, refused=answer)
-            return AcceptedPolicy(in_force=answer)
-
-        return derive(
-            "accepted policies",
-            on(tables["member"], lambda key, _o, _n: (("member", key),), priority=Priority.POLICY),
-            on(tables["hub"], lambda key, _o, _n: (("hub", key),), priority=Priority.POLICY),
-            compute=compute,
-        )
-
     def policies_naming(self, key: ServiceKey) -> Iterable[PolicyKey]:
         """Policies that name a service, by a target or by their own name."""
         return self._naming.of(key)
 
     def _policies(self) -> Derived[ServiceKey, tuple[Policy, ...]]:
         """The policies that may speak of a service, the strongest first."""
-        selecting = Index(self.accepted, lambda _key, row: _selecting(row.in_force))
+        selecting = Index(self.accepted, lambda _key, row: selecting_namespaces(row.in_force))
         services = self.services
 
         def affected(
@@ -464,15 +440,3 @@ def _slice_nodes(_key: ObjectKey, found: core.EndpointSlice) -> Iterable[str]:
 
 def _heard_sources(_key: ObjectKey, row: border.ImportedEndpoints | Refused) -> Iterable[SourceKey]:
     return () if isinstance(row, Refused) else ((row.key, row.cluster),)
-
-
-def named_services(policy: Policy | None) -> Iterable[ServiceKey]:
-    """Services a policy names: its targets, or the one of its own name."""
-    if policy is None or policy.selector is not None:
-        return ()
-    return {target.service for target in policy.targets} or (policy.key,)
-
-
-def _selecting(policy: Policy | None) -> Iterable[str]:
-    """The namespace whose services a policy selects."""
-    return () if policy is None or policy.selector is None else (policy.key.namespace,)

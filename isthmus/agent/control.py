@@ -27,6 +27,7 @@ from isthmus.agent.chain import Chain, Place
 from isthmus.agent.identity import claim
 from isthmus.agent.inputs import Hub, Member, Source
 from isthmus.agent.lastgood import LastGood
+from isthmus.agent.recall import Recall
 from isthmus.agent.settings import AgentSettings, decode_agent
 from isthmus.flow import Graph, Writer
 from isthmus.kube.client import Client, significant
@@ -54,12 +55,14 @@ class Control:
     def __init__(
         self,
         settings: AgentSettings,
+        store: LastGood,
         member_client: Client,
         hub_client: Client | None,
         member_at: Sequence[Address],
         hub_at: Sequence[Address] = (),
     ) -> None:
         self.settings = settings
+        self.store = store
         self.member_client = member_client
         self.hub_client = hub_client
         self.api_servers = [found[0] for found in (member_at, hub_at) if found]
@@ -76,7 +79,8 @@ class Control:
                 bytes=settings.quota_bytes,
             ),
         )
-        self.chain = Chain(place, Member(), Hub())
+        self.recall = Recall(store, hub_client, place.cluster)
+        self.chain = Chain(place, Member(), Hub(), self.recall.remembered)
         self.graph = Graph([self.chain.plans, self.chain.service_checks])
         gate = asyncio.Semaphore(CONCURRENT_LISTS)
         self.member_sources = inputs.sources(member_client, self.chain.member.pairs(), gate)
@@ -126,14 +130,15 @@ class Control:
         theirs, ours = self.hub_client.clock_measured, self.member_client.clock_measured
         return None if theirs is None or ours is None else significant(theirs - ours)
 
-    def start(self, group: asyncio.TaskGroup, store: LastGood) -> None:
+    def start(self, group: asyncio.TaskGroup) -> None:
         """Reads and plans."""
+        group.create_task(self.recall.run(self.chain), name="recall")
         for source in self.member_sources:
-            group.create_task(inputs.follow(source, store), name=f"follow-{source.name}")
+            group.create_task(inputs.follow(source, self.store), name=f"follow-{source.name}")
         if self.hub_client is not None:
-            broken = group.create_task(continuity.broken(self.hub_client, store), name="continuity")
+            broken = group.create_task(continuity.broken(self.hub_client, self.store), name="continuity")
             for source in self.hub_sources:
-                group.create_task(inputs.follow(source, store, broken), name=f"follow-{source.name}")
+                group.create_task(inputs.follow(source, self.store, broken), name=f"follow-{source.name}")
         group.create_task(self.graph.run(), name="graph")
         group.create_task(self._first_plan(), name="first-plan")
 
@@ -166,8 +171,8 @@ async def control(settings: AgentSettings) -> None:
         hub_client = await stack.enter_async_context(Client(hub_access)) if hub_access else None
         group = await stack.enter_async_context(asyncio.TaskGroup())
         places = await asyncio.gather(*(_located(one) for one in (member_access, hub_access) if one))
-        core = Control(settings, member_client, hub_client, *places)
-        core.start(group, store)
+        core = Control(settings, store, member_client, hub_client, *places)
+        core.start(group)
         edges = await asyncio.to_thread(importlib.import_module, "isthmus.agent.edges")
         edges.start(core, group)
 

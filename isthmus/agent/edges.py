@@ -37,6 +37,7 @@ from isthmus.agent.writing import (
     EXPORT_KINDS,
     HUB_KINDS,
     MEMBER_KINDS,
+    POLICY_REPORT_KINDS,
     REPORT_KINDS,
     Writing,
     compete,
@@ -184,8 +185,10 @@ def start(core: Control, group: asyncio.TaskGroup) -> None:
             core.membership,
             hub_read=lambda: core.hub_read,
             may_write=may_write,
-            withdrawn=lambda: outputs.hub.synced and not len(outputs.hub) and reports.withdraw(),
-            leftovers=lambda: found_in((hub, telling)),
+            withdrawn=lambda: (
+                outputs.hub.synced and not outputs.hub and not outputs.policies.desired and reports.withdraw()
+            ),
+            leftovers=lambda: found_in((hub, telling, policies)),
             on_claimed=hub.applier.resync,
         )
         session = Session(
@@ -206,13 +209,24 @@ def start(core: Control, group: asyncio.TaskGroup) -> None:
             namespace=own,
             deletes=lambda: reports.complete,
         )
+        policies = Writing(
+            hub_client,
+            "policy-reports",
+            outputs.policies.desired,
+            lambda: may_write() and member_of.speaks and core.recall.complete,
+            POLICY_REPORT_KINDS,
+            namespace=own,
+            deletes=may_delete,
+            left=lambda: lease.left,
+        )
         records = Records(core.member_client, chain, may_write)
-        writings += [hub, telling]
+        writings += [hub, telling, policies]
         group.create_task(session.run(), name="session")
         group.create_task(records.run(), name="exported-at")
         group.create_task(hub.run(), name="write-hub")
         group.create_task(reports.run(), name="reports")
         group.create_task(telling.run(), name="write-reports")
+        group.create_task(policies.run(), name="write-policy-reports")
     group.create_task(outputs.let_go.wake(appliers), name="let-go")
     servers = metrics.Servers(
         sources=(*core.member_sources, *core.hub_sources),

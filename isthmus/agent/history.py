@@ -11,7 +11,8 @@ import time
 from collections.abc import Callable, Hashable
 from typing import TypeVar
 
-from isthmus.agent.chain import AcceptedPolicy, Chain, PolicyKey
+from isthmus.agent.acceptance import AcceptedPolicy, PolicyKey
+from isthmus.agent.chain import Chain
 from isthmus.console import transitions
 from isthmus.console.events import Ring
 from isthmus.flow import Table

@@ -1,4 +1,4 @@
-"""The hub's process: the members' leases become Cluster states, and nothing else.
+"""The hub's process: the members' leases become Cluster states, their reports the statuses of policies.
 
 It merges nothing; every agent derives the same from the same objects. Its loss freezes the states.
 """
@@ -17,10 +17,11 @@ from prometheus_client import CollectorRegistry
 
 from isthmus.agent import metrics, process, workerstats
 from isthmus.agent.followers import Tally
+from isthmus.agent.hubpolicies import TOLD_POLICY, PolicySums
 from isthmus.agent.identity import identity
 from isthmus.agent.inputs import Source
 from isthmus.agent.settings import HubSettings
-from isthmus.agent.writing import STATUS_KINDS, Writing, compete
+from isthmus.agent.writing import POLICY_STATUS_KINDS, STATUS_KINDS, Writing, compete
 from isthmus.api import core, hub, kinds, labels
 from isthmus.api.meta import ObjectKey
 from isthmus.console import http
@@ -34,7 +35,7 @@ from isthmus.kube.client import Client
 from isthmus.kube.config import load_access
 from isthmus.kube.lease import LeaseHolder
 from isthmus.kube.reflector import Reflector, State
-from isthmus.mcs.hubobjects import hub_namespace
+from isthmus.mcs.hubobjects import ON_HUB, hub_namespace
 from isthmus.model.names import ClusterId
 
 LEADER = "isthmus-hub"
@@ -102,6 +103,7 @@ async def run(settings: HubSettings) -> None:
     """Judges until cancelled. Raises ConfigError for credentials that cannot be used."""
     access = load_access(settings.hub_kubeconfig, settings.hub_context)
     judge = Judge()
+    sums = PolicySums(judge.clusters)
     async with AsyncExitStack() as stack:
         client = await stack.enter_async_context(Client(access))
         group = await stack.enter_async_context(asyncio.TaskGroup())
@@ -116,22 +118,40 @@ async def run(settings: HubSettings) -> None:
             label_selector=f"{labels.MANAGED_BY}={labels.MANAGER}",
             on_state=judge.listening,
         )
+        policies = sums.policies.partition("reflector")
+        reports = sums.reports.partition("reflector")
+        policy = Reflector(client, kinds.POLICY, policies)
+        report = Reflector(client, TOLD_POLICY, reports, label_selector=f"{labels.POLICY_ORIGIN}={ON_HUB}")
         judge.last_word = leases.last_event
         group.create_task(clusters.run(), name="clusters")
         group.create_task(leases.run(), name="leases")
+        group.create_task(policy.run(), name="policies")
+        group.create_task(report.run(), name="policy-reports")
+        group.create_task(sums.run(), name="policy-sums")
         group.create_task(compete(client, settings.namespace, leader), name="leader")
         group.create_task(Graph([judge.statuses]).run(), name="graph")
         writing = Writing(
             client, "hub", judge.desired, lambda: leader.holds, STATUS_KINDS, left=lambda: leader.left
         )
         group.create_task(writing.run(), name="write")
+        telling = Writing(
+            client,
+            "policies",
+            sums.desired,
+            lambda: leader.holds,
+            POLICY_STATUS_KINDS,
+            left=lambda: leader.left,
+        )
+        group.create_task(telling.run(), name="write-policies")
         servers = metrics.Servers(
             sources=(
                 Source("hub/clusters", kinds.CLUSTER, judge.clusters, members, clusters, asyncio.Event()),
                 Source("hub/leases", kinds.LEASE, judge.leases, beats, leases, asyncio.Event()),
+                Source("hub/policies", kinds.POLICY, sums.policies, policies, policy, asyncio.Event()),
+                Source("hub/policyreports", TOLD_POLICY, sums.reports, reports, report, asyncio.Event()),
             ),
             clients={"hub": client},
-            writings=(writing,),
+            writings=(writing, telling),
             leads=lambda: leader.holds,
         )
         group.create_task(_console(judge, servers, settings.console_listen, group), name="console")

@@ -10,9 +10,10 @@ from typing import Any, TypeVar
 
 from isthmus.agent.autoexports import auto_exports
 from isthmus.agent.censuses import SourceKey
-from isthmus.agent.chain import Chain, named_services, turned
+from isthmus.agent.chain import Chain, turned
 from isthmus.agent.letgo import LetGo
 from isthmus.agent.ownexports import detached
+from isthmus.agent.policystatuses import PolicyStatuses
 from isthmus.api import core, hub, kinds, labels
 from isthmus.api.meta import Kind, ObjectKey
 from isthmus.flow import Derived, Index, Table, derive, on, spread
@@ -27,7 +28,6 @@ from isthmus.model.names import ServiceKey
 from isthmus.model.plan import PlanKey, port_id
 from isthmus.model.refusal import Refused
 from isthmus.model.service import AddressFamily, Endpoint, Export, Service
-from isthmus.traffic import accept, policystatus
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -53,13 +53,14 @@ class Outputs:
         self.exports = auto_exports(chain.member)
         self.families = self._families()
         self.vips = self._vips()
+        self.policies = PolicyStatuses(chain)
         wanted: list[Table[Any, Objects]] = [
             self._imports(),
             self._derived_services(),
             self._imported_slices(),
             self._derived_slices(),
             self._export_statuses(),
-            self._policy_statuses(),
+            self.policies.statuses,
         ]
         exported: list[Table[Any, Objects]] = [self._exported_services(), self._exported_endpoints()]
         for table in wanted:
@@ -73,6 +74,7 @@ class Outputs:
             *exported,
             self.exports,
             self.let_go.objects,
+            *self.policies.tables,
         ]
 
     def _families(self) -> Derived[str, tuple[AddressFamily, ...]]:
@@ -338,44 +340,6 @@ class Outputs:
             on(chain.hub.exported_services, on_heard),
             on(self.hub_refused, lambda ref, _o, _n: _services_of(ref)),
             on(chain.membership, lambda _key, _o, _n: list(chain.own_exports)),
-            compute=_packed(compute),
-        )
-
-    def _policy_statuses(self) -> Derived[ObjectKey, Objects]:
-        """Of this cluster's own policies; those of the hub are the hub's to tell about."""
-        chain = self.chain
-
-        def compute(key: ObjectKey) -> Rendered | None:
-            found, row = chain.member.policies.get(key), chain.accepted.get(("member", key))
-            if found is None or row is None:
-                return None
-            missing: set[str] = set()
-            for service in named_services(row.in_force):
-                missing.update(
-                    accept.unresolved(row.in_force, chain.views_by_cluster, chain.services.get(service))
-                    if row.in_force
-                    else ()
-                )
-            conditions = policystatus.policy_conditions(
-                found.metadata.generation,
-                row.refused,
-                older_in_force=row.refused is not None and row.in_force is not None,
-                unresolved=sorted(missing),
-            )
-            wanted = {
-                "apiVersion": kinds.POLICY.api_version,
-                "kind": kinds.POLICY.kind,
-                "metadata": {"namespace": key.namespace, "name": key.name},
-                "status": {"conditions": conditions},
-            }
-            return {ObjectRef(kinds.POLICY, key.namespace, key.name, "status"): wanted}
-
-        return derive(
-            "policy statuses",
-            on(chain.accepted, lambda key, _o, _n: (key[1],) if key[0] == "member" else ()),
-            on(chain.member.policies),
-            on(chain.views, lambda _key, old, new: list(chain.member.policies) if not (old and new) else ()),
-            on(chain.services, lambda key, _o, _n: [name for _, name in chain.policies_naming(key)]),
             compute=_packed(compute),
         )
 

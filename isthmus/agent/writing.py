@@ -48,8 +48,10 @@ EXPORT_KINDS = (Observed(kinds.SERVICE_EXPORT),)
 """Exports that are made by annotation; those of people do not have our label."""
 HUB_KINDS = (Observed(kinds.EXPORTED_SERVICE), Observed(kinds.EXPORTED_ENDPOINTS))
 REPORT_KINDS = (Observed(kinds.HEALTH_REPORT),)
+POLICY_REPORT_KINDS = (Observed(kinds.POLICY_REPORT),)
 OF_PEOPLE = frozenset({kinds.SERVICE_EXPORT.kind, kinds.POLICY.kind, kinds.CLUSTER.kind})
 STATUS_KINDS = (Observed(kinds.CLUSTER, selector="", status_alone=True),)
+POLICY_STATUS_KINDS = (Observed(kinds.POLICY, selector="", status_alone=True),)
 
 
 def ours(found: Mapping[str, Any]) -> bool:

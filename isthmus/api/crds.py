@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from isthmus import __version__
-from isthmus.api import hub, kinds
+from isthmus.api import hub, kinds, policy
 from isthmus.api.labels import RELEASE
 from isthmus.api.mcscrds import (
     cluster_properties,
@@ -19,7 +19,6 @@ from isthmus.api.mcscrds import (
     definition,
     service_exports,
     service_imports,
-    struct,
     version,
     whole,
 )
@@ -38,6 +37,8 @@ _NAME = {"maxLength": 253}
 _PORT = {"minimum": 1, "maximum": 65_535, "format": "int32"}
 _PROTOCOL = {"enum": ["TCP", "UDP", "SCTP"]}
 _AGE = {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}
+_GENERATION = {"minimum": 0, "format": "int64"}
+_LINE = {"maxLength": 256}
 _NAMED: dict[str, Schema] = {
     "cluster": {"maxLength": 127},
     "service.namespace": {"maxLength": 63},
@@ -79,13 +80,32 @@ def hub_crds() -> list[Schema]:
 def global_traffic_policies() -> Schema:
     """GlobalTrafficPolicy: members and hub."""
     columns = [
-        {"name": "Strategy", "type": "string", "jsonPath": ".spec.strategy"},
+        {"name": "Plan", "type": "string", "jsonPath": ".status.plan"},
         _condition_column("Accepted"),
-        _condition_column("ResolvedRefs"),
+        _condition_column("InForce"),
+        {"name": "Applied", "type": "string", "jsonPath": ".status.applied"},
+        {**_condition_column("ResolvedRefs"), "priority": 1},
+        {**_condition_column("DoorFidelity"), "priority": 1},
         _AGE,
     ]
     spec = structural(PolicySpec.model_json_schema(by_alias=True))
-    status = struct({"conditions": conditions()}, "What became of the policy.")
+    status = bounded(
+        _of(policy.PolicyStatus, "What became of the policy."),
+        {
+            "observedGeneration": _GENERATION,
+            "plan": {**_LINE, "description": "The ladder on one line, first to last."},
+            "applied": {**_LINE, "description": "Hub: members that follow it, of all."},
+            "clusters": {
+                "maxItems": MAX_SOURCES,
+                "description": "Hub: what each member made of it; those that do not follow it first.",
+            },
+            "clusters.cluster": {"maxLength": 127},
+            "clusters.generation": _GENERATION,
+            "clusters.reason": {"maxLength": 1024},
+            "clusters.message": {"maxLength": 1024},
+        },
+    )
+    status["properties"]["conditions"] = conditions()
     about = "Says where the callers of a service go, in the whole clusterset."
     return _crd(kinds.POLICY, whole(about, {"spec": spec, "status": status}), columns, shortNames=["gtp"])
 
@@ -183,7 +203,7 @@ def health_reports() -> Schema:
 def policy_reports() -> Schema:
     """PolicyReport: what one cluster made of a policy."""
     spec = _of(hub.PolicyReportSpec, "The policy as that cluster took it.")
-    spec["properties"]["conditions"] = {**conditions(), "maxItems": 16}
+    spec["properties"]["conditions"] = {**conditions(times=False), "maxItems": 16}
     spec["properties"]["inForce"] = structural(PolicySpec.model_json_schema(by_alias=True))
     spec = bounded(
         spec,
@@ -191,12 +211,18 @@ def policy_reports() -> Schema:
             "cluster": {"maxLength": 127},
             "policy.namespace": {"maxLength": 63},
             "policy.name": _NAME,
-            "observedGeneration": {"minimum": 0, "format": "int64"},
+            "origin": {"enum": ["Hub", "Member"]},
+            "uid": {"maxLength": 63},
+            "plan": _LINE,
+            "observedGeneration": _GENERATION,
+            "inForceGeneration": _GENERATION,
         },
     )
     columns = [_spec_column("Policy"), _spec_column("Cluster"), _AGE]
     columns[0]["jsonPath"] = ".spec.policy.name"
-    columns.insert(2, _condition_column("Accepted", ".spec"))
+    columns.insert(2, _spec_column("Plan"))
+    columns.insert(3, _condition_column("Accepted", ".spec"))
+    columns.insert(4, _condition_column("InForce", ".spec"))
     about = "What one cluster made of a policy; written by that cluster's agent alone."
     return _crd(kinds.POLICY_REPORT, whole(about, {"spec": spec}), columns, status=False)
 

@@ -148,15 +148,40 @@ class HealthReport(Struct, frozen=True):
 
 
 class PolicyReportSpec(Struct, frozen=True):
-    """What `cluster` made of one policy: its conditions, and the spec that is in force there."""
+    """What `cluster` made of one policy, and the spec that is in force there (not always the latest).
+
+    `origin` is Hub or Member: where it was written. `uid` tells a policy from a later one of its name.
+    `in_force_generation` is the generation of that spec, 0 where none is in force.
+    """
 
     cluster: str = ""
     policy: ServiceName = ServiceName()
+    origin: str = ""
+    uid: str = ""
     observed_generation: int = 0
+    plan: str = ""
     conditions: list[Condition] = []
     in_force: dict[str, Any] | None = None
+    in_force_generation: int = 0
 
 
 class PolicyReport(Struct, frozen=True):
     metadata: ObjectMeta = ObjectMeta()
     spec: PolicyReportSpec = PolicyReportSpec()
+
+
+class ToldPolicySpec(Struct, frozen=True):
+    """A PolicyReportSpec without the spec in force, for who sums up what many clusters say."""
+
+    cluster: str = ""
+    policy: ServiceName = ServiceName()
+    uid: str = ""
+    observed_generation: int = 0
+    plan: str = ""
+    conditions: list[Condition] = []
+    in_force_generation: int = 0
+
+
+class ToldPolicy(Struct, frozen=True):
+    metadata: ObjectMeta = ObjectMeta()
+    spec: ToldPolicySpec = ToldPolicySpec()

@@ -46,6 +46,9 @@ DETACH = "isthmus.dev/detach"
 ADOPT = "isthmus.dev/adopt"
 """Annotation of a ServiceImport that is not ours, `true` or `false`: Isthmus may take it over."""
 
+POLICY_ORIGIN = "isthmus.dev/policy-origin"
+"""Label of a PolicyReport, `Hub` or `Member`: where the policy was written."""
+
 APPLIED = "isthmus.dev/applied"
 """Annotation of every object that is ours: a fingerprint of what was applied last."""
 

@@ -38,8 +38,8 @@ def struct(properties: Schema, description: str = "", required: list[str] | None
     return result
 
 
-def conditions() -> Schema:
-    """A list of metav1.Condition, a map by type."""
+def conditions(*, times: bool = True) -> Schema:
+    """A list of metav1.Condition, a map by type; `times`: whether each must say when it last changed."""
     condition = struct(
         {
             "lastTransitionTime": text("When the status last changed.", format="date-time"),
@@ -55,7 +55,7 @@ def conditions() -> Schema:
             "type": text("What it is about.", maxLength=316, pattern=_TYPE),
         },
         "One aspect of the object's state.",
-        ["lastTransitionTime", "message", "reason", "status", "type"],
+        [*(["lastTransitionTime"] if times else []), "message", "reason", "status", "type"],
     )
     return {
         "type": "array",

@@ -28,6 +28,9 @@ API_VERSION = "hub.isthmus.dev/v1alpha1"
 
 _SYSTEM = "system"
 """`isthmus-system` is where Isthmus itself runs."""
+MAX_NAME = 253
+ON_HUB, IN_MEMBER = "Hub", "Member"
+"""Where a policy is written."""
 MAX_SOURCES = 500
 """Source clusters of one HealthReport, as its CRD has it."""
 
@@ -132,6 +135,44 @@ def health_report(
         "sources": [{"cluster": source, **found} for source, found in islice(named, MAX_SOURCES)],
     }
     return _object("HealthReport", cluster, object_name(key), spec)
+
+
+def policy_report(
+    cluster: ClusterId,
+    policy: ServiceKey,
+    *,
+    from_hub: bool,
+    uid: str,
+    generation: int,
+    plan: str,
+    conditions: Iterable[Mapping[str, Any]],
+    in_force: Any,
+    in_force_generation: int,
+) -> dict[str, Any]:
+    """The PolicyReport of `cluster`: what it made of a policy, and the spec in force there (None: none).
+
+    A policy of the hub and a member's own of the same name have a report each. Those of the hub's policies
+    are labelled, so that the hub reads no others.
+    """
+    origin = ON_HUB if from_hub else IN_MEMBER
+    name = f"{origin.lower()}.{policy.namespace}.{policy.name}"
+    if len(name) > MAX_NAME:
+        name = f"{name[: MAX_NAME - 9].rstrip('.-')}-{short_hash(name)}"
+    spec: dict[str, Any] = {
+        "cluster": cluster,
+        "policy": {"namespace": policy.namespace, "name": policy.name},
+        "origin": origin,
+        "uid": uid,
+        "observedGeneration": generation,
+        "plan": plan,
+        "conditions": list(conditions),
+        "inForceGeneration": in_force_generation,
+    }
+    if in_force is not None:
+        spec["inForce"] = in_force
+    report = _object("PolicyReport", cluster, name, spec)
+    report["metadata"]["labels"][labels.POLICY_ORIGIN] = origin
+    return report
 
 
 def _object(kind: str, cluster: ClusterId, name: str, spec: dict[str, Any]) -> dict[str, Any]:

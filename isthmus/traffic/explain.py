@@ -10,9 +10,10 @@ from fractions import Fraction
 
 from isthmus.model.names import Locality
 from isthmus.model.plan import TOTAL_BASIS_POINTS, PlanGroup
-from isthmus.model.policy import Match, Policy
+from isthmus.model.policy import Policy
 from isthmus.traffic.ladder import Rung
 from isthmus.traffic.planner import Reckoning
+from isthmus.traffic.words import match_words
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,22 +119,10 @@ def _states(reckoning: Reckoning, place: Locality) -> dict[str, str]:
 
 
 def _tier_words(rung: Rung, policy: Policy) -> str:
-    words = "fallback" if rung.tier is None else _match_words(policy.tiers[rung.tier].match)
+    words = "fallback" if rung.tier is None else match_words(policy.tiers[rung.tier].match)
     if rung.standby:
         words += ", standbys"
     return f"{words}, unknown clusters" if rung.deprioritised else words
-
-
-def _match_words(match: Match) -> str:
-    words = [match.scope.value] if match.scope is not None else []
-    if match.clusters:
-        words.append(f"clusters {', '.join(sorted(match.clusters))}")
-    if match.regions:
-        words.append(f"regions {', '.join(sorted(match.regions))}")
-    if match.selector is not None:
-        words.append("selected clusters")
-    text = " or ".join(words)
-    return text if match.within is None else f"{text} within {_match_words(match.within)}"
 
 
 def _percent(part: Fraction) -> float:

@@ -6,6 +6,7 @@ Invariant: the order is total, so that every agent that sees the same policies f
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import NamedTuple
 
 from isthmus.model.policy import DEFAULT_POLICY, Policy
 from isthmus.model.service import Port, Service
@@ -14,13 +15,24 @@ _SECTION, _NAME, _SELECTOR = range(3)
 _HUB, _MEMBER, _YIELDING = range(3)
 
 
+class Rank(NamedTuple):
+    """Where a policy stands among those that speak for a port; the smallest holds."""
+
+    level: int
+    specificity: int
+    created: float
+    name: str
+
+
 def choose(policies: Iterable[Policy], service: Service, port: Port | None) -> Policy:
     """The policy in force for the port, or (None) for the service as a whole; without one, the default."""
     speakers = ranked(policies, service, port)
-    return speakers[0] if speakers else DEFAULT_POLICY
+    return speakers[0][1] if speakers else DEFAULT_POLICY
 
 
-def ranked(policies: Iterable[Policy], service: Service, port: Port | None) -> tuple[Policy, ...]:
+def ranked(
+    policies: Iterable[Policy], service: Service, port: Port | None
+) -> tuple[tuple[Rank, Policy], ...]:
     """Every policy that speaks for the port, the one in force first; each later one is overruled by it.
 
     Hub policies come first, except overridable ones where a member's own policy speaks as well; then the more
@@ -33,14 +45,25 @@ def ranked(policies: Iterable[Policy], service: Service, port: Port | None) -> t
     ]
     member_speaks = any(policy.origin == "member" for _, policy in speakers)
 
-    def rank(speaker: tuple[int, Policy]) -> tuple[int, int, float, str]:
-        specificity, policy = speaker
+    def rank(specificity: int, policy: Policy) -> Rank:
         level = _MEMBER
         if policy.origin == "hub":
             level = _YIELDING if policy.overridable and member_speaks else _HUB
-        return level, specificity, policy.created, policy.key.name
+        return Rank(level, specificity, policy.created, policy.key.name)
 
-    return tuple(policy for _, policy in sorted(speakers, key=rank))
+    found = ((rank(specificity, policy), policy) for specificity, policy in speakers)
+    return tuple(sorted(found, key=lambda speaker: speaker[0]))
+
+
+def because(winner: Rank, loser: Rank) -> str:
+    """Why one policy goes before another, in words about the winner."""
+    if winner.level != loser.level:
+        return "a policy of the hub goes first" if winner.level == _HUB else "the hub's is overridable"
+    if winner.specificity != loser.specificity:
+        return "it names the port" if winner.specificity == _SECTION else "it names the service"
+    if winner.created != loser.created:
+        return "it is older"
+    return "its name comes first"
 
 
 def _specificity(policy: Policy, service: Service, port: Port | None) -> int | None:

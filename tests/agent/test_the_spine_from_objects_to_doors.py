@@ -173,6 +173,8 @@ async def test_a_restart_writes_nothing_when_nothing_changed(spine: Spine) -> No
             ("eu-1", kinds.ENDPOINT_SLICE),
             ("hub", kinds.EXPORTED_SERVICE),
             ("hub", kinds.EXPORTED_ENDPOINTS),
+            ("hub", kinds.POLICY_REPORT),
+            ("eu-1", kinds.POLICY),
         ):
             for one in await spine.everything(cluster, kind):
                 metadata = one["metadata"]

@@ -59,7 +59,7 @@ def test_an_overridable_hub_policy_competes_as_others_where_no_member_has_one() 
 def test_the_more_specific_comes_first() -> None:
     section, name = policy("c", created=3.0, targets=SECTION), policy("b", created=2.0)
     selector = policy("a", created=1.0, targets=(), selector=SELECTOR)
-    assert [p.key.name for p in ranked([selector, name, section], SERVICE, PORT)] == ["c", "b", "a"]
+    assert [p.key.name for _, p in ranked([selector, name, section], SERVICE, PORT)] == ["c", "b", "a"]
 
 
 def test_a_policy_for_one_port_does_not_speak_of_others_nor_of_the_service_as_a_whole() -> None:
