@@ -86,6 +86,9 @@ async def test_what_is_granted_is_used_and_what_is_needed_is_granted(
     async with Spine(tmp_path, servers) as spine:
         await spine.start("hub")
         await spine.apply("eu-2", kinds.POLICY, active_active("web"))
+        await spine.apply("hub", kinds.NAMESPACE, thing(kinds.NAMESPACE, "", "shop"))
+        everywhere = thing(kinds.POLICY, "shop", "all", spec={"overridable": True})
+        await spine.apply("hub", kinds.POLICY, everywhere)
         await both_serve(spine)
 
         async def judged() -> bool:
@@ -95,6 +98,10 @@ async def test_what_is_granted_is_used_and_what_is_needed_is_granted(
         async def told() -> bool:
             found = [await spine.condition(one, kinds.POLICY, "web", "Accepted") for one in MEMBERS]
             return None not in found
+
+        async def summed() -> bool:
+            found = await spine.get("hub", kinds.POLICY, "all")
+            return found is not None and len(found.get("status", {}).get("clusters", ())) == len(MEMBERS)
 
         async def renewed() -> bool:
             return all(
@@ -133,6 +140,7 @@ async def test_what_is_granted_is_used_and_what_is_needed_is_granted(
 
         await settles(judged, "both clusters are Ready")
         await settles(told, "both policies have a status")
+        await settles(summed, "the hub's policy has a status")
         await settles(renewed, "every lease was renewed")
         await settles(reported, "both tell what their probes say")
         await annotated("true")
