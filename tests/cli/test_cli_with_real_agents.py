@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-import dns.rcode
-
 sys.path.append(str(Path(__file__).parents[1] / "agent"))
 
-from spine import Spine, both_serve, endpoints, pods
+from spine import EVERYBODY, WEB, Agent, Spine, active_active, both_serve, endpoints, pods
 from spineservers import Embedded, settles
+from test_verdicts_outlive_control import endpoint_id, remember_down
 
 from isthmus.api import kinds
+from isthmus.demo.httpcall import fetch
+
+PATIENCE = 150.0
+"""Seconds for a third agent on a busy machine."""
 
 
 async def test_explain_and_events_follow_a_cluster_that_lost_its_pods(
@@ -44,37 +48,50 @@ async def test_explain_and_events_follow_a_cluster_that_lost_its_pods(
         await settles(told, "an event of the shares that moved")
 
 
-async def test_dns_explain_tells_what_the_dns_of_each_agent_answers(
+async def test_replicas_follow_their_own_checks_and_status_names_where_they_differ(
     isthmus: Callable[..., Awaitable[Any]], tmp_path: Path
 ) -> None:
+    """One replica remembers a pod as Down that still fails; the other never saw it Up, so it counts there."""
     async with Spine(tmp_path, Embedded()) as spine:
-        for cluster in spine.agents:
-            await spine.serve(cluster, "web")
-        await both_serve(spine, "drawn")
-        agents = ",".join(f"http://127.0.0.1:{agent.console_port}" for agent in spine.agents.values())
-        asked = {
-            f"{name}.shop.svc.clusterset.local": rtype
-            for name, rtype in (("web", "A"), ("drawn", "A"), ("_http._tcp.web", "SRV"), ("nope", "A"))
-        }
+        await both_serve(spine)
+        policy = active_active("web")
+        policy["spec"]["health"] = {"path": "/nobody-answers"}
+        await spine.apply("eu-1", kinds.POLICY, policy)
+        dead = pods("eu-2")[0]
+        endpoint = await endpoint_id(spine, dead)
+        second = tmp_path / "second"
+        second.mkdir()
+        shutil.copy(tmp_path / "eu-1.kubeconfig", second)
+        first, other = spine.agents["eu-1"], Agent("eu-1", second)
+        other.state_dir.mkdir()
+        remember_down(other, endpoint, dead)
+        await other.start()
+        try:
+            seen = f"http://127.0.0.1:{first.console_port}", f"http://127.0.0.1:{other.console_port}"
 
-        async def agree() -> bool:
-            """Whether what is explained is what is answered, for every name in every cluster."""
-            for name, rtype in asked.items():
-                ran = await isthmus(
-                    "dns", "explain", name, "--type", rtype, "-o", "json", ISTHMUS_AGENTS=agents
-                )
-                told = {item["cluster"]: item for item in json.loads(ran.out)["items"]}
-                for cluster, agent in spine.agents.items():
-                    reply = await agent.resolve(name, rtype)
-                    given = sorted(one.to_text() for rrset in reply.answer for one in rrset)
-                    code = told[cluster]["rcode"].replace("NODATA", "NOERROR")
-                    wanted = name.startswith(("web", "_http", "drawn"))
-                    if (code, sorted(told[cluster]["answers"]), bool(given)) != (
-                        dns.rcode.to_text(reply.rcode()),
-                        given,
-                        wanted,
-                    ):
-                        return False
-            return True
+            async def judged() -> bool:
+                try:
+                    answer = await fetch("127.0.0.1", other.console_port, "/v1/health?up=false")
+                except OSError:
+                    return False
+                return answer.status == 200 and json.loads(answer.body)["total"] == 1
 
-        await settles(agree, "the same answers", spine.agents["eu-1"].log)
+            await settles(judged, "the second replica's verdict", other.log, PATIENCE)
+            ran = await isthmus("status", "-o", "json", ISTHMUS_AGENTS=",".join(seen))
+            (row,) = json.loads(ran.out)["differences"]
+            assert (row["agentsOf"], row["cluster"], row["endpoint"]) == ("eu-1", "eu-2", endpoint)
+            assert (list(row["down"]), row["notDown"]) == ([seen[1]], [seen[0]])
+            ran = await isthmus("status", ISTHMUS_AGENTS=",".join(seen))
+            assert f"eu-1: replicas differ on shop/web TCP/80, endpoint {endpoint} of eu-2" in ran.err
+
+            drawn: set[str] = set()
+
+            async def apart() -> bool:
+                drawn.update(await other.addresses(WEB))
+                assert dead not in drawn
+
+                return drawn == set(EVERYBODY) - {dead} and await first.addresses(WEB) == EVERYBODY
+
+            await settles(apart, "each replica's DNS follows its own checks", other.log, PATIENCE)
+        finally:
+            await other.stop()
