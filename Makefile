@@ -37,6 +37,12 @@ test: $(VENV)/dev.done fastpath ## Run the tests (ARGS="…" goes to pytest)
 	@tools/data_plane.sh >/dev/null
 	@ISTHMUS_ENVOY="$$(tools/envoy.sh)" $(BIN)/python -m pytest $(ARGS)
 
+.PHONY: fuzz
+fuzz: $(VENV)/dev.done fastpath ## Fuzz DNS for a minute (ARGS="--seconds 600"); needs CPython 3.11 or 3.12, x86-64
+	@$(BIN)/uv pip install -q --python $(BIN)/python --no-deps --require-hashes --only-binary :all: \
+	  --target $(VENV)/fuzz -r tools/fuzz/requirements.txt
+	@PYTHONPATH=$(VENV)/fuzz $(BIN)/python tests/dns/dnsfuzz.py $(ARGS)
+
 .PHONY: tools
 tools: ## Build the Kubernetes, Helm and CoreDNS programs that some tests run (needs Go; once, 10-20 minutes)
 	@tools/go_tools.sh

@@ -87,9 +87,23 @@ def encode(row: Row) -> bytes:
 def decode(raw: bytes) -> Row:
     """The row in `raw`. Raises WireError when it is not one."""
     try:
-        return _decode(raw)
+        row = _decode(raw)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise WireError(f"not a DNS row: {error}") from error
+    draws = (row.draw, *(port.draw for port in row.ports))
+    if not all(_is_sound(draw, len(row.members)) for draw in draws if draw is not None):
+        raise WireError("not a DNS row: it draws from members that it has not")
+    return row
+
+
+def _is_sound(draw: DrawRow, members: int) -> bool:
+    """Whether a draw's numbers fit each other and the members of its row."""
+    return (
+        all(0 <= at < members for at in draw.members)
+        and all(points >= 0 and count >= 0 for points, count in draw.groups)
+        and sum(count for _, count in draw.groups) == len(draw.members)
+        and len(draw.ports) in (0, len(draw.members))
+    )
 
 
 def row_key(vantage: Vantage, service: ServiceKey) -> str:

@@ -20,6 +20,7 @@ from typing import Any
 
 import dns.message
 import pytest
+from dnsfuzz import Target, corpus
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -111,6 +112,18 @@ def test_near_queries_get_the_bytes_that_python_gives(
 @given(st.binary(max_size=300))
 def test_arbitrary_bytes_get_the_bytes_that_python_gives(world: Any, raw: bytes) -> None:
     world.raw(raw)
+
+
+def test_the_fuzzers_corpus_finds_nothing(lib: ctypes.CDLL) -> None:
+    inputs = corpus()
+    assert len(inputs) > 100
+    target = Target(lib)
+    try:
+        for data in inputs:
+            target.feed(data)
+        assert target.server.answered_fast > 50
+    finally:
+        target.server.fast.close()
 
 
 @settings(max_examples=150)
@@ -263,7 +276,10 @@ def test_names_come_and_go_without_a_trace(lib: ctypes.CDLL) -> None:
 @pytest.mark.skipif("FASTPATH_CFLAGS" in os.environ, reason="this is the run within it")
 @pytest.mark.parametrize(
     ("sanitisers", "selected"),
-    [(("address", "undefined"), "near or arbitrary or sound or any_shares"), (("thread",), "callers_see")],
+    [
+        (("address", "undefined"), "near or arbitrary or sound or any_shares or corpus"),
+        (("thread",), "callers_see"),
+    ],
     ids=["memory", "threads"],
 )
 def test_sanitisers_have_nothing_to_say(
