@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+from functools import lru_cache
 
 import h11
 
@@ -19,6 +20,7 @@ from isthmus.probes.outcome import PASSED, TIMEOUT, Outcome, failed
 
 BODY_BYTES = 16 * 1024
 HEAD_BYTES = 16 * 1024
+KNOWN_REQUESTS = 10_000
 
 
 async def check_http(address: str, port: int, timeout: float, path: str) -> Outcome:
@@ -71,7 +73,9 @@ async def _link(connection: socket.socket, server_name: str | None) -> Connectio
     return tls
 
 
+@lru_cache(maxsize=KNOWN_REQUESTS)
 def _request(host: str, path: str) -> h11.Request:
+    """What is asked, which h11 has found well formed once. Raises LocalProtocolError where it is not."""
     return h11.Request(
         method="GET",
         target=path if path.startswith("/") else f"/{path}",
