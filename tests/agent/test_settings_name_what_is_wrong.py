@@ -64,6 +64,26 @@ def test_what_is_no_address_with_a_port_is_refused(listen: str) -> None:
         load_agent({"cluster": "a"}, {"ISTHMUS_DNS_LISTEN": listen})
 
 
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("", ""),
+        ("10.96.0.10", "10.96.0.10:53"),
+        ("10.96.0.10:5353, fd00::10,[fd00:0::11]:54", "10.96.0.10:5353,[fd00::10]:53,[fd00::11]:54"),
+    ],
+)
+def test_servers_to_forward_to_get_the_port_of_dns_where_none_is_said(text: str, found: str) -> None:
+    assert load_agent({"cluster": "eu-1", "dns_forward": text}, {}).dns_forward == found
+
+
+@pytest.mark.parametrize(
+    "text", ["kube-dns", "10.96.0.10:dns", "10.96.0.10:0", "10.96.0.10;10.96.0.11", "[fd00::1]:"]
+)
+def test_what_is_no_server_to_forward_to_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"--dns-forward.*is not ADDRESS or ADDRESS:PORT"):
+        load_agent({"cluster": "eu-1", "dns_forward": text}, {})
+
+
 def test_a_state_directory_too_long_for_its_sockets_is_refused() -> None:
     with pytest.raises(ConfigError, match="choose a shorter path"):
         load_agent({"cluster": "a", "state_dir": "/" + "x" * 100}, {})

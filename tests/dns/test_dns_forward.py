@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,12 @@ import pytest
 from corednslive import ask, coredns, free_port
 from dnslive import DEADLINE, SVC, Live, worker
 
+from isthmus.dns import row
+from isthmus.dns.answer import FORWARD, Responder
+from isthmus.dns.fastpath import ASK_PYTHON, FastPath
 from isthmus.dns.forward import DEAD_AFTER, Forwarder, ForwardLimits
 from isthmus.dns.upstream import Place
+from isthmus.dns.zone import Zone
 
 pytestmark = pytest.mark.usefixtures("path")
 
@@ -298,3 +303,28 @@ async def test_own_answers_over_tcp_do_not_wait_for_those_of_others(make: Any) -
             held = held[2 + size :]
         assert replies[0].id == 1
         assert sorted(reply.id for reply in replies) == [0, 1, 2]
+
+
+def test_both_paths_offer_recursion_alike(library: ctypes.CDLL | None, make: Any) -> None:
+    """Byte for byte, and both leave other zones to be forwarded only where recursion is desired."""
+    if library is None:
+        pytest.skip("no C compiler (cc) to build the fast path with")
+    fast = FastPath(library, 1232, forwards=True)
+    try:
+        zone = Zone("clusterset.local", clock=lambda: 1.8e9, mirror=fast)
+        zone.synced = True
+        zone.put("", row.decode(make.render(make.service("shop/checkout"), ["10.96.0.10"])))
+        responder = Responder(zone, forwards=True)
+        for name in (SVC, f"no.{SVC}", ELSEWHERE, "."):
+            for bits in (0, dns.flags.RD, dns.flags.RD | dns.flags.CD, 0x7800):
+                query = dns.message.make_query(name, "A", flags=bits, use_edns=0).to_wire()
+                reply = responder.answer(query, "::1", 1.8e9, "udp")
+                assert (reply == FORWARD) == (
+                    not name.startswith(("checkout", "no")) and bits & 0x7900 == dns.flags.RD
+                )
+                assert fast.answer(query, "::1", 1.8e9, "udp") == (ASK_PYTHON if reply == FORWARD else reply)
+                assert isinstance(reply, str) or (reply is not None and reply[3] & 0x80)
+        cut = query[:14]
+        assert fast.answer(cut, "::1", 0, "udp") == responder.answer(cut, "::1", 0, "udp")
+    finally:
+        fast.close()
