@@ -22,11 +22,12 @@ from isthmus.kube.raw import Packed, pack
 from isthmus.mcs.hubobjects import hub_namespace, policy_report
 from isthmus.model.cluster import ClusterView
 from isthmus.model.names import ClusterId, ServiceKey
+from isthmus.model.service import Port
 from isthmus.traffic.accept import unresolved
 from isthmus.traffic.policystatus import policy_conditions
 from isthmus.traffic.standing import PolicyId, Standing, standings
 from isthmus.traffic.words import plan_line
-from isthmus.xds.appprotocol import speaks_http
+from isthmus.xds.appprotocol import app_protocol
 
 Objects = Mapping[ObjectRef, Packed]
 
@@ -63,7 +64,7 @@ class PolicyStatuses:
 
         def compute(key: ServiceKey) -> Mapping[PolicyId, Standing] | None:
             service, policies = chain.services.get(key), chain.policies.get(key)
-            return standings(service, policies, speaks_http) or None if service and policies else None
+            return standings(service, policies, _speaks) or None if service and policies else None
 
         return derive("policy standings", on(chain.policies), on(chain.services), compute=compute)
 
@@ -172,6 +173,10 @@ class PolicyStatuses:
             on(chain.membership, lambda _key, old, new: list(self.states) if turned(old, new) else ()),
             compute=compute,
         )
+
+
+def _speaks(port: Port) -> str:
+    return app_protocol(port).value
 
 
 def _policy_id(key: PolicyKey) -> PolicyId:

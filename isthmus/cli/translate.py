@@ -22,7 +22,9 @@ EXIT_REFUSED = 1
 class Door(StrEnum):
     PLAN = "plan"
     ENVOY = "envoy"
+    GRPC = "grpc"
     DNS = "dns"
+    KERNEL = "kernel"
 
 
 class Structured(StrEnum):
@@ -41,7 +43,7 @@ def command(
             "isthmus.dev/cluster goes before CLUSTER.",
         ),
     ],
-    to: Annotated[Door, typer.Option(metavar="WHAT", help="plan, envoy or dns.")] = Door.PLAN,
+    to: Annotated[Door, typer.Option(metavar="WHAT", help="plan, envoy, grpc, dns or kernel.")] = Door.PLAN,
     from_: Annotated[
         str | None,
         typer.Option(
@@ -56,7 +58,7 @@ def command(
         Structured, typer.Option("--output", "-o", help="yaml or json.", metavar="FORMAT")
     ] = Structured.YAML,
 ) -> None:
-    """Translate manifests offline: the plan, Envoy's, DNS'."""
+    """Translate manifests offline: the plan, and what each door makes of it."""
     from isthmus.cli import clusterset
     from isthmus.cli.output import document, emit, note
     from isthmus.console.explanation import Unanswerable, find_vantage, vantage_text
@@ -70,7 +72,13 @@ def command(
     vantage = find_vantage(world.places(), from_ or next(iter(world.clusters)))
     if isinstance(vantage, Unanswerable):
         raise ConfigError(f"--from {from_}: {vantage.error}")
-    render = {Door.PLAN: _plans, Door.ENVOY: _envoy, Door.DNS: _dns}[to]
+    render = {
+        Door.PLAN: _plans,
+        Door.ENVOY: _envoy,
+        Door.GRPC: _grpc,
+        Door.DNS: _dns,
+        Door.KERNEL: _kernel,
+    }[to]
     emit(document(r.Format(output.value), {"from": vantage_text(vantage), **render(world, vantage)}))
     if world.refusals:
         raise typer.Exit(EXIT_REFUSED)
@@ -112,6 +120,59 @@ def _envoy(world: Clusterset, vantage: Vantage) -> dict[str, Any]:
         "clusters": clusters,
         "load_assignments": assignments,
     }
+
+
+def _grpc(world: Clusterset, vantage: Vantage) -> dict[str, Any]:
+    from isthmus.xds import grpc
+    from isthmus.xds.envoy.readable import readable
+    from isthmus.xds.rows import ResourceType, resource_name
+
+    listeners, routes, clusters, assignments = [], [], [], []
+    for key, service in world.services.items():
+        for name, port in grpc.names(key, service.ports).items():
+            listeners.append(readable(ResourceType.LDS, grpc.listener(name, key, port)))
+            if name != resource_name(key, port.port):
+                continue
+            doors = world.policy(service, port, vantage).doors
+            plan = world.reckon(service, port, vantage).plan
+            routes.append(readable(ResourceType.RDS, grpc.route_configuration(key, port, doors)))
+            clusters.append(readable(ResourceType.CDS, grpc.cluster(key, port, doors)))
+            assignments.append(readable(ResourceType.EDS, grpc.load_assignment(plan)))
+    return {
+        "listeners": listeners,
+        "route_configurations": routes,
+        "clusters": clusters,
+        "load_assignments": assignments,
+    }
+
+
+def _kernel(world: Clusterset, vantage: Vantage) -> dict[str, Any]:
+    """Per service port the shares of plain addresses, and what callers connect to."""
+    from isthmus.model.plan import port_id
+    from isthmus.model.service import AddressFamily
+    from isthmus.traffic.addressshares import address_shares
+
+    told = []
+    for key, service in world.services.items():
+        for port in service.ports:
+            plan = world.reckon(service, port, vantage).plan
+            families = {
+                family.value: [
+                    {"address": one.address, "port": one.port, "share": round(float(100 * one.share), 4)}
+                    for one in address_shares(plan, family)
+                ]
+                for family in AddressFamily
+            }
+            told.append(
+                {
+                    "service": str(key),
+                    "port": port_id(port),
+                    "addresses": list(world.ips.get((vantage.cluster, key), ())),
+                    "affinity_seconds": service.affinity.timeout_seconds if service.affinity else None,
+                    "shares": {name: rows for name, rows in families.items() if rows},
+                }
+            )
+    return {"services": told}
 
 
 def _dns(world: Clusterset, vantage: Vantage) -> dict[str, Any]:

@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from isthmus.model.policy import OutlierDetection, Policy, Retry, Scope
+from isthmus.model.policy import OutlierDetection, Policy, Scope
 from isthmus.model.service import Port, Service, ServiceType
 
-SpeaksHttp = Callable[[Port], bool]
+Speaks = Callable[[Port], str]
+"""What a port speaks: `tcp` (anything that is not HTTP), `http`, `http2` or `grpc`."""
 
 
 class Gap(NamedTuple):
@@ -22,11 +23,9 @@ class Gap(NamedTuple):
     what: str
 
 
-def gaps(
-    policy: Policy, service: Service, ports: tuple[Port, ...], speaks_http: SpeaksHttp
-) -> tuple[Gap, ...]:
+def gaps(policy: Policy, service: Service, ports: tuple[Port, ...], speaks: Speaks) -> tuple[Gap, ...]:
     """What the doors of a service cannot express of a policy that holds for these of its ports; sorted."""
-    found = {*_kube_proxy(policy, service), *_dns(policy, service), *_proxies(policy, ports, speaks_http)}
+    found = {*_kube_proxy(policy, service), *_dns(policy, service), *_proxies(policy, ports, speaks)}
     return tuple(sorted(found))
 
 
@@ -54,18 +53,38 @@ def _dns(policy: Policy, service: Service) -> Iterator[Gap]:
         yield Gap("DNS", f"has no {setting}")
 
 
-def _proxies(policy: Policy, ports: tuple[Port, ...], speaks_http: SpeaksHttp) -> Iterator[Gap]:
+def _proxies(policy: Policy, ports: tuple[Port, ...], speaks: Speaks) -> Iterator[Gap]:
     for port in ports:
-        if not speaks_http(port):
-            for setting in _request_settings(policy):
-                yield Gap("Envoy", f"has no {setting} on port {port.given_name}, which is not HTTP")
+        match speaks(port):
+            case "tcp":
+                for setting in _request_settings(policy):
+                    yield Gap("Envoy", f"has no {setting} on port {port.given_name}, which is not HTTP")
+            case "grpc":
+                for what in _not_in_grpc(policy):
+                    yield Gap("gRPC", f"has no {what}")
+            case _:
+                pass
+
+
+def _not_in_grpc(policy: Policy) -> Iterator[str]:
+    """What gRPC libraries do not read of what Envoy does (gRFC A32, A44, A50)."""
+    doors = policy.doors
+    if doors.affinity is not None and doors.affinity.cookie:
+        yield "sessionAffinity by cookie"
+    if doors.outlier not in (None, OutlierDetection()):
+        yield "outlierDetection"
+    if doors.retry is not None and doors.retry.per_try_timeout is not None:
+        yield "retry.perTryTimeout"
+    limits = doors.circuit_breaker
+    if limits is not None and (limits.max_connections or limits.max_pending_requests):
+        yield "circuitBreaker but maxRequests"
 
 
 def _request_settings(policy: Policy) -> list[str]:
     """What only who reads requests can do."""
     doors = policy.doors
     asked = {
-        "retry": doors.retry not in (None, Retry()),
+        "retry": doors.retry is not None and doors.retry.asked,
         "sessionAffinity": doors.affinity is not None,
         "timeout": doors.timeout is not None,
     }

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from isthmus.model.names import ServiceKey
 from isthmus.model.policy import Policy
 from isthmus.model.service import Port, Service
-from isthmus.traffic.fidelity import Gap, SpeaksHttp, gaps
+from isthmus.traffic.fidelity import Gap, Speaks, gaps
 from isthmus.traffic.policychoice import because, ranked
 
 
@@ -43,9 +43,7 @@ class Standing:
     gaps: tuple[Gap, ...] = ()
 
 
-def standings(
-    service: Service, policies: Iterable[Policy], speaks_http: SpeaksHttp
-) -> Mapping[PolicyId, Standing]:
+def standings(service: Service, policies: Iterable[Policy], speaks: Speaks) -> Mapping[PolicyId, Standing]:
     """The standing of each policy that speaks of the service or of one of its ports."""
     policies = tuple(policies)
     held: dict[PolicyId, list[Port | None]] = {}
@@ -66,7 +64,7 @@ def standings(
         name: Standing(
             holds=tuple(_label(port) for port in held.get(name, ())),
             lost=tuple(lost.get(name, ())),
-            gaps=_gaps(policy, service, held.get(name, ()), speaks_http),
+            gaps=_gaps(policy, service, held.get(name, ()), speaks),
         )
         for name, policy in values.items()
     }
@@ -77,11 +75,9 @@ def policy_id(policy: Policy) -> PolicyId:
     return PolicyId(policy.origin, policy.key)
 
 
-def _gaps(
-    policy: Policy, service: Service, held: Sequence[Port | None], speaks_http: SpeaksHttp
-) -> tuple[Gap, ...]:
+def _gaps(policy: Policy, service: Service, held: Sequence[Port | None], speaks: Speaks) -> tuple[Gap, ...]:
     ports = tuple(port for port in held if port is not None)
-    return gaps(policy, service, ports, speaks_http) if held else ()
+    return gaps(policy, service, ports, speaks) if held else ()
 
 
 def _label(port: Port | None) -> str:

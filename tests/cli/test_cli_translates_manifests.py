@@ -15,11 +15,12 @@ import yaml
 
 Isthmus = Callable[..., Awaitable[Any]]
 GOLDEN = Path(__file__).parent / "golden"
+DOORS = ("plan", "envoy", "grpc", "dns", "kernel")
 CASES = sorted(path.name for path in GOLDEN.iterdir())
 TWO = GOLDEN / "two-clusters" / "in.yaml"
 
 
-@pytest.mark.parametrize("door", ["plan", "envoy", "dns"])
+@pytest.mark.parametrize("door", DOORS)
 @pytest.mark.parametrize("case", CASES)
 async def test_manifests_are_translated_as_before(
     isthmus: Isthmus, case: str, door: str, update_golden: bool
@@ -38,7 +39,7 @@ async def test_manifests_are_translated_as_before(
 def test_no_golden_file_is_left_over() -> None:
     for case in CASES:
         found = {path.name for path in (GOLDEN / case).iterdir()}
-        assert found == {"in.yaml", "plan.yaml", "envoy.yaml", "dns.yaml"}, case
+        assert found == {"in.yaml", *(f"{door}.yaml" for door in DOORS)}, case
 
 
 async def test_files_may_say_which_cluster_they_are_of(isthmus: Isthmus, tmp_path: Path) -> None:

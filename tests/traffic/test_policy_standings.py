@@ -24,8 +24,8 @@ GRPC = Port(name="grpc", protocol=Protocol.TCP, port=9090)
 SERVICE = replace(service_of("eu-1"), ports=(PORT, GRPC), labels=(("tier", "front"),))
 
 
-def http(port: Port) -> bool:
-    return port.name in ("http", "grpc")
+def http(port: Port) -> str:
+    return port.name if port.name in ("http", "grpc") else "tcp"
 
 
 def policy(name: str, origin: Any = "member", **spec: Any) -> Policy:
@@ -145,7 +145,8 @@ WEIGHED = {
         (
             {"timeout": "1s", "sessionAffinity": {"cookie": "c"}, "dns": {"answer": "Endpoints"}},
             SERVICE,
-            "DNS has no sessionAffinity, has no timeout; kube-proxy has no sessionAffinity, has no timeout",
+            "DNS has no sessionAffinity, has no timeout; gRPC has no sessionAffinity by cookie; "
+            "kube-proxy has no sessionAffinity, has no timeout",
         ),
         (
             {"retry": {"attempts": 2}},
@@ -154,8 +155,21 @@ WEIGHED = {
         ),
         (
             {"circuitBreaker": {"maxRequests": 1}, "outlierDetection": {"interval": "1s"}},
-            SERVICE,
+            service_of("eu-1"),
             "kube-proxy has no circuitBreaker, has no outlierDetection",
+        ),
+        (
+            {
+                "sessionAffinity": {"cookie": "c"},
+                "circuitBreaker": {"maxConnections": 9},
+                "retry": {"perTryTimeout": "1s"},
+                "outlierDetection": {"interval": "1s"},
+            },
+            replace(SERVICE, ports=(GRPC,)),
+            "gRPC has no circuitBreaker but maxRequests, has no outlierDetection, "
+            "has no retry.perTryTimeout, has no sessionAffinity by cookie; "
+            "kube-proxy has no circuitBreaker, has no outlierDetection, "
+            "has no retry, has no sessionAffinity",
         ),
         ({"retry": {"attempts": 0}, "outlierDetection": {"consecutiveFailures": 0}}, SERVICE, ""),
     ],
