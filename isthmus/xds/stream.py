@@ -64,6 +64,7 @@ class Stream:
         self.scopes: Mapping[ResourceType, str] = {}
         """Where this client finds resources of each type."""
         self.subscriptions: dict[ResourceType, Subscription] = {}
+        self._in_order: list[Subscription] = []
         self.unknown: set[str] = set()
         """Types that the client asked for and that are not served."""
         self._ads = ads
@@ -101,6 +102,7 @@ class Stream:
         if subscription is None:
             made: Subscription = (Sotw if self.variant is Variant.SOTW else Delta)(kind, self._ads.sets, now)
             subscription = self.subscriptions[kind] = made
+            self._in_order = [self.subscriptions[one] for one in ResourceType if one in self.subscriptions]
         elif request.nonce == subscription.nonce:
             if subscription.in_flight is not None:
                 self._answered(subscription, request.error, now)
@@ -137,12 +139,13 @@ class Stream:
 
     def flush(self, now: float) -> None:
         """Sends what is due and may go now, in order of types."""
-        if self._blocked or self._ready is None or not self._ads.ready(self._ready):
+        if self._blocked:
             return
-        for kind in ResourceType:
-            subscription = self.subscriptions.get(kind)
-            if subscription is None or not subscription.waiting or self._held_back(subscription, now):
+        for subscription in self._in_order:
+            if not subscription.waiting or self._held_back(subscription, now):
                 continue
+            if self._ready is None or not self._ads.ready(self._ready):
+                return
             if not self._send(subscription, now):
                 return
 
