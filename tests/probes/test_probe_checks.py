@@ -176,6 +176,36 @@ async def test_the_request_says_what_it_should() -> None:
     assert headers["user-agent"].startswith("isthmus-probe/")
 
 
+async def test_a_redirect_is_an_answer_and_nobody_goes_there() -> None:
+    visits: list[str] = []
+
+    async def elsewhere(_reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
+        visits.append("somebody came")
+
+    async with listening(elsewhere) as other:
+        answer = f"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:{other}/\r\nContent-Length: 0\r\n\r\n"
+        async with listening(answering(answer.encode())) as port:
+            assert await check_http("127.0.0.1", port, LONG, "/") == PASSED
+    assert visits == []
+
+
+async def test_a_body_without_end_is_not_read_to_its_end() -> None:
+    sent = 0
+
+    async def endless(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal sent
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+        while True:
+            writer.write(bytes(1024))
+            await writer.drain()
+            sent += 1024
+
+    async with listening(endless) as port:
+        assert await check_http("127.0.0.1", port, LONG, "/") == PASSED
+    assert sent < 64 << 20, "what buffers hold, and no more"
+
+
 async def test_a_path_that_cannot_be_asked_for_is_nobodys_failure() -> None:
     async with listening(answering(b"")) as port:
         outcome = await check_http("127.0.0.1", port, LONG, "/with space")
