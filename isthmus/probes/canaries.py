@@ -71,9 +71,17 @@ class Canaries:
 
     def interval(self, cluster: str) -> float:
         """Seconds between two checks of a canary of that cluster whose verdict stands."""
+        return self._known().get(cluster, DEFAULT_CHECK.interval)
+
+    @property
+    def longest(self) -> float:
+        """The longest such interval of all clusters."""
+        return max(self._known().values(), default=DEFAULT_CHECK.interval)
+
+    def _known(self) -> dict[str, float]:
         if self._intervals is None:
             self._intervals = intervals({name: len(held) for name, held in self._held.items()}, self._rate)
-        return self._intervals.get(cluster, DEFAULT_CHECK.interval)
+        return self._intervals
 
     def forward(self, key: CheckKey, now: float) -> Iterable[CheckKey]:
         """Which canaries are checked at once because the result of `key` is news."""

@@ -31,6 +31,11 @@ class Metrics:
             "Targets beyond the limit; they count as Up.",
             registry=registry,
         )
+        self.canary_interval = Gauge(
+            "isthmus_probes_canary_interval_seconds",
+            "Longest time between two checks of a canary while nothing fails.",
+            registry=registry,
+        )
         self.waiting = Gauge(
             "isthmus_probes_checks_waiting", "Checks that are due and wait for their turn.", registry=registry
         )

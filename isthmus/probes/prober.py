@@ -143,6 +143,7 @@ class Prober:
         self._forget()
         self._metrics.targets.set(len(self._runners) - len(self._api_servers))
         self._metrics.unchecked.set(self._places.waiting)
+        self._metrics.canary_interval.set(self._canaries.longest)
 
     async def known(self) -> list[Note]:
         """What a later prober may want to know; what has not come yet is as old as it was."""

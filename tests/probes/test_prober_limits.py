@@ -109,8 +109,8 @@ def canaries(world: World) -> dict[str, list[CheckKey]]:
 
 def test_thousands_of_canaries_cost_their_rate_and_those_who_were_asked_for_are_not_delayed() -> None:
     async def play() -> None:
-        budget = Budget()
-        world = World(Network(), budget=budget)
+        budget, registry = Budget(), CollectorRegistry()
+        world = World(Network(), budget=budget, registry=registry)
         of = canaries(world)
         asked = [world.add(f"asked{n}", cluster="c0") for n in range(20)]
         await world.until(lambda: all(world.up(key) for keys in of.values() for key in keys))
@@ -120,6 +120,8 @@ def test_thousands_of_canaries_cost_their_rate_and_those_who_were_asked_for_are_
         of_asked = sum(counts.pop(key.endpoint) for key in asked)
         assert 20 * 20 / 0.5 <= of_asked <= 20 * 20 / 0.4
         assert 0.95 < counts.total() / 20 / budget.canary_rate < 1.05
+        interval = registry.get_sample_value("isthmus_probes_canary_interval_seconds")
+        assert interval == pytest.approx(CLUSTERS * OF_EACH / budget.canary_rate)
         world.network.mode["asked0"] = "silent"
         died = world.now
         assert await world.until(lambda: world.up(asked[0]) is False) - died <= 1.5
