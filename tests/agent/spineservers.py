@@ -10,14 +10,18 @@ import json
 import string
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import aiohttp
 import yaml
 
 sys.path.append(str(Path(__file__).parent))  # test folders are not packages
 
+from spineaudit import Request as Request
+from spineaudit import asked
+from spineclock import Clocked
 from spinewaits import SECONDS as SECONDS
 from spinewaits import free_port, settles
 
@@ -131,19 +135,6 @@ class Embedded:
         await self.server.stop()
 
 
-class Request(NamedTuple):
-    """What a service account asked for, as the audit log has it."""
-
-    server: str
-    user: str
-    verb: str
-    group: str
-    resource: str
-    code: int
-    message: str
-    """What the server said to a request that it refused."""
-
-
 class Real:
     """Real API servers. Each process is a service account with the rights of deploy/rbac, less `without`.
 
@@ -157,8 +148,12 @@ class Real:
         members: Sequence[str] = MEMBERS,
         *,
         cidrs: Mapping[str, str] | None = None,
+        clocks: Mapping[str, float] | None = None,
     ) -> None:
-        """`cidrs`: ranges of cluster IPs of members that this test is the first to start."""
+        """`cidrs`: ranges of cluster IPs of members that this test is the first to start.
+
+        `clocks`: seconds that a server's clock is ahead.
+        """
         self._planes = planes
         self.members = tuple(members)
         by_cidr: dict[str, list[str]] = {SERVICE_CIDR: ["hub"]}
@@ -174,8 +169,16 @@ class Real:
         self.crashed: set[str] = set()
         """Servers that forbade everything for a moment, when they began and did not know their roles yet."""
         self._read = {name: one.audit.stat().st_size for name, one in self._clusters.items()}
+        self._clocked: list[Clocked] = []
+        for name, ahead in (clocks or {}).items():
+            one = self._clusters[name]
+            clocked = Clocked(one.url, one.tls(), planes.server_tls(), ahead)
+            self._clusters[name] = replace(one, url=clocked.url)
+            self._clocked.append(clocked)
 
     async def start(self, root: Path) -> None:
+        for clocked in self._clocked:
+            await clocked.start()
         write_kubeconfig(
             root / "kubeconfig", {name: (one, one.token) for name, one in self._clusters.items()}
         )
@@ -223,6 +226,8 @@ class Real:
     async def stop(self) -> None:
         for cluster in tuple(self._ill):
             self.revive(cluster)
+        for clocked in self._clocked:
+            await clocked.stop()
 
     def requests(self) -> list[Request]:
         """Everything that Isthmus' processes asked for since this test began."""
@@ -230,7 +235,7 @@ class Real:
         for name, cluster in self._clusters.items():
             with cluster.audit.open("rb") as log:
                 log.seek(self._read[name])
-                found += [_request(name, json.loads(line)) for line in log if line.endswith(b"\n")]
+                found += [asked(name, json.loads(line)) for line in log if line.endswith(b"\n")]
         return found
 
     async def _apply(self, client: Client, documents: Sequence[Manifest]) -> None:
@@ -376,18 +381,3 @@ def _rule(rule: Mapping[str, Any]) -> Rule:
         frozenset(rule.get(part) or ()) for part in ("apiGroups", "resources", "resourceNames", "verbs")
     )
     return groups, resources, names, verbs
-
-
-def _request(server: str, event: Mapping[str, Any]) -> Request:
-    about = event.get("objectRef", {})
-    resource = "/".join(part for part in (about.get("resource"), about.get("subresource")) if part)
-    answer = event.get("responseStatus", {})
-    return Request(
-        server,
-        event["user"]["username"],
-        event["verb"],
-        about.get("apiGroup", ""),
-        resource,
-        answer.get("code", 0),
-        answer.get("message", ""),
-    )

@@ -14,8 +14,8 @@ import pytest
 
 sys.path.append(str(Path(__file__).parent))  # test folders are not packages
 
-from clusterset import AMS, FRA, Space, Spine, clusters_of
-from spineservers import Embedded
+from clusterset import AMS, CIDRS, FRA, Space, Spine, clusters_of
+from spineservers import Embedded, Real
 
 from isthmus.api import kinds, labels
 from isthmus.api.meta import Kind
@@ -34,7 +34,9 @@ async def seen(space: Space, cluster: str, kind: Kind[Any]) -> AsyncIterator[lis
     async def follow() -> None:
         async with space.world.clients[cluster].watch(kind) as lines:
             async for line in lines:
-                note(json.loads(line)["object"])
+                event = json.loads(line)
+                if event["type"] != "BOOKMARK":
+                    note(event["object"])
 
     task = asyncio.create_task(follow())
     try:
@@ -56,9 +58,18 @@ async def recorded(space: Space, cluster: str) -> str:
 
 
 @pytest.mark.parametrize("ahead", [-HOUR, HOUR], ids=["an-hour-slow", "an-hour-fast"])
-async def test_a_late_joiner_takes_nothing_over_whatever_its_clock_says(tmp_path: Path, ahead: float) -> None:
+@pytest.mark.parametrize("servers", ["embedded", pytest.param("real", marks=pytest.mark.realapi)])
+async def test_a_late_joiner_takes_nothing_over_whatever_its_clock_says(
+    request: pytest.FixtureRequest, tmp_path: Path, servers: str, ahead: float
+) -> None:
     """Rules: C1, C2. Specs: -. Its export, and its agent, come second; its API server's clock is wrong."""
-    async with Spine(tmp_path, Embedded((AMS, FRA), clocks={FRA: ahead})) as world:
+    chosen: Embedded | Real
+    if servers == "real":
+        planes = request.getfixturevalue("control_planes")
+        chosen = Real(planes, members=(AMS, FRA), cidrs=CIDRS, clocks={FRA: ahead})
+    else:
+        chosen = Embedded((AMS, FRA), clocks={FRA: ahead})
+    async with Spine(tmp_path, chosen) as world:
         space = Space(world)
         await space.open(AMS, FRA)
         await world.start("hub", AMS)

@@ -125,6 +125,13 @@ class ControlPlanes:
             program.start()
         program.wait(lambda: _ready(cluster))
 
+    def server_tls(self) -> ssl.SSLContext:
+        """A context for a server that stands in for one of these."""
+        assert self._credentials is not None, "there is a cluster"
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(self._credentials.certificate, self._credentials.key)
+        return context
+
     def saved(self, name: str) -> None:
         """Keeps what a cluster with a store of its own holds at this moment."""
         program, _ = self._stores[f"{name}-etcd"]
