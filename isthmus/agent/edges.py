@@ -44,6 +44,7 @@ from isthmus.agent.writing import (
     found_in,
 )
 from isthmus.api import kinds
+from isthmus.api.hub import HealthReport
 from isthmus.api.meta import ObjectKey
 from isthmus.console import http
 from isthmus.console.events import Ring
@@ -177,7 +178,12 @@ def start(core: Control, group: asyncio.TaskGroup) -> None:
             spares=outputs.let_go.spares_hub,
         )
         appliers.append(hub.applier)
-        reports = Reports(place.cluster, chain.health, silent=lambda: chain.standing.withdrawn)
+        reports = Reports(
+            place.cluster,
+            chain.health,
+            silent=lambda: chain.standing.withdrawn,
+            stored=lambda: _stored_reports(telling),
+        )
         member_of = membership.Membership(
             hub_client,
             chain,
@@ -244,6 +250,12 @@ def start(core: Control, group: asyncio.TaskGroup) -> None:
         live=lambda: chain.session.get(HUB) is True,
     )
     workerstats.show(registry, metrics.METRICS, metrics.reader(house))
+
+
+def _stored_reports(telling: Writing) -> list[HealthReport] | None:
+    """The reports on the hub, None before they were read."""
+    found = telling.tables[kinds.HEALTH_REPORT]
+    return [kinds.HEALTH_REPORT.decode(row) for row in found.values()] if found.synced else None
 
 
 async def _console(sources: Sources, registry: CollectorRegistry, ring: Ring, listen: str) -> None:

@@ -77,7 +77,9 @@ class Membership:
         self._leftovers = leftovers
         self._on_claimed = on_claimed
         self._clock = clock
-        self._doubtful = True
+        self._doubtful = False
+        """Whether the hub has to take our claim anew: a heartbeat failed. At a start the list that was just
+        read says whose the id is, so that a start where nothing has changed writes nothing but the beat."""
         self._confirmed_at = float("-inf")
         self._ask_at = float("-inf")
         self._wake = asyncio.Event()

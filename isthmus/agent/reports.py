@@ -11,15 +11,17 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from isthmus.api import kinds
+from isthmus.api.hub import HealthReport, HealthReportSpec
 from isthmus.flow import Table
 from isthmus.kube.applier import ObjectRef
 from isthmus.mcs import hubobjects
 from isthmus.model.health import CheckKey, Verdict
 from isthmus.model.names import ClusterId, ServiceKey
+from isthmus.model.timestamp import parse_time
 
 PAUSE_SECONDS = 10.0
 PACE = 20
@@ -34,7 +36,8 @@ class Reports:
 
     `complete`: every service that is to have a report has one, so that any other report is too many.
 
-    While `silent` (the cluster leaves the clusterset) there are none.
+    While `silent` (the cluster leaves the clusterset) there are none. `stored`: the reports that lie on the
+    hub, None while that is not known: what an earlier process told and what still holds is not told again.
     """
 
     def __init__(
@@ -43,6 +46,7 @@ class Reports:
         health: Table[CheckKey, Verdict],
         *,
         silent: Callable[[], bool] = lambda: False,
+        stored: Callable[[], Iterable[HealthReport] | None] = lambda: (),
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.desired: Table[ObjectRef, dict[str, Any]] = Table("reports/desired")
@@ -60,6 +64,9 @@ class Reports:
         """Services that have a report."""
         self._troubled: set[ServiceKey] = set()
         """Services with something Down."""
+        self._stored = stored
+        self._earlier: dict[ServiceKey, HealthReportSpec] = {}
+        """What an earlier process told, of services that this one has told nothing of."""
         self._begun = False
         health.follow(self._observe)
 
@@ -79,14 +86,31 @@ class Reports:
 
     def renew(self) -> None:
         """Renews the reports that are due now."""
-        self._begun = True
+        if not self._begun and (stored := self._stored()) is None:
+            return
         if self._silent():
+            self._begun = True
             self.withdraw()
             return
+        if not self._begun:
+            self._begun = True
+            self._earlier = {_service(one): one.spec for one in stored}
+            self._changed = {key: None for key in self._earlier if key in self._untold} | self._changed
+        self._take_over()
         now = self._clock()
         troubled = [key for key in self._changed if key in self._troubled]
         self._tell([*troubled, *(key for key in self._changed if key not in self._troubled)], PACE // 2, now)
         self._tell(list(self._changed), PACE - PACE // 2, now)
+
+    def _take_over(self) -> None:
+        """What an earlier process told counts as told as soon as it holds."""
+        for key, spec in list(self._earlier.items()):
+            if key not in self._untold or self._full:
+                continue
+            report = self._report(key, parse_time(spec.observed_at) or 0.0)
+            told = [(one.cluster, one.up, one.down, one.unknown) for one in spec.sources]
+            if told == [tuple(one.values()) for one in report["spec"]["sources"]]:
+                self._put(key, report)
 
     def _tell(self, due: list[ServiceKey], most: int, now: float) -> None:
         """Renews the first `most` of the reports; who finds no room waits for it."""
@@ -95,12 +119,19 @@ class Reports:
                 return
             if key in self._untold and self._full:
                 continue
-            del self._changed[key]
-            self._untold.discard(key)
-            self._told.add(key)
-            counts = {name: (c[True], c[False], c[None]) for name, c in sorted(self._counts[key].items())}
-            self._writer.put(self._ref(key), hubobjects.health_report(self._cluster, key, counts, now))
+            self._put(key, self._report(key, now))
             most -= 1
+
+    def _put(self, key: ServiceKey, report: dict[str, Any]) -> None:
+        self._earlier.pop(key, None)
+        del self._changed[key]
+        self._untold.discard(key)
+        self._told.add(key)
+        self._writer.put(self._ref(key), report)
+
+    def _report(self, key: ServiceKey, now: float) -> dict[str, Any]:
+        counts = {name: (c[True], c[False], c[None]) for name, c in sorted(self._counts[key].items())}
+        return hubobjects.health_report(self._cluster, key, counts, now)
 
     def withdraw(self) -> bool:
         """Takes all reports back; whether there were none any more. They return when we may speak again."""
@@ -139,3 +170,7 @@ class Reports:
             self._untold.discard(key.service)
             self._told.discard(key.service)
             self._writer.drop(self._ref(key.service))
+
+
+def _service(report: HealthReport) -> ServiceKey:
+    return ServiceKey(report.spec.service.namespace, report.spec.service.name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,7 +12,7 @@ import structlog
 
 from isthmus.api import kinds, labels
 from isthmus.api.meta import Kind, ObjectKey
-from isthmus.errors import ConfigError, Conflict, Forbidden, KubeError
+from isthmus.errors import ConfigError, Conflict, Forbidden, KubeError, NotFound
 from isthmus.flow import Table
 from isthmus.kube.applier import MOST_SECONDS, Applier, ObjectRef, managed
 from isthmus.kube.client import Client
@@ -90,11 +91,12 @@ class Writing:
     ours: Callable[[Mapping[str, Any]], bool] = ours
     manager: str = labels.MANAGER
     applier: Applier = field(init=False)
-    _tables: dict[Kind[Any], Table[ObjectKey, Packed]] = field(init=False)
+    tables: dict[Kind[Any], Table[ObjectKey, Packed]] = field(init=False)
+    """What exists, by kind."""
     _reflectors: list[Reflector[Packed]] = field(init=False)
 
     def __post_init__(self) -> None:
-        self._tables = tables = {}
+        self.tables = tables = {}
         self._reflectors = []
         for one in self.observed:
             table: Table[ObjectKey, Packed] = Table(f"{self.name}/{one.kind.plural}")
@@ -126,7 +128,7 @@ class Writing:
     @property
     def found(self) -> int | None:
         """How many objects there are where it writes; None: not known yet."""
-        tables = self._tables.values()
+        tables = self.tables.values()
         return sum(map(len, tables)) if all(table.synced for table in tables) else None
 
     async def run(self) -> None:
@@ -158,10 +160,16 @@ async def compete(client: Client, namespace: str, lease: LeaseHolder) -> None:
 
 
 async def _make(client: Client, namespace: str) -> None:
-    """Tries until the server has said yes or no; the lease tells when there is no namespace after a no."""
+    """Tries until the server has said yes or no; the lease tells when there is no namespace after a no.
+
+    It looks first: a start where nothing has changed writes nothing.
+    """
     space = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}
     while True:
         try:
+            with suppress(NotFound, Forbidden):  # who may make one may perhaps not look at it
+                await client.get(kinds.NAMESPACE, ObjectKey("", namespace))
+                return
             await client.create(kinds.NAMESPACE, space)
         except (Conflict, Forbidden):
             return  # it exists, or whoever installs us makes it

@@ -129,9 +129,11 @@ class Prober:
         if self._turn_timer is not None:
             self._turn_timer.cancel()
 
-    async def _follow(self, keys: Iterable[CheckKey]) -> None:
+    async def _follow(self, keys: frozenset[CheckKey]) -> None:
         new: list[Runner] = []
-        for index, key in enumerate(keys, 1):
+        # Who was checked before goes first: when there are too many, the same ones are.
+        noted = keys & self._notes.keys()
+        for index, key in enumerate((*noted, *(keys - noted)), 1):
             if (runner := self._set(key, self._targets.get(key))) is not None:
                 new.append(runner)
             if not index % _KEYS_PER_TURN:

@@ -35,7 +35,9 @@ from rich.table import Table
 from isthmus.demo import namespace
 
 SIZES = (10, 30, 100)
-QUIET_SECONDS = 5.0
+QUIET_SECONDS = 12.0
+RESTARTED_SECONDS = 25.0
+"""How long a restart is watched once it is quiet. Reports are looked through every ten seconds."""
 INSIDE = "LARGEWORLD_INSIDE"
 FOLDER = Path(__file__).parents[1] / "largeworld"
 
@@ -66,7 +68,11 @@ class Servers:
         """Requests to write, whether or not they changed anything."""
         return await self._counts("requests")
 
-    async def _counts(self, what: str) -> Counter[str]:
+    async def beats(self) -> int:
+        """Writes of leases: of the heartbeat and of the writer's, which say no more than that it lives."""
+        return (await self._counts("changes", leases=True)).total()
+
+    async def _counts(self, what: str, *, leases: bool = False) -> Counter[str]:
         found = await self.ask(do="writes")
         return Counter(
             {
@@ -74,7 +80,7 @@ class Servers:
                 for name, one in found.items()
                 if name.endswith(what)
                 for of, count in one.items()
-                if "leases" not in of
+                if ("leases" in of) is leases
             }
         )
 
@@ -131,12 +137,10 @@ async def measure(layout: Layout, folder: Path, rounds: int, changes: int, join:
 
 
 async def _written(world: Servers) -> int:
-    """Waits until nothing but reports is written any more; the number of changes so far."""
+    """Waits until nothing is written any more; the number of changes so far."""
     before = -1
     while True:
-        found = await world.writes()
-        found.pop("hub healthreports", None)
-        if (now := found.total()) == before:
+        if (now := (await world.writes()).total()) == before:
             return now
         before = now
         await asyncio.sleep(QUIET_SECONDS)
@@ -194,16 +198,19 @@ async def _steady(agent: Agent, world: Servers, rounds: int, changes: int, prefi
     costs, idles, walls, cpus, delays = [], [], [], [], []
     seconds = changes / 20
     async with Door(agent) as door:
+        idle = await _spent(agent, seconds)
         for _ in range(rounds):
-            idle = await _spent(agent, seconds)
             since, before = time.monotonic(), agent.cpu()
             answer = await world.ask(do="change", times=changes, seconds=seconds, crowd=False)
             until = time.monotonic()
             await asyncio.sleep(1.0)
             lasted = time.monotonic() - since
             spent = agent.cpu() - before
-            idles.append(idle / seconds)
-            costs.append((spent - idle * lasted / seconds) / changes * 1000)
+            # Idleness costs too, above all its checks: the same time before and after is what it costs now.
+            later = await _spent(agent, seconds)
+            idles.append((idle + later) / 2 / seconds)
+            costs.append((spent - idles[-1] * lasted) / changes * 1000)
+            idle = later
             turns = agent.turns(since, until)
             _blame(agent, since, until)
             walls.append(percentile(worst_by_second(turns, since, until, 1), 99))
@@ -213,7 +220,9 @@ async def _steady(agent: Agent, world: Servers, rounds: int, changes: int, prefi
         f"{prefix}change_cpu_ms": statistics.median(costs),
         f"{prefix}change_cpu_ms_spread": [min(costs), max(costs)],
         f"{prefix}idle_cpu_percent": statistics.median(idles) * 100,
+        f"{prefix}idle_cpu_percent_spread": [min(idles) * 100, max(idles) * 100],
         f"{prefix}stall_cpu_p99_ms": statistics.median(cpus),
+        f"{prefix}stall_cpu_p99_ms_spread": [min(cpus), max(cpus)],
         f"{prefix}stall_wall_p99_ms": statistics.median(walls),
         f"{prefix}delay_p50_ms": percentile(delays, 50),
         f"{prefix}delay_p99_ms": percentile(delays, 99),
@@ -229,14 +238,15 @@ async def _spent(agent: Agent, seconds: float) -> float:
 
 
 async def _restart(agent: Agent, world: Servers) -> Figures:
-    """A start with its state directory while nothing has changed: nothing is written."""
-    before, asked = await world.writes(), await world.requests()
+    """A start with its state directory while nothing has changed: nothing is written but that it lives."""
+    before, asked, beats = await world.writes(), await world.requests(), await world.beats()
     await agent.start(fresh=False)
     ready = await agent.until_ready()
     await agent.until_quiet()
-    await asyncio.sleep(5)
+    await asyncio.sleep(RESTARTED_SECONDS)
     found = {
         "restart_ready_s": ready,
+        "restart_leases": await world.beats() - beats,
         "restart_writes": dict(await world.writes() - before),
         "restart_requests": dict(await world.requests() - asked),
     }
@@ -273,10 +283,10 @@ def passed(sizes: list[Figures]) -> dict[str, bool]:
     return {
         "start_ready_cpu_s < 60": all(one["start_ready_cpu_s"] < 60 for one in sizes),
         "control_peak_mb < 1000": all(one["control_peak_mb"] < 1000 for one in sizes),
-        "change_cpu_ms < 5": all(one["change_cpu_ms"] < 5 for one in sizes),
+        # Noise may hide what a change costs; a cost below nothing proves nothing.
+        "change_cpu_ms < 5": all(0 < one["change_cpu_ms"] < 5 for one in sizes),
         "stall_cpu_p99_ms < 20": all(one["stall_cpu_p99_ms"] < 20 for one in sizes),
-        # Checks begin anew with the process, so reports of them may be told anew.
-        "restart_writes none": not any(set(one["restart_writes"]) - {"hub healthreports"} for one in sizes),
+        "restart_writes none": not any(one["restart_writes"] or one["restart_requests"] for one in sizes),
         "memory linear": all(later < 4 / 3 * before for before, later in pairwise(slopes)),
     }
 

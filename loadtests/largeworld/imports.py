@@ -12,6 +12,7 @@ from typing import Any
 from isthmus.agent.chain import Chain, Place
 from isthmus.agent.inputs import Hub, Member
 from isthmus.agent.outputs import Outputs
+from isthmus.agent.reports import Reports
 from isthmus.api.meta import Kind, ObjectKey
 from isthmus.apiserver.cluster import Cluster
 from isthmus.apiserver.store import BucketId, Key
@@ -19,6 +20,7 @@ from isthmus.flow import Derived, Graph, Priority, Table, Writer
 from isthmus.kube.applier import ObjectRef
 from isthmus.kube.comparison import differs, stamped, with_fingerprint
 from isthmus.kube.raw import Packed, unpack
+from isthmus.model.health import Verdict
 from isthmus.model.names import ClusterId
 from isthmus.model.service import AddressFamily
 from largeworld.objects import CREATED, region
@@ -37,8 +39,10 @@ class Imports:
         self._chain = chain = Chain(place, tables["member"], tables["hub"])
         callers = chain.vantages.partition("callers")
         self._outputs = outputs = Outputs(chain)
-        self._graph = Graph(outputs.tables)
-        for table in (chain.health, chain.membership, outputs.member_refused, outputs.hub_refused):
+        self._graph = Graph([*outputs.tables, chain.service_checks])
+        self._verdicts = chain.health.partition("everybody is up")
+        self._verdicts.replace({})
+        for table in (chain.membership, outputs.member_refused, outputs.hub_refused):
             table.partition("nothing").replace({})
         chain.session.partition("session").replace({"hub": True})
         callers.replace({place.vantage: 1})
@@ -61,11 +65,24 @@ class Imports:
                 while any(_open(table) for table in self._graph.tables):
                     await asyncio.sleep(0.01)
                 if not self._store():
+                    self._tell()
                     return number
             raise RuntimeError("what the agent writes does not come to rest")
         finally:
             running.cancel()
             await asyncio.wait([running])
+
+    def _tell(self) -> None:
+        """The reports of an agent that has checked everything for long."""
+        for key, target in self._chain.checks.items():
+            self._verdicts.put(key, Verdict(up=True, canary=target.canary))
+        reports = Reports(self._chain.place.cluster, self._chain.health, clock=lambda: CREATED)
+        before = -1
+        while len(reports.desired) > before:
+            before = len(reports.desired)
+            reports.renew()
+        for ref, row in reports.desired.items():
+            _put(self._stores["hub"], ref, row)
 
     def _store(self) -> int:
         desired = (

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from isthmus.agent import reports as reporting
 from isthmus.agent.reports import PACE, Reports
+from isthmus.api.hub import HealthReport
 from isthmus.flow import Table, Writer
 from isthmus.model.health import CheckKey, Verdict
 from isthmus.model.names import ClusterId, EndpointId, ServiceKey
@@ -75,6 +77,28 @@ def test_so_many_at_once_and_trouble_first() -> None:
         reports.renew()
     assert len(reports.desired) == 3 * PACE + 1
     assert reports.complete
+
+
+def test_what_an_earlier_process_told_and_what_still_holds_is_not_told_again() -> None:
+    table, writer = health()
+    for service in range(3 * PACE):
+        writer.put(key(service, "us-1", 0), Verdict(up=True))
+    earlier = Reports(EU, table, clock=lambda: 1_000.0)
+    for _ in range(3):
+        earlier.renew()
+    on_the_hub = dict(earlier.desired.items())
+    assert len(on_the_hub) == 3 * PACE
+    writer.put(key(7, "us-1", 0), Verdict(up=False))
+    stored: list[HealthReport] | None = None
+    later = Reports(EU, table, stored=lambda: stored, clock=lambda: 2_000.0)
+    later.renew()
+    assert not len(later.desired)
+    assert not later.complete, "nothing is too many while it is not known what is there"
+    stored = [msgspec.convert(row, HealthReport) for row in on_the_hub.values()]
+    later.renew()
+    changed = [ref for ref, row in later.desired.items() if row != on_the_hub[ref]]
+    assert [ref.name for ref in changed] == ["s7.shop"]
+    assert later.complete
 
 
 def test_what_changes_no_count_is_not_told_again() -> None:
