@@ -40,9 +40,11 @@ from isthmus.probes import memory
 
 CONCURRENT_LISTS = 8
 DATABASE = "last-good.db"
-COLLECTIONS = (20_000, 20, 50)
-"""Thresholds of the garbage collector: rows are freed without it, and looking at all of them takes long."""
+COLLECTIONS = (5_000, 20, 50)
+"""Thresholds of the garbage collector once what was read at the start is set aside: few objects at a time."""
 SETTLED_SECONDS = 60.0
+PATIENCE_SECONDS = 300.0
+"""How long there may be no collection because no first plan comes."""
 
 Address = tuple[str, int]
 
@@ -141,6 +143,7 @@ class Control:
                 group.create_task(inputs.follow(source, self.store, broken), name=f"follow-{source.name}")
         group.create_task(self.graph.run(), name="graph")
         group.create_task(self._first_plan(), name="first-plan")
+        asyncio.get_running_loop().call_later(PATIENCE_SECONDS, gc.enable)
 
     async def _first_plan(self) -> None:
         began = time.monotonic()
@@ -151,11 +154,15 @@ class Control:
                 services=len(self.chain.services),
                 seconds=round(time.monotonic() - began, 3),
             )
-            # What is there now stays: a full collection over it would stall the loop for tenths of seconds.
-            gc.freeze()
-            # Once more when what follows from the plans stands as well.
-            asyncio.get_running_loop().call_later(SETTLED_SECONDS, gc.freeze)
+            # Nothing of a start is garbage, and to look for it stalls the loop for tenths of seconds: until
+            # what follows from the first plans stands as well nothing is collected, and it is set aside.
+            asyncio.get_running_loop().call_later(SETTLED_SECONDS, _settle)
             return
+
+
+def _settle() -> None:
+    gc.freeze()
+    gc.enable()
 
 
 async def control(settings: AgentSettings) -> None:
@@ -191,6 +198,7 @@ async def _located(access: Access) -> list[Address]:
 
 def main(settings_file: Path) -> None:
     """Runs control with the settings that the supervisor wrote."""
+    gc.disable()
     gc.set_threshold(*COLLECTIONS)
     settings = decode_agent(settings_file)
     process.run("control", lambda: control(settings), level=settings.log_level, style=settings.log_format)

@@ -54,6 +54,7 @@ from isthmus.flow import Table, pulse
 from isthmus.flow.replica import Publisher
 from isthmus.flow.stats import STATS, Stats
 from isthmus.kube.lease import LeaseHolder
+from isthmus.kube.raw import opened
 from isthmus.mcs import autoexport
 from isthmus.mcs.hubobjects import hub_namespace
 from isthmus.probes.prober import Prober, anchor
@@ -255,7 +256,7 @@ def start(core: Control, group: asyncio.TaskGroup) -> None:
 def _stored_reports(telling: Writing) -> list[HealthReport] | None:
     """The reports on the hub, None before they were read."""
     found = telling.tables[kinds.HEALTH_REPORT]
-    return [kinds.HEALTH_REPORT.decode(row) for row in found.values()] if found.synced else None
+    return [opened(kinds.HEALTH_REPORT, row) for row in found.values()] if found.synced else None
 
 
 async def _console(sources: Sources, registry: CollectorRegistry, ring: Ring, listen: str) -> None:

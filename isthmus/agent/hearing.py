@@ -10,8 +10,10 @@ from collections.abc import Iterable
 
 from isthmus.agent.followers import API_SERVICE, Forbidden, PodRanges, api_moved, moved
 from isthmus.agent.inputs import Hub, Member
+from isthmus.api import kinds
 from isthmus.api.meta import ObjectKey
 from isthmus.flow import Derived, Priority, derive, on
+from isthmus.kube.raw import opened
 from isthmus.mcs import border
 from isthmus.mcs.hubobjects import hub_namespace
 from isthmus.model.names import ClusterId
@@ -25,7 +27,9 @@ def claims(hub: Hub, me: ClusterId) -> Derived[ObjectKey, Export | Refused]:
 
     def compute(key: ObjectKey) -> Export | Refused | None:
         found = heard.get(key)
-        return None if found is None or key.namespace == mine else border.exported_service(found)
+        if found is None or key.namespace == mine:
+            return None
+        return border.exported_service(opened(kinds.EXPORTED_SERVICE, found))
 
     return derive("claims", on(heard), compute=compute)
 
@@ -39,9 +43,10 @@ def endpoints(
     own_pods = PodRanges(member.nodes)
 
     def compute(key: ObjectKey) -> border.ImportedEndpoints | Refused | None:
-        found = heard.get(key)
-        if found is None or key.namespace == mine:
+        row = heard.get(key)
+        if row is None or key.namespace == mine:
             return None
+        found = opened(kinds.EXPORTED_ENDPOINTS, row)
         pods = own_pods if found.spec.network == network else ()
         return border.exported_endpoints(found, forbidden=forbidden, pods=pods)
 

@@ -18,10 +18,13 @@ from isthmus.api.meta import Kind, ObjectKey
 from isthmus.api.policy import GlobalTrafficPolicy
 from isthmus.flow import Table, Writer
 from isthmus.kube.client import Client
+from isthmus.kube.raw import Packed, compact
 from isthmus.kube.reflector import Linger, Reflector, State
 
 SEED_SECONDS = 2.0
-"""How long a source may take to answer before the last-good rows serve in its place."""
+"""How long a source may be silent before the last-good rows serve in its place."""
+LIST_SECONDS = 20.0
+"""How long it may take for its list, page by page: a large one is slower than that to read twice."""
 LINGER_SECONDS = 150.0
 """How long what a hub has lost stays. Every cluster has exported again by then, also where the hub was
 restored with older versions, so that its watches say nothing: agents mistrust those after some 75 s, and read
@@ -30,6 +33,9 @@ SELECTORS: Mapping[Kind[Any], str] = {
     kinds.ENDPOINT_SLICE: f"{labels.SLICE_MANAGED_BY}!={labels.SLICE_MANAGER}"
 }
 """What is not read at all: of a large clusterset's EndpointSlices nearly all are those that we write."""
+
+COMPACT_SERVICE = compact(kinds.EXPORTED_SERVICE)
+COMPACT_ENDPOINTS = compact(kinds.EXPORTED_ENDPOINTS)
 
 Pairs = Iterator[tuple[Kind[Any], Table[ObjectKey, Any]]]
 
@@ -59,18 +65,20 @@ class Member:
 
 
 class Hub:
-    """Objects of the hub."""
+    """Objects of the hub. Those of which there are most are compact (see `raw.opened`)."""
 
     def __init__(self) -> None:
         self.clusters: Table[ObjectKey, hub.Cluster] = Table("hub/clusters")
-        self.exported_services: Table[ObjectKey, hub.ExportedService] = Table("hub/exportedservices")
-        self.exported_endpoints: Table[ObjectKey, hub.ExportedEndpoints] = Table("hub/exportedendpoints")
+        self.exported_services: Table[ObjectKey, hub.ExportedService | Packed] = Table("hub/exportedservices")
+        self.exported_endpoints: Table[ObjectKey, hub.ExportedEndpoints | Packed] = Table(
+            "hub/exportedendpoints"
+        )
         self.policies: Table[ObjectKey, GlobalTrafficPolicy] = Table("hub/globaltrafficpolicies")
 
     def pairs(self) -> Pairs:
         yield kinds.CLUSTER, self.clusters
-        yield kinds.EXPORTED_SERVICE, self.exported_services
-        yield kinds.EXPORTED_ENDPOINTS, self.exported_endpoints
+        yield COMPACT_SERVICE, self.exported_services
+        yield COMPACT_ENDPOINTS, self.exported_endpoints
         yield kinds.POLICY, self.policies
 
     def nobody(self) -> None:
@@ -122,7 +130,7 @@ def _source(
 
 def _whole(kind: Kind[Any]) -> Callable[[ObjectKey], ObjectKey]:
     """What an object is a part of: endpoints come in chunks, `<service>.<namespace>.<chunk>`."""
-    if kind is not kinds.EXPORTED_ENDPOINTS:
+    if kind is not COMPACT_ENDPOINTS:
         return lambda key: key
     return lambda key: ObjectKey(key.namespace, key.name.rpartition(".")[0])
 
@@ -143,8 +151,14 @@ async def follow(source: Source, store: LastGood, broken: asyncio.Task[bool] | N
 async def _seed_if_late(source: Source, store: LastGood) -> None:
     """Waits for the source's own rows; its first failure, or its silence, brings the last-good ones."""
     with suppress(TimeoutError):
-        async with asyncio.timeout(SEED_SECONDS):
-            await source.heard.wait()
+        async with asyncio.timeout(LIST_SECONDS):
+            while not source.heard.is_set():
+                before = source.reflector.last_event()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(SEED_SECONDS):
+                        await source.heard.wait()
+                if source.reflector.last_event() == before:
+                    break
     if not source.writer.synced:
         await seed(store, source.name, source.kind, source.table, source.writer)
 

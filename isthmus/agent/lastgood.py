@@ -22,6 +22,7 @@ import structlog
 
 from isthmus.api.meta import Kind, ObjectKey
 from isthmus.flow import Table, Writer
+from isthmus.kube.packing import inflate
 
 log = structlog.get_logger()
 
@@ -180,7 +181,7 @@ class LastGood:
                 database.execute("DELETE FROM rows WHERE source = ?", (source,))
             database.executemany(
                 "INSERT OR REPLACE INTO rows VALUES (?, ?, ?, ?)",
-                ((source, *key, msgspec.json.encode(row)) for key, row in rows.items() if row is not None),
+                ((source, *key, _plain(row)) for key, row in rows.items() if row is not None),
             )
             database.executemany(
                 "DELETE FROM rows WHERE source = ? AND namespace = ? AND name = ?",
@@ -191,6 +192,10 @@ class LastGood:
         except BaseException:
             database.execute("ROLLBACK")
             raise
+
+
+def _plain(row: Any) -> bytes:
+    return inflate(row) if isinstance(row, bytes) else msgspec.json.encode(row)
 
 
 async def seed(

@@ -14,7 +14,7 @@ from isthmus.agent.chain import Chain, turned
 from isthmus.agent.letgo import LetGo
 from isthmus.agent.ownexports import detached
 from isthmus.agent.policystatuses import PolicyStatuses
-from isthmus.api import core, hub, kinds, labels
+from isthmus.api import core, kinds, labels
 from isthmus.api.meta import Kind, ObjectKey
 from isthmus.flow import Derived, Index, Table, derive, on, spread
 from isthmus.kube.applier import ObjectRef
@@ -323,13 +323,9 @@ class Outputs:
             before, after = (row.refused if row is not None else () for row in (old, new))
             return (key,) if before != after else ()
 
-        def on_heard(
-            key: ObjectKey, old: hub.ExportedService | None, new: hub.ExportedService | None
-        ) -> Iterable[ServiceKey]:
-            if key.namespace == namespace:
-                for row in (old, new):
-                    if row is not None:
-                        yield ServiceKey(row.spec.service.namespace, row.spec.service.name)
+        def on_heard(key: ObjectKey, _old: object, _new: object) -> Iterable[ServiceKey]:
+            found = hubobjects.service_of(key.name) if key.namespace == namespace else None
+            return (found,) if found is not None else ()
 
         return derive(
             "export statuses",

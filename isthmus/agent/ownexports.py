@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from isthmus.agent.inputs import Hub, Member
-from isthmus.api import labels, mcs
+from isthmus.api import kinds, labels, mcs
 from isthmus.api.meta import ObjectKey
 from isthmus.flow import Derived, Table, derive, on
+from isthmus.kube.raw import opened
 from isthmus.mcs import border, serviceexport
 from isthmus.mcs.annotations import is_set
 from isthmus.mcs.hubobjects import hub_namespace, object_name, service_of
@@ -40,7 +41,9 @@ def own_exports(
             return None
         if detached(export):
             recorded = hub.exported_services.get(ObjectKey(namespace, object_name(key)))
-            return None if recorded is None else border.exported_service(recorded)
+            if recorded is None:
+                return None
+            return border.exported_service(opened(kinds.EXPORTED_SERVICE, recorded))
         service = member.services.get(ObjectKey(*key))
         return serviceexport.local_export(
             cluster=me, export=export, service=service, clock_offset=clock_offset()

@@ -86,16 +86,16 @@ class Reports:
 
     def renew(self) -> None:
         """Renews the reports that are due now."""
-        if not self._begun and (stored := self._stored()) is None:
-            return
-        if self._silent():
-            self._begun = True
-            self.withdraw()
-            return
         if not self._begun:
+            stored = self._stored()
+            if stored is None:
+                return
             self._begun = True
             self._earlier = {_service(one): one.spec for one in stored}
             self._changed = {key: None for key in self._earlier if key in self._untold} | self._changed
+        if self._silent():
+            self.withdraw()
+            return
         self._take_over()
         now = self._clock()
         troubled = [key for key in self._changed if key in self._troubled]

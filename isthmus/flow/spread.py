@@ -49,9 +49,8 @@ def spread(
         return False
 
     def synced() -> None:
-        if source.synced and not writer.synced:
-            wanted = {name: value for key, row in source.items() for name, value in rows(key, row).items()}
-            writer.replace({name: value for name, value in wanted.items() if free(name)})
+        if source.synced:
+            writer.complete()  # each row is there already
 
     source.follow(observe)
     source.on_sync(synced)

@@ -12,6 +12,7 @@ import asyncio
 from collections.abc import (
     AsyncIterator,
     Callable,
+    Collection,
     Container,
     Hashable,
     ItemsView,
@@ -40,7 +41,8 @@ class Table(Generic[K, V]):
     def __init__(self, name: str) -> None:
         self.name = name
         self._rows: dict[K, V] = {}
-        self._owner_of: dict[K, str] = {}
+        self._owner_of: dict[K, str] | None = None
+        """Whose each row is, once there has been a second writer; most tables never have one."""
         self._writers: dict[str, Writer[K, V]] = {}
         self._observers: list[Observer[K, V]] = []
         self._subscriptions: set[_Subscription[K]] = set()
@@ -76,7 +78,9 @@ class Table(Generic[K, V]):
 
     def owner(self, key: K) -> str | None:
         """Which partition's writer holds that row."""
-        return self._owner_of.get(key)
+        if self._owner_of is not None:
+            return self._owner_of.get(key)
+        return next(iter(self._writers), None) if key in self._rows else None
 
     @property
     def synced(self) -> bool:
@@ -105,7 +109,11 @@ class Table(Generic[K, V]):
         """
         if owner in self._writers:
             raise ValueError(f"table {self.name}: partition {owner!r} already has a writer")
-        writer = Writer(self, owner, owns)
+        if self._writers and self._owner_of is None:
+            (first,) = self._writers.values()
+            self._owner_of = dict.fromkeys(self._rows, first.owner)
+            first.hold(self._rows)
+        writer = Writer(self, owner, owns, None if self._owner_of is None else set())
         self._writers[owner] = writer
         self._unsynced += 1
         return writer
@@ -168,20 +176,21 @@ class Table(Generic[K, V]):
 
     def _put(self, owner: str, key: K, value: V) -> None:
         old = self._rows.get(key)
-        held_by = self._owner_of.get(key)
-        if held_by is not None and held_by != owner:
-            raise ValueError(f"table {self.name}: {owner!r} wrote {key!r}, which belongs to {held_by!r}")
+        if self._owner_of is not None:
+            held_by = self._owner_of.setdefault(key, owner)
+            if held_by != owner:
+                raise ValueError(f"table {self.name}: {owner!r} wrote {key!r}, which belongs to {held_by!r}")
         if old is not None and (old is value or old == value):
             return
         self._rows[key] = value
-        self._owner_of[key] = owner
         self._changed(key, old, value)
 
     def _drop(self, owner: str, key: K) -> None:
-        if self._owner_of.get(key) != owner:
+        if self.owner(key) != owner:
             return
         old = self._rows.pop(key)
-        del self._owner_of[key]
+        if self._owner_of is not None:
+            del self._owner_of[key]
         self._changed(key, old, None)
 
     def _retire(self, writer: Writer[K, V]) -> None:
@@ -193,21 +202,32 @@ class Table(Generic[K, V]):
 class Writer(Generic[K, V]):
     """The only one who writes the rows of its partition."""
 
-    def __init__(self, table: Table[K, V], owner: str, owns: Callable[[K], bool] | None) -> None:
+    def __init__(
+        self, table: Table[K, V], owner: str, owns: Callable[[K], bool] | None, keys: set[K] | None
+    ) -> None:
         self._table = table
         self._owns = owns
-        self._keys: set[K] = set()
+        self._keys = keys
+        """None: all that the table has, because nobody else writes it."""
         self._retired = False
         self.owner = owner
         self.synced = False
         self.stale_since: float | None = None
 
     def __len__(self) -> int:
-        return len(self._keys)
+        return len(self._held)
 
     def keys(self) -> frozenset[K]:
         """The keys this partition holds now."""
-        return frozenset(self._keys)
+        return frozenset(self._held)
+
+    @property
+    def _held(self) -> Collection[K]:
+        return self._table.keys() if self._keys is None else self._keys
+
+    def hold(self, keys: Iterable[K]) -> None:
+        """Only the table itself calls this: these are its keys, from now on others may come beside."""
+        self._keys = set(keys)
 
     def _check(self, key: K) -> None:
         if self._retired:
@@ -219,13 +239,15 @@ class Writer(Generic[K, V]):
         """Sets a row; an equal value changes nothing and tells nobody."""
         self._check(key)
         self._table._put(self.owner, key, value)
-        self._keys.add(key)
+        if self._keys is not None:
+            self._keys.add(key)
 
     def drop(self, key: K) -> None:
         """Removes a row; a key that is not there is fine."""
         self._check(key)
-        if key in self._keys:
-            self._keys.discard(key)
+        if key in self._held:
+            if self._keys is not None:
+                self._keys.discard(key)
             self._table._drop(self.owner, key)
 
     def replace(
@@ -238,7 +260,7 @@ class Writer(Generic[K, V]):
         wanted = dict(rows)
         for key in wanted:
             self._check(key)
-        for key in [key for key in self._keys if key not in wanted and key not in keep]:
+        for key in [key for key in self._held if key not in wanted and key not in keep]:
             self.drop(key)
         for key, value in wanted.items():
             self.put(key, value)
@@ -259,8 +281,9 @@ class Writer(Generic[K, V]):
         """Ends the partition and removes its rows; the owner's name is free again."""
         if self._retired:
             return
-        for key in list(self._keys):
+        for key in list(self._held):
             self.drop(key)
+        self.hold(())
         self._retired = True
         self._table._retire(self)
 

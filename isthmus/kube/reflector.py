@@ -88,7 +88,7 @@ class State:
     failures: int = 0
     """Times that either ended in an error."""
     last_event: float | None = None
-    """When a list, an event or a bookmark last arrived."""
+    """When a page of a list, an event or a bookmark last arrived."""
 
 
 class Reflector(Generic[T]):
@@ -191,16 +191,21 @@ class Reflector(Generic[T]):
                 limit=self._page,
                 continue_=step.continue_,
             )
+            self._heard()
             rows = await self._rows(page)
             complete = self._cursor.page(rows, page.metadata.resource_version, page.metadata.continue_)
             if complete is not None:
-                self._replace(complete)
+                await self._replace(complete)
                 self.state = replace(self.state, lists=self.state.lists + 1)
-                self._heard()
                 return
             await asyncio.sleep(0)
 
-    def _replace(self, complete: dict[ObjectKey, T]) -> None:
+    async def _replace(self, complete: dict[ObjectKey, T]) -> None:
+        if not self._writer.synced:  # a table that is not whole yet may be filled a little at a time
+            for taken, (key, row) in enumerate(complete.items(), 1):
+                self._writer.put(key, row)
+                if taken % YIELD_EVERY == 0:
+                    await asyncio.sleep(0)
         before, self._lost = self._lost, {}
         if self._linger is not None and (missing := self._writer.keys() - complete.keys()):
             group, now = self._linger.group, self._lived

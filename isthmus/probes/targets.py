@@ -31,10 +31,12 @@ def targets(
     `policy_of` is the policy in force for a port; its check wins over the export's.
     """
     found: dict[CheckKey, CheckTarget] = {}
+    name = f"{service.key.name}.{service.key.namespace}.svc.clusterset.local"
     policies = {port: policy_of(port) for port in service.ports}
     for export in service.exports:
         endpoints = endpoints_by_cluster.get(export.cluster, ())
         for port in _exposed(service, export):
+            port_name = port_id(port)
             asked = policies[port].health or export.probe
             check = asked or DEFAULT_CHECK
             if not _possible(check, port):
@@ -45,7 +47,7 @@ def targets(
             else:
                 chosen = (e for e in reachable if _counts(e, export))
             for endpoint in chosen:
-                key = CheckKey(service.key, export.cluster, endpoint.id, port_id(port))
+                key = CheckKey(service.key, export.cluster, endpoint.id, port_name)
                 found[key] = CheckTarget(
                     address=endpoint.addresses[0],
                     port=check.port or endpoint.target_port(port) or 0,
@@ -53,7 +55,7 @@ def targets(
                     canary=asked is None,
                     network=endpoint.network,
                     own_cluster=export.cluster == own_cluster,
-                    name=f"{service.key.name}.{service.key.namespace}.svc.clusterset.local",
+                    name=name,
                     udp=port.protocol is Protocol.UDP or check.port is not None,
                 )
     return found

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from operator import attrgetter
 from typing import NamedTuple
 
@@ -71,6 +72,8 @@ class _Survey(NamedTuple):
 
 
 _BY_ID = attrgetter("id")
+_place = lru_cache(maxsize=4_096)(Locality)
+"""One value for all groups that stand there: in a large world most of a group is its name."""
 
 
 def take_census(
@@ -174,7 +177,7 @@ def _sort_members(
         if not draining and not member.ready:
             left_out.append(LeftOut(cluster, member.id, "not ready in Kubernetes"))
             continue
-        locality = Locality(cluster, member.region or cluster_region, member.zone)
+        locality = _place(cluster, member.region or cluster_region, member.zone)
         found = bins.get(locality)
         if found is None:
             found = bins[locality] = _Bins()

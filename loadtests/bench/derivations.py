@@ -30,17 +30,18 @@ from rich.table import Table as Rows
 
 from isthmus.agent.chain import Chain, Place
 from isthmus.agent.doors import Doors
-from isthmus.agent.inputs import Hub, Member
+from isthmus.agent.inputs import COMPACT_ENDPOINTS, Hub, Member
 from isthmus.agent.outputs import Outputs
-from isthmus.api import kinds, labels
+from isthmus.api import labels
 from isthmus.flow import Graph, Priority
+from isthmus.kube.raw import head_of
 from isthmus.mcs.serviceimport import derived_name
 from isthmus.model.names import ClusterId, ServiceKey
 from isthmus.model.service import AddressFamily
 
 SIZES = (10, 30, 100)
 CHANGES = 100
-TO_THE_PLAN = ("heard endpoints", "endpoints", "plans")
+TO_THE_PLAN = ("heard endpoints", "endpoints", "contributions", "plans")
 TARGET_MS = 5.0
 
 
@@ -96,9 +97,9 @@ async def derive(layout: Layout, rounds: int) -> dict[str, Any]:
     outputs.asked.partition("family").replace({"": (AddressFamily.IPV4,)})
     writers = {}
     for kind, table in (*hub.pairs(), *member.pairs()):
-        rows = [kind.decode(raw) for raw in held.get(kind.kind, ())]
+        rows = {head_of(raw).metadata.key: kind.decode(raw) for raw in held.get(kind.kind, ())}
         writers[kind.kind] = table.partition("reflector")
-        writers[kind.kind].replace({row.metadata.key: row for row in rows})
+        writers[kind.kind].replace(rows)
     spent: Counter[str] = Counter()
     for table in graph.tables:
         _timed(table, spent)
@@ -120,8 +121,10 @@ async def derive(layout: Layout, rounds: int) -> dict[str, Any]:
             spent.clear()
             began = time.process_time()
             for body in bodies:
-                row = kinds.EXPORTED_ENDPOINTS.decode(body)
-                writers["ExportedEndpoints"].put(row.metadata.key, row)
+                heard = time.process_time()
+                row = COMPACT_ENDPOINTS.decode(body)
+                writers["ExportedEndpoints"].put(head_of(body).metadata.key, row)
+                spent["heard endpoints"] += time.process_time() - heard
                 await _rest(graph)
             if bodies:
                 totals.append((time.process_time() - began) / len(bodies) * 1000)

@@ -129,7 +129,8 @@ class Agent:
                 rates.append((now - before) / window)
                 before = now
                 last = rates[-windows:]
-                if len(last) == windows and (max(last) < 0.06 or max(last) - min(last) < 0.03):
+                even = max(last) < 0.06 or max(last) - min(last) < 0.03 < 0.9 - max(last)
+                if len(last) == windows and even:  # a whole core, evenly, is anything but quiet
                     return time.time() - self.began - window * windows
 
     def _alive(self) -> None:

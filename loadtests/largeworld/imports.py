@@ -19,7 +19,7 @@ from isthmus.apiserver.store import BucketId, Key
 from isthmus.flow import Derived, Graph, Priority, Table, Writer
 from isthmus.kube.applier import ObjectRef
 from isthmus.kube.comparison import differs, stamped, with_fingerprint
-from isthmus.kube.raw import Packed, unpack
+from isthmus.kube.raw import Packed, head_of, unpack
 from isthmus.model.health import Verdict
 from isthmus.model.names import ClusterId
 from isthmus.model.service import AddressFamily
@@ -60,8 +60,7 @@ class Imports:
             for number in range(1, PASSES + 1):
                 for store, kind, writer in self._sources:
                     entries = store.store.bucket(BucketId(kind.group, kind.plural)).entries.values()
-                    rows = [kind.decode(entry.raw) for entry in entries]
-                    writer.replace({row.metadata.key: row for row in rows})
+                    writer.replace({head_of(one.raw).metadata.key: kind.decode(one.raw) for one in entries})
                 while any(_open(table) for table in self._graph.tables):
                     await asyncio.sleep(0.01)
                 if not self._store():

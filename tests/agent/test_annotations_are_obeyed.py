@@ -41,11 +41,11 @@ class World:
         self.notices = Notices(
             self.member, self.chain.services, self.outputs.member_refused, self.outputs.held
         )
-        self.writers: dict[Kind[Any], Any] = {}
+        self.writers: dict[str, Any] = {}
         for kind, table in (*self.member.pairs(), *self.hub.pairs()):
             writer = table.partition("test")
             writer.replace({})
-            self.writers.setdefault(kind, writer)
+            self.writers.setdefault(kind.kind, writer)
         for table in (self.chain.health, self.chain.membership, self.chain.vantages, self.outputs.asked):
             table.partition("test").replace({})
         self.outputs.hub_refused.partition("test").replace({})
@@ -65,7 +65,7 @@ class World:
             "creationTimestamp": "2026-01-01T00:00:00Z",
         }
         body = {"metadata": {**heading, **(metadata or {})}, **rest}
-        self.writers[kind].put(key, msgspec.convert(body, kind.type))
+        self.writers[kind.kind].put(key, msgspec.convert(body, kind.type))
 
     def export(self, **annotations: str) -> None:
         self.put(kinds.SERVICE_EXPORT, WEB, metadata={"annotations": named(annotations)})
@@ -108,7 +108,7 @@ async def test_what_is_detached_is_spared_until_everything_was_computed_without_
         world.export(detach="true")
         assert world.outputs.let_go.spares_hub(written), "at once, before anything was computed"
         await settles(lambda: RECORD not in world.outputs.hub)
-        world.writers[kinds.SERVICE].drop(WEB)
+        world.writers[kinds.SERVICE.kind].drop(WEB)
         other = ObjectKey("shop", "other")
         world.put(kinds.SERVICE, other, spec={"clusterIP": "10.0.0.2", "ports": [{"port": 80}]})
         world.put(kinds.SERVICE_EXPORT, other)

@@ -70,6 +70,23 @@ def test_a_writer_cannot_touch_a_row_of_another_partition() -> None:
     assert table.get(1) == 1
 
 
+def test_a_second_writer_finds_the_rows_of_the_first_taken() -> None:
+    table: Table[str, int] = Table("t")
+    first = table.partition("first")
+    first.replace({"a": 1, "b": 2})
+    second = table.partition("second")
+    assert table.owner("a") == "first"
+    with pytest.raises(ValueError, match="belongs to 'first'"):
+        second.put("a", 3)
+    second.replace({"c": 3})
+    first.drop("c")
+    assert (first.keys(), second.keys(), len(first), len(second)) == ({"a", "b"}, {"c"}, 2, 1)
+    first.replace({"a": 1})
+    assert dict(table.items()) == {"a": 1, "c": 3}
+    first.retire()
+    assert (dict(table.items()), len(first), table.owner("c")) == ({"c": 3}, 0, "second")
+
+
 def test_a_writer_cannot_leave_its_keys_and_a_refused_replace_changes_nothing() -> None:
     table: Table[int, int] = Table("t")
     writer = table.partition("even", owns=lambda key: key % 2 == 0)
