@@ -155,7 +155,9 @@ def start(core: Control, group: asyncio.TaskGroup) -> None:
     group.create_task(chain.refusals.run(), name="refusals")
     group.create_task(prober.run(), name="prober")
     group.create_task(verdicts.keep(prober, chain.health, settings.state_dir), name="verdicts")
-    group.create_task(compete(core.member_client, settings.namespace, lease), name="writer-lease")
+    group.create_task(
+        compete(core.member_client, settings.namespace, lease, chain.member.namespaces), name="writer-lease"
+    )
     group.create_task(member.run(), name="write-member")
     group.create_task(families.follow(core.member_client, outputs.asked.partition("server")), name="families")
     group.create_task(exports.run(), name="write-auto-exports")

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import structlog
 
-from isthmus.api import kinds, labels
+from isthmus.api import core, kinds, labels
 from isthmus.api.meta import Kind, ObjectKey
-from isthmus.errors import ConfigError, Conflict, Forbidden, KubeError, NotFound
+from isthmus.errors import ConfigError, Conflict, Forbidden, KubeError
 from isthmus.flow import Table
 from isthmus.kube.applier import MOST_SECONDS, Applier, ObjectRef, managed
 from isthmus.kube.client import Client
@@ -152,24 +152,31 @@ def found_in(writings: Iterable[Writing]) -> int | None:
     return None if None in counts else sum(count or 0 for count in counts)
 
 
-async def compete(client: Client, namespace: str, lease: LeaseHolder) -> None:
-    """Makes the namespace of the writer's lease where that is allowed, and competes until cancelled."""
+async def compete(
+    client: Client,
+    namespace: str,
+    lease: LeaseHolder,
+    known: Table[ObjectKey, core.Namespace] | None = None,
+) -> None:
+    """Makes the namespace of the writer's lease where that is allowed, and competes until cancelled.
+
+    `known`: the server's namespaces, as far as they are read; then nothing is made that is there already.
+    """
     async with asyncio.TaskGroup() as group:
-        group.create_task(_make(client, namespace), name="namespace")
+        group.create_task(_make(client, namespace, known), name="namespace")
         group.create_task(lease.run(), name="compete")
 
 
-async def _make(client: Client, namespace: str) -> None:
-    """Tries until the server has said yes or no; the lease tells when there is no namespace after a no.
-
-    It looks first: a start where nothing has changed writes nothing.
-    """
+async def _make(client: Client, namespace: str, known: Table[ObjectKey, core.Namespace] | None) -> None:
+    """Tries until the server has said yes or no; the lease tells when there is no namespace after a no."""
+    if known is not None:
+        rows = cast("AsyncGenerator[frozenset[ObjectKey], None]", known.changes())
+        async with aclosing(rows) as changes:
+            if ObjectKey("", namespace) in await anext(changes):
+                return
     space = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}
     while True:
         try:
-            with suppress(NotFound, Forbidden):  # who may make one may perhaps not look at it
-                await client.get(kinds.NAMESPACE, ObjectKey("", namespace))
-                return
             await client.create(kinds.NAMESPACE, space)
         except (Conflict, Forbidden):
             return  # it exists, or whoever installs us makes it

@@ -182,9 +182,7 @@ class Applier:
             self._resync.clear()
             async for ref in paced(list(self._desired)):
                 self._queue.add(ref)
-            for kind, table in self._observed.items():
-                async for key in paced(list(table)):
-                    self._mark(kind, key, table.get(key))
+            await self._mark_observed()
 
     def retake(self) -> None:
         """Looks again at everything that was spared."""
@@ -220,20 +218,25 @@ class Applier:
     async def _follow_desired(self) -> None:
         first = True
         async for refs in self._desired.changes():
-            if first:
-                # What was observed and is not desired is known only now.
-                self.resync()
-                first = False
             async for ref in paced(refs):
                 self._queue.add(ref)
+            if first:
+                await self._mark_observed()  # what is not desired is known only now
+                first = False
 
     async def _follow(self, kind: Kind[Any], table: Table[ObjectKey, Any]) -> None:
         first = True
         async for keys in table.changes():
-            if first:
-                self.resync()
+            if first:  # what does not exist is known only now
+                async for ref in paced([ref for ref in self._desired if ref.kind is kind]):
+                    self._queue.add(ref)
                 first = False
             async for key in paced(keys):
+                self._mark(kind, key, table.get(key))
+
+    async def _mark_observed(self) -> None:
+        for kind, table in self._observed.items():
+            async for key in paced(list(table)):
                 self._mark(kind, key, table.get(key))
 
     def _mark(self, kind: Kind[Any], key: ObjectKey, found: Any) -> None:
