@@ -160,7 +160,7 @@ class Door:
 
     async def __aenter__(self) -> Self:
         self._task = asyncio.create_task(self._replica.run())
-        async with asyncio.timeout(120):
+        async with asyncio.timeout(600):
             while not self.rows.synced or not self.seen:
                 await asyncio.sleep(0.05)
         return self
