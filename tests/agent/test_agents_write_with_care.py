@@ -101,6 +101,34 @@ async def test_a_cluster_registers_again_when_its_namespace_is_deleted() -> None
             await until(deleted)
 
 
+async def test_a_start_claims_nothing_that_is_ours_already_until_a_heartbeat_fails() -> None:
+    async with api_server(crds.hub_crds()) as client:
+        chain = known_chain()
+        membership = Membership(
+            client,
+            chain,
+            "default",
+            chain.membership.partition("test"),
+            hub_read=lambda: True,
+            may_write=lambda: True,
+            withdrawn=lambda: False,
+            leftovers=lambda: None,
+        )
+        before = client.requests.copy()
+        assert await membership.step(), "the heartbeat may follow"
+        assert client.requests == before
+        assert not membership.speaks, "before the hub has taken a heartbeat"
+        membership.confirm()
+        assert membership.speaks
+        membership.doubt()
+        assert await membership.step()
+        written = client.requests - before
+        assert {resource for verb, resource, _status in written if verb == "patch"} == {
+            "clusters",
+            "namespaces",
+        }
+
+
 async def test_only_the_writer_beats_while_the_cluster_leaves() -> None:
     async with api_server(crds.hub_crds()) as client:
         chain, writes = known_chain(), False
@@ -117,7 +145,6 @@ async def test_only_the_writer_beats_while_the_cluster_leaves() -> None:
             withdrawn=lambda: False,
             leftovers=lambda: None,
         )
-        assert not await membership.step()  # it claims, and does not beat
         assert not await membership.step()
         writes = True
         assert await membership.step()
@@ -142,7 +169,9 @@ async def test_a_membership_ends_only_when_the_hub_has_nothing_of_the_cluster_an
             withdrawn=lambda: True,
             leftovers=lambda: left[0],
         )
-        await membership.step()
+        await client.create(
+            kinds.CLUSTER, {"apiVersion": kinds.CLUSTER.api_version, "kind": "Cluster", **entry}
+        )
         while left[0] != 0:
             assert await membership.step(), "it beats on"
             assert (await client.get(kinds.CLUSTER, ObjectKey("", "eu-1"))).spec.uid == "a"
