@@ -78,7 +78,7 @@ class UpCounts:
 
 
 class DownCounts:
-    """How many checks of each service are Down, by source cluster; tells which verdicts can move a plan."""
+    """How many checks of each service are Down or waver, by source cluster; tells what can move a plan."""
 
     def __init__(self, health: Table[CheckKey, Verdict]) -> None:
         self._counts: Counter[tuple[ServiceKey, str]] = Counter()
@@ -87,15 +87,13 @@ class DownCounts:
     def matters(self, key: CheckKey, old: Verdict | None, new: Verdict | None) -> bool:
         """Whether that change (already counted) may change a plan of its service.
 
-        No verdict, Unknown and Up are alike to a plan as long as nothing there is Down, so the first verdicts
-        of a large world move no plan.
+        No verdict, Unknown and Up are alike to a plan as long as nothing there is Down or wavers, so the
+        first verdicts of a large world move no plan.
         """
-        if (old is not None and old.wavering) is not (new is not None and new.wavering):
-            return True
-        return _is_down(old) or _is_down(new) or (key.service, key.cluster) in self._counts
+        return _tells(old) or _tells(new) or (key.service, key.cluster) in self._counts
 
     def _observe(self, key: CheckKey, old: Verdict | None, new: Verdict | None) -> None:
-        if step := _is_down(new) - _is_down(old):
+        if step := _tells(new) - _tells(old):
             place = key.service, key.cluster
             self._counts[place] += step
             if not self._counts[place]:
@@ -232,5 +230,5 @@ def _up(verdict: Verdict | None) -> int:
     return 1 if verdict is not None and verdict.up is True else 0
 
 
-def _is_down(verdict: Verdict | None) -> bool:
-    return verdict is not None and verdict.up is False
+def _tells(verdict: Verdict | None) -> bool:
+    return verdict is not None and (verdict.up is False or verdict.wavering)

@@ -89,11 +89,19 @@ class LastGood:
         Rows that are stale (this store's own, perhaps) are not written: what is on disk is as good.
         """
         self._owed.add(source)
+        fresh: set[ObjectKey] = set()
+        table.observe(lambda key, _old, _new: fresh.add(key))
         async with asyncio.TaskGroup() as group:
             group.create_task(self._confirm(source, table), name=f"lastgood-confirm-{source}")
-            async for keys in table.changes():
-                await self._keep(source, table, keys)
-                await asyncio.sleep(BATCH_SECONDS)
+            try:
+                async for keys in table.changes():
+                    fresh.clear()
+                    await self._keep(source, table, keys)
+                    await asyncio.sleep(BATCH_SECONDS)
+            except asyncio.CancelledError:  # an orderly end: the next start knows what we knew
+                if fresh and table.synced:
+                    await self._keep(source, table, frozenset(fresh))
+                raise
 
     async def _confirm(self, source: str, table: Table[ObjectKey, Any]) -> None:
         """Moves the time the rows were last known to be true, where nothing changes for long."""

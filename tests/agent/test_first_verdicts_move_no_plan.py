@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from isthmus.agent.chain import Chain, Place
@@ -84,6 +84,14 @@ def endpoint(cluster: ClusterId, number: int) -> Endpoint:
 
 @settings(max_examples=300)
 @given(before=st.dictionaries(places, found), place=places, after=found)
+@example(
+    before={
+        (US, 0, HTTP): Verdict(up=True, wavering=True),  # of it the other port hears until all its own speak
+        (US, 0, GRPC): Verdict(up=True),
+    },
+    place=(US, 2, GRPC),
+    after=Verdict(up=True),
+)
 def test_a_verdict_that_does_not_matter_changes_no_plan(
     before: dict[Place_, Verdict | None], place: Place_, after: Verdict | None
 ) -> None:

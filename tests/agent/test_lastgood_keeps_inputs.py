@@ -69,6 +69,21 @@ async def test_rows_changes_and_deletions_outlive_the_process(tmp_path: Path) ->
         await holds(store, rows(service("b", "10.0.0.1")))
 
 
+async def test_what_changed_just_before_an_orderly_end_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lastgood, "BATCH_SECONDS", 3_600.0)
+    table: Table[ObjectKey, core.Service] = Table(SOURCE)
+    writer = table.partition("server")
+    before, after = rows(service("a"), service("b")), rows(service("b", "10.0.0.2"), service("c"))
+    async with LastGood(tmp_path / "db") as store, Following(store, table):
+        writer.replace(before)
+        await holds(store, before)
+        writer.replace(after)
+    async with LastGood(tmp_path / "db") as store:
+        await holds(store, after)
+
+
 async def test_a_seeded_table_is_stale_since_it_was_saved(tmp_path: Path) -> None:
     table: Table[ObjectKey, core.Service] = Table(SOURCE)
     table.partition("reflector").replace(rows(service("a")))
