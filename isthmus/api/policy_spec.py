@@ -39,6 +39,11 @@ def _rules(*pairs: tuple[str, str]) -> dict[str, Any]:
     return {"x-kubernetes-validations": [{"rule": rule, "message": message} for rule, message in pairs]}
 
 
+_SET = {"x-kubernetes-list-type": "set"}
+_NAME_OF = "(has({0}.cluster) ? 'c/' + {0}.cluster : has({0}.region) ? 'r/' + {0}.region : '')"
+_SECTION_OF = "({0}.name + '/' + (has({0}.sectionName) ? {0}.sectionName : ''))"
+
+
 class SpecModel(BaseModel):
     """Base of all parts of the spec: camelCase on the wire, unknown fields refused, no coercion."""
 
@@ -61,6 +66,15 @@ class TargetRef(SpecModel):
 
 class LabelRequirement(SpecModel):
     """One expression of a selector; In and NotIn need values, Exists and DoesNotExist have none."""
+
+    model_config = ConfigDict(
+        json_schema_extra=_rules(
+            (
+                "(self.operator in ['In', 'NotIn']) == (has(self.values) && self.values.size() > 0)",
+                "In and NotIn need values, Exists and DoesNotExist must not have any",
+            )
+        )
+    )
 
     key: LabelKey
     operator: Literal["In", "NotIn", "Exists", "DoesNotExist"]
@@ -121,8 +135,12 @@ class TierMatch(SpecModel):
         Literal["SameZone", "SameCluster", "SameRegion", "Any"] | None,
         Field(description="Relative to where the caller stands."),
     ] = None
-    clusters: Annotated[list[ClusterName] | None, Field(min_length=1, max_length=MAX_TARGETS)] = None
-    regions: Annotated[list[RegionName] | None, Field(min_length=1, max_length=MAX_TARGETS)] = None
+    clusters: Annotated[
+        list[ClusterName] | None, Field(min_length=1, max_length=MAX_TARGETS, json_schema_extra=_SET)
+    ] = None
+    regions: Annotated[
+        list[RegionName] | None, Field(min_length=1, max_length=MAX_TARGETS, json_schema_extra=_SET)
+    ] = None
     cluster_selector: Annotated[Selector | None, Field(description="By the labels of Cluster objects.")] = (
         None
     )
@@ -138,8 +156,29 @@ class ClusterWeight(SpecModel):
 class TierSpec(SpecModel):
     """One step of the ladder; clusters without weight in a tier that has weights are standbys."""
 
+    model_config = ConfigDict(
+        json_schema_extra=_rules(
+            ("!has(self.weights) || self.weights.exists(w, w.weight > 0)", "all weights of the tier are 0"),
+            (
+                "!has(self.weights) || !has(self.match.clusters) || "
+                "self.weights.all(w, w.cluster in self.match.clusters)",
+                "weights are for clusters of the tier",
+            ),
+        )
+    )
+
     match: TierMatch
-    weights: Annotated[list[ClusterWeight] | None, Field(min_length=1, max_length=MAX_TARGETS)] = None
+    weights: Annotated[
+        list[ClusterWeight] | None,
+        Field(
+            min_length=1,
+            max_length=MAX_TARGETS,
+            json_schema_extra={
+                "x-kubernetes-list-type": "map",
+                "x-kubernetes-list-map-keys": ["cluster"],
+            },
+        ),
+    ] = None
 
 
 class DnsSpec(SpecModel):
@@ -164,7 +203,9 @@ class HealthSpec(SpecModel):
 class OutlierSpec(SpecModel):
     """Passive checks in the proxy: endpoints that fail real requests are set aside for a while."""
 
-    consecutive_failures: Annotated[int | None, Field(ge=0, le=1000, description="0 turns it off.")] = None
+    consecutive_failures: Annotated[
+        int | None, Field(ge=0, le=1000, description="0 turns it off. Default 3.")
+    ] = None
     interval: Annotated[float, Duration("10ms", "1h")] | None = None
     base_ejection: Annotated[float, Duration("100ms", "1h")] | None = None
 
@@ -172,7 +213,19 @@ class OutlierSpec(SpecModel):
 class RetrySpec(SpecModel):
     """Retries of requests that may be repeated."""
 
-    attempts: Annotated[int | None, Field(ge=0, le=10, description="0 turns retries off.")] = None
+    model_config = ConfigDict(
+        json_schema_extra=_rules(
+            (
+                "!has(self.backOffBase) || !has(self.backOffMax) || "
+                "duration(self.backOffBase) <= duration(self.backOffMax)",
+                "backOffMax must not be shorter than backOffBase",
+            )
+        )
+    )
+
+    attempts: Annotated[
+        int | None, Field(ge=0, le=10, description="After the first; 0 turns retries off. Default 8.")
+    ] = None
     per_try_timeout: Annotated[float, Duration("1ms", "1h")] | None = None
     back_off_base: Annotated[float, Duration("1ms", "1m")] | None = None
     back_off_max: Annotated[float, Duration("1ms", "10m")] | None = None
@@ -224,6 +277,42 @@ class PolicySpec(SpecModel):
                 "self.targets.all(t, !has(t.priority))",
                 "priority must be on all targets or on none",
             ),
+            (
+                "!has(self.targets) || !has(self.strategy) || self.strategy != 'ActiveActive' || "
+                "self.targets.all(t, has(t.weight)) || self.targets.all(t, !has(t.weight))",
+                "weight must be on all targets of a tier or on none",
+            ),
+            (
+                "!has(self.targets) || !has(self.strategy) || self.strategy != 'ActiveActive' || "
+                "!self.targets.exists(t, has(t.weight)) || "
+                "self.targets.exists(t, has(t.weight) && t.weight > 0)",
+                "all weights of the tier are 0",
+            ),
+            (
+                f"!has(self.targets) || self.targets.all(t, self.targets.exists_one(u, "
+                f"{_NAME_OF.format('t')} == {_NAME_OF.format('u')}))",
+                "each target must be named once",
+            ),
+            (
+                f"!has(self.targetRefs) || self.targetRefs.all(t, self.targetRefs.exists_one(u, "
+                f"{_SECTION_OF.format('t')} == {_SECTION_OF.format('u')}))",
+                "each of targetRefs must be named once",
+            ),
+            (
+                "!has(self.tiers) || self.tiers.all(t, !has(t.match.scope) || "
+                "self.tiers.exists_one(u, has(u.match.scope) && u.match.scope == t.match.scope))",
+                "each scope must be named once",
+            ),
+            (
+                "!has(self.health) || !has(self.health.path) || !has(self.health.protocol) || "
+                "self.health.protocol in ['HTTP', 'HTTPS']",
+                "path is for the protocols HTTP and HTTPS",
+            ),
+            (
+                "!has(self.health) || !has(self.health.port) || !has(self.health.protocol) || "
+                "self.health.protocol != 'ICMP'",
+                "port has no meaning with the protocol ICMP",
+            ),
         )
     )
 
@@ -234,13 +323,27 @@ class PolicySpec(SpecModel):
     strategy: Literal["Locality", "FailOver", "ActiveActive"] | None = None
     targets: Annotated[list[Target] | None, Field(min_length=1, max_length=MAX_TARGETS)] = None
     tiers: Annotated[list[TierSpec] | None, Field(min_length=1, max_length=MAX_TIERS)] = None
-    fallback: Literal["Any", "None"] | None = None
-    overprovisioning_percent: Annotated[int | None, Field(ge=100, le=1000)] = None
-    on_cluster_unknown: Literal["Deprioritise", "Keep"] | None = None
+    fallback: Annotated[
+        Literal["Any", "None"] | None,
+        Field(
+            description="Any: a last tier of everybody else. Default None where tiers or targets are given."
+        ),
+    ] = None
+    overprovisioning_percent: Annotated[
+        int | None,
+        Field(ge=100, le=1000, description="How much healthy endpoints can take over. Default 140."),
+    ] = None
+    on_cluster_unknown: Annotated[
+        Literal["Deprioritise", "Keep"] | None,
+        Field(description="Whether a silent cluster goes behind the others. Default Deprioritise."),
+    ] = None
     overridable: Annotated[
         bool | None, Field(description="Hub policies only: a member's own policy comes first.")
     ] = None
-    expected_endpoints: Annotated[int | None, Field(ge=1, le=1_000_000)] = None
+    expected_endpoints: Annotated[
+        int | None,
+        Field(ge=1, le=1_000_000, description="Of each cluster; missing ones count as unhealthy."),
+    ] = None
     dns: DnsSpec | None = None
     health: HealthSpec | None = None
     outlier_detection: OutlierSpec | None = None
@@ -248,5 +351,8 @@ class PolicySpec(SpecModel):
     timeout: Annotated[float, Duration("1ms", "24h")] | None = None
     circuit_breaker: CircuitBreakerSpec | None = None
     session_affinity: AffinitySpec | None = None
-    drain_seconds: Annotated[int | None, Field(ge=0, le=3600)] = None
+    drain_seconds: Annotated[
+        int | None,
+        Field(ge=0, le=3600, description="How long old sessions stay with what drains. Default 30."),
+    ] = None
     slow_start: Annotated[float, Duration("0s", "15m")] | None = None

@@ -95,8 +95,7 @@ async def test_what_cannot_be_exported_says_why_and_stops_nothing_else(spine: Sp
         "eu-1", kinds.SERVICE, thing(kinds.SERVICE, "shop", "odd", spec={"ports": [{"port": 80}]})
     )
     await spine.apply("eu-1", kinds.SERVICE_EXPORT, thing(kinds.SERVICE_EXPORT, "shop", "odd", metadata=odd))
-    wrong = thing(kinds.POLICY, "shop", "web", spec={"strategy": "FailOver", "targets": []})
-    wrong["spec"]["targets"] = [{"cluster": "eu-1"}, {"cluster": "eu-1"}]
+    wrong = thing(kinds.POLICY, "shop", "web", spec={"strategy": "FailOver", "overridable": True})
     await spine.apply("eu-2", kinds.POLICY, wrong)
     await both_serve(spine)
     expected = [
@@ -119,9 +118,9 @@ async def test_what_cannot_be_exported_says_why_and_stops_nothing_else(spine: Sp
     async def refused() -> dict[str, Any] | None:
         return await spine.condition("eu-2", kinds.POLICY, "web", "Accepted")
 
-    found = await settles(refused, "Accepted on the policy with a duplicate target")
+    found = await settles(refused, "Accepted on a member's policy that is overridable")
     assert found["status"] == "False"
-    assert "targets" in found["message"]
+    assert "spec.overridable" in found["message"]
 
 
 async def test_a_killed_control_process_is_back_and_nobody_went_without_answers(spine: Spine) -> None:
