@@ -34,7 +34,10 @@ from rich.table import Table
 from xds_harness import GRPC_CLASS, Rows, Shares, find_envoy, plan_of, sidecar
 
 from isthmus.flow.replica import Publisher
+from isthmus.flow.stats import STATS
+from isthmus.flow.table import Table as FlowTable
 from isthmus.model.names import ServiceKey
+from isthmus.xds.proxies import LOOKS, PROXIES
 
 ROOT = Path(__file__).parents[2]
 TARGET_MS = 10.0
@@ -56,7 +59,10 @@ Flip = Callable[[str], float]
 async def worker(rows: Rows, folder: Path) -> AsyncIterator[str]:
     """A worker process that serves the rows; gives its address."""
     link, address = folder / "link", f"127.0.0.1:{free_port()}"
-    publisher = Publisher(link, {"xds": rows.table}, {"wants": rows.wants})
+    looks: FlowTable[str, bytes] = FlowTable(LOOKS)
+    looks.partition("nobody").replace({})
+    heard = {"wants": rows.wants, STATS: FlowTable(STATS), PROXIES: FlowTable(PROXIES)}
+    publisher = Publisher(link, {"xds": rows.table, LOOKS: looks}, heard)
     published = asyncio.create_task(publisher.run(), name="publisher")
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", WORKER, str(link), address),
