@@ -43,6 +43,9 @@ NodeId = Annotated[
 ]
 Ca = Annotated[str | None, typer.Option(metavar="FILE", help="Certificates that the agent is known by.")]
 Cert = Annotated[str | None, typer.Option(metavar="FILE", help="The client's own certificate.")]
+Server = Annotated[
+    str, typer.Option(metavar="NAME", help="The name on the agent's certificate; default: the host of --xds.")
+]
 Key = Annotated[str | None, typer.Option(metavar="FILE", help="Its private key.")]
 YamlFirst = Annotated[Structured, typer.Option("--output", "-o", help="yaml or json.", metavar="FORMAT")]
 
@@ -92,6 +95,7 @@ def envoy(
     ca: Ca = None,
     cert: Cert = None,
     key: Key = None,
+    server_name: Server = "",
     output: YamlFirst = Structured.YAML,
 ) -> None:
     """Print the configuration that a stock Envoy starts from."""
@@ -108,7 +112,7 @@ def envoy(
         access_log=access_log,
         namespace=namespace,
         uses=uses,
-        identity=_identity(ca, cert, key),
+        identity=_identity(ca, cert, key, server_name),
         delta=delta,
     )
     _print(made, output)
@@ -144,7 +148,7 @@ def _vantage(cluster: str, region: str, zone: str) -> Vantage:
     return Vantage(region, zone, ClusterId(cluster))
 
 
-def _identity(ca: str | None, cert: str | None, key: str | None) -> Identity | None:
+def _identity(ca: str | None, cert: str | None, key: str | None, server: str = "") -> Identity | None:
     from pathlib import Path
 
     from isthmus.xds.bootstrap import Identity
@@ -154,7 +158,7 @@ def _identity(ca: str | None, cert: str | None, key: str | None) -> Identity | N
     if ca is None or cert is None or key is None:
         raise ConfigError("--ca, --cert and --key go together: both sides show who they are")
     paths = [str(Path(file).absolute()) for file in (ca, cert, key)]
-    return Identity(ca=paths[0], certificate=paths[1], key=paths[2])
+    return Identity(ca=paths[0], certificate=paths[1], key=paths[2], server=server)
 
 
 def _name(given: str | None) -> str:

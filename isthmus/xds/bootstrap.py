@@ -46,12 +46,14 @@ _BLACKHOLE: dict[str, Any] = {"name": BLACKHOLE, "type": "STATIC", "connect_time
 class Identity:
     """Files with which a client proves who it is, and knows its control plane by (PEM, absolute paths).
 
-    Envoy reads them when it starts; gRPC libraries look for new ones from time to time.
+    Envoy reads them when it starts; gRPC libraries look for new ones from time to time. `server`: the name or
+    IP address that the control plane's certificate is to be for, says Envoy; empty: the host it is found at.
     """
 
     ca: str
     certificate: str
     key: str
+    server: str = ""
 
 
 def envoy_bootstrap(
@@ -203,8 +205,8 @@ def _control_plane(address: str, identity: Identity | None) -> dict[str, Any]:
 
 def _transport_socket(host: str, identity: Identity) -> dict[str, Any]:
     """Both sides show a certificate, and that of the control plane is for the host that is asked for."""
-    name = host.strip("[]")
-    is_name = split_listen(f"{host}:1") is None
+    name = identity.server or host.strip("[]")
+    is_name = split_listen(f"[{name}]:1") is None
     san = {"san_type": "DNS" if is_name else "IP_ADDRESS", "matcher": {"exact": name}}
     found: dict[str, Any] = {
         "@type": _TYPES + "transport_sockets.tls.v3.UpstreamTlsContext",

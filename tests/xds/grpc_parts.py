@@ -13,7 +13,7 @@ from typing import Any
 
 import grpc
 
-from isthmus.xds.bootstrap import grpc_bootstrap
+from isthmus.xds.bootstrap import Identity, grpc_bootstrap
 from isthmus.xds.rows import ProxyClass
 
 
@@ -85,10 +85,12 @@ class Caller:
 
 
 @asynccontextmanager
-async def caller(folder: Path, xds: str, proxy_class: ProxyClass) -> AsyncIterator[Caller]:
+async def caller(
+    folder: Path, xds: str, proxy_class: ProxyClass, identity: Identity | None = None
+) -> AsyncIterator[Caller]:
     """A client whose control plane is at that address."""
     file = folder / "grpc.json"
-    file.write_text(json.dumps(grpc_bootstrap("test-client", proxy_class.vantage, xds)))
+    file.write_text(json.dumps(grpc_bootstrap("test-client", proxy_class.vantage, xds, identity=identity)))
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, str(Path(__file__).with_name("grpc_calls.py"))),
         stdin=asyncio.subprocess.PIPE,

@@ -1,6 +1,7 @@
 """Golden pairs: `in.yaml` is a worked case or a service with settings, the others what doors get for it.
 
-`envoy.yaml`, `grpc.yaml`, and of worked cases `dns.txt`: what DNS answers a caller who asks for endpoints.
+`envoy.yaml`, `grpc.yaml`, and of worked cases `dns.txt`, what DNS answers a caller who asks for endpoints,
+and `kernel.yaml`, the exact shares of addresses.
 `pytest --update-golden` rewrites them.
 """
 
@@ -22,7 +23,8 @@ from isthmus.dns import rrset
 from isthmus.dns.readable import readable as dns_readable
 from isthmus.model.names import ClusterId, ServiceKey, Vantage
 from isthmus.model.policy import CircuitBreaker, DoorSettings, OutlierDetection, Retry, SessionAffinity
-from isthmus.model.service import Port, Protocol
+from isthmus.model.service import AddressFamily, Port, Protocol
+from isthmus.traffic.addressshares import address_shares
 from isthmus.xds import envoy, grpc
 from isthmus.xds.bootstrap import envoy_bootstrap
 from isthmus.xds.envoy.readable import readable
@@ -83,6 +85,9 @@ def test_worked_cases_are_rendered_as_before(worked_case: Any, update_golden: bo
         assignment = endpoint_pb2.ClusterLoadAssignment.FromString(rendered)
         compare(folder, name, {assignment.cluster_name: outline(assignment)}, update_golden)
     compare(folder, "dns.txt", answers(worked_case), update_golden)
+    kernel = address_shares(plan, AddressFamily.IPV4)
+    shares = {f"{one.address}:{one.port}": str(one.share) for one in kernel}
+    compare(folder, "kernel.yaml", shares, update_golden)
 
 
 def answers(worked_case: Any) -> Any:
@@ -145,7 +150,8 @@ def test_no_golden_is_left_of_a_case_that_is_gone(worked_cases: list[Any]) -> No
     wanted = {slug(case.name) for case in worked_cases} | set(SERVICES)
     assert {path.name for path in GOLDEN.iterdir()} == wanted
     for folder in GOLDEN.iterdir():
-        files = {"in.yaml", "envoy.yaml", "grpc.yaml"} | (set() if folder.name in SERVICES else {"dns.txt"})
+        files = {"in.yaml", "envoy.yaml", "grpc.yaml"}
+        files |= set() if folder.name in SERVICES else {"dns.txt", "kernel.yaml"}
         assert {path.name for path in folder.iterdir()} == files, folder.name
 
 

@@ -8,12 +8,14 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from authority import Authority
 from grpc_parts import Caller, GrpcBackend, caller, grpc_backends
 from http_load import until
-from xds_harness import GRPC_CLASS, Rows, Shares, plan_of, served
+from xds_harness import GRPC_CLASS, Rows, Shares, identity_of, plan_of, served
 
 from isthmus.model.policy import CircuitBreaker, DoorSettings, Retry, SessionAffinity
 from isthmus.model.service import Port, Protocol
+from isthmus.xds.proxies import described
 from isthmus.xds.rows import ResourceType
 
 NAME = "web.shop.svc.clusterset.local"
@@ -148,3 +150,19 @@ async def test_every_worked_case_is_accepted(tmp_path: Path, worked_cases: list[
                 return counts.acceptances[ResourceType.EDS] >= goal
 
             await until(answered, f"case {number}, {case.name}")
+
+
+async def test_a_client_shows_the_certificate_that_its_bootstrap_names(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    server = authority.files("server", authority.sign(names=("localhost",)))
+    client = authority.files("client", authority.sign(names=("test-client",)))
+    async with grpc_backends("a") as found:
+        rows = Rows()
+        rows.for_grpc()
+        share(rows, a=(10000, found))
+        async with (
+            served(rows, "localhost:0", tls=server) as door,
+            caller(tmp_path, door.address, GRPC_CLASS, identity_of(client)) as calls,
+        ):
+            assert await calls.call(3, f"{NAME}:80") == {"a": 3}
+            assert [told["identity"] for told in described(door.ads, 0.0)] == ["test-client"]

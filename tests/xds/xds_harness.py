@@ -25,7 +25,7 @@ from isthmus.model.service import Port, Protocol
 from isthmus.tls import Files
 from isthmus.xds import envoy, grpc, worker
 from isthmus.xds.ads import Ads
-from isthmus.xds.bootstrap import envoy_bootstrap
+from isthmus.xds.bootstrap import Identity, envoy_bootstrap
 from isthmus.xds.rows import (
     EVERYBODY,
     EXPLICIT,
@@ -231,24 +231,11 @@ class Sidecar:
         await until(answers, f"{authority} answered through the proxy")
 
 
-def _mtls(files: Files) -> dict[str, Any]:
-    """How the proxy shows and checks certificates."""
-    types = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3."
-    pair = {
-        "certificate_chain": {"filename": str(files.certificate)},
-        "private_key": {"filename": str(files.key)},
-    }
-    trusted = {
-        "trusted_ca": {"filename": str(files.authorities)},
-        "match_typed_subject_alt_names": [{"san_type": "DNS", "matcher": {"exact": "localhost"}}],
-    }
-    return {
-        "name": "envoy.transport_sockets.tls",
-        "typed_config": {
-            "@type": types + "UpstreamTlsContext",
-            "common_tls_context": {"tls_certificates": [pair], "validation_context": trusted},
-        },
-    }
+def identity_of(files: Files) -> Identity:
+    """How a client shows and checks certificates."""
+    return Identity(
+        ca=str(files.authorities), certificate=str(files.certificate), key=str(files.key), server="localhost"
+    )
 
 
 @asynccontextmanager
@@ -264,10 +251,11 @@ async def sidecar(
 ) -> AsyncIterator[Sidecar]:
     listen = listen or f"127.0.0.1:{free_port()}"
     proxy = Sidecar(listen, f"127.0.0.1:{free_port()}")
-    config = envoy_bootstrap("test-sidecar", vantage, xds, proxy.admin, listen, **settings)
-    config["dynamic_resources"]["ads_config"]["api_type"] = api
-    if tls is not None:
-        config["static_resources"]["clusters"][0]["transport_socket"] = _mtls(tls)
+    identity = identity_of(tls) if tls is not None else None
+    delta = api == "DELTA_GRPC"
+    config = envoy_bootstrap(
+        "test-sidecar", vantage, xds, proxy.admin, listen, identity=identity, delta=delta, **settings
+    )
     path = folder / "envoy.json"
     path.write_text(json.dumps(config))
     with (folder / "envoy.log").open("wb") as log:
