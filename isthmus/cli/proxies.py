@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from isthmus.cli.agents import Company
 
 EXAMPLES = "Example: isthmus proxies web-1.shop --diff"
+MOST = 5_000
 TYPES = ("cds", "eds", "lds", "rds")
 
 Item = dict[str, Any]
@@ -66,17 +67,23 @@ async def _asked(company: Company, name: str | None) -> list[Item]:
     """What every agent says: each replica has proxies of its own."""
     import asyncio
 
+    from isthmus.cli import output
     from isthmus.errors import KubeError
 
     async def one(agent: Any) -> list[Item]:
+        asked = {"limit": str(MOST)} | ({"node": name} if name is not None else {})
         try:
-            return [
-                {"cluster": agent.cluster, "agent": agent.name, **item}
-                for item in await agent.items("/v1/proxies", {"node": name} if name is not None else {})
-            ]
+            answer = await agent.get("/v1/proxies", asked)
+            if not answer.good:
+                raise KubeError(f"/v1/proxies: {answer.body['error']}; is the agent older than this command?")
         except KubeError as error:
             company.lost(agent, error)
             return []
+        for worker in answer.body.get("silent", ()):
+            output.note(f"{agent.name}: worker {worker} did not tell its proxies in time; ask again")
+        if answer.body["total"] > MOST:
+            output.note(f"{agent.name}: {answer.body['total']} proxies, of which {MOST} are told")
+        return [{"cluster": agent.cluster, "agent": agent.name, **item} for item in answer.body["items"]]
 
     found = await asyncio.gather(*(one(agent) for agent in company.here))
     company.require()

@@ -77,3 +77,13 @@ async def test_the_differences_are_told_by_name(isthmus: Isthmus, console: Start
     quiet = await console()
     ran = await isthmus("proxies", "--diff", ISTHMUS_AGENTS=quiet.url)
     assert ran.out == "Every proxy has what it should have.\n"
+
+
+async def test_a_worker_that_said_nothing_is_named(isthmus: Isthmus, console: Start) -> None:
+    async def half() -> tuple[list[dict[str, Any]], list[str]]:
+        return (await look())[0][:1], ["xds-1"]
+
+    agent = await console(proxies=half)
+    ran = await isthmus("proxies", ISTHMUS_AGENTS=agent.url)
+    assert "web-1.shop" in ran.out
+    assert "worker xds-1 did not tell its proxies in time" in ran.err
