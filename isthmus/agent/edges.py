@@ -185,7 +185,8 @@ def start(core: Control, group: asyncio.TaskGroup) -> None:
             place.cluster,
             chain.health,
             silent=lambda: chain.standing.withdrawn,
-            stored=lambda: _stored_reports(telling),
+            # Before it is known what is checked, every report on the hub would be one too many.
+            stored=lambda: _stored_reports(telling) if prober.followed else None,
         )
         member_of = membership.Membership(
             hub_client,

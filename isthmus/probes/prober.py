@@ -84,6 +84,8 @@ class Prober:
         self._rate = budget.rate
         self._agenda: Agenda[Runner] = Agenda(self._due, early=schedule.EARLY)
         self._stopped = False
+        self.followed = False
+        """Whether all targets that there were at the start have come."""
         self._now: Callable[[], float] = time.monotonic
         """The running loop's clock."""
         self._notes = dict(notes or {})
@@ -143,6 +145,7 @@ class Prober:
             if self._runners.get(runner.key) is runner:
                 self._begin_soon(runner)
         self._forget()
+        self.followed = True
         self._metrics.targets.set(len(self._runners) - len(self._api_servers))
         self._metrics.unchecked.set(self._places.waiting)
         self._metrics.canary_interval.set(self._canaries.longest)
