@@ -26,6 +26,7 @@ class Gap(NamedTuple):
 def gaps(policy: Policy, service: Service, ports: tuple[Port, ...], speaks: Speaks) -> tuple[Gap, ...]:
     """What the doors of a service cannot express of a policy that holds for these of its ports; sorted."""
     found = {*_kube_proxy(policy, service), *_dns(policy, service), *_proxies(policy, ports, speaks)}
+    found |= {*_captured(policy, service)}
     return tuple(sorted(found))
 
 
@@ -66,6 +67,12 @@ def _proxies(policy: Policy, ports: tuple[Port, ...], speaks: Speaks) -> Iterato
                 pass
 
 
+def _captured(policy: Policy, service: Service) -> Iterator[Gap]:
+    """A headless service has no clusterset IP to know its captured connections by."""
+    if service.type is ServiceType.HEADLESS and (_request_settings(policy) or _connection_settings(policy)):
+        yield Gap("Envoy", "passes captured connections to a headless service through untouched")
+
+
 def _not_in_grpc(policy: Policy) -> Iterator[str]:
     """What gRPC libraries do not read of what Envoy does (gRFC A32, A44, A50)."""
     doors = policy.doors
@@ -73,6 +80,8 @@ def _not_in_grpc(policy: Policy) -> Iterator[str]:
         yield "sessionAffinity by cookie"
     if doors.outlier not in (None, OutlierDetection()):
         yield "outlierDetection"
+    if doors.slow_start:
+        yield "slowStart"
     if doors.retry is not None and doors.retry.per_try_timeout is not None:
         yield "retry.perTryTimeout"
     limits = doors.circuit_breaker
@@ -97,6 +106,7 @@ def _connection_settings(policy: Policy) -> list[str]:
     asked = {
         "circuitBreaker": doors.circuit_breaker is not None,
         "outlierDetection": doors.outlier not in (None, OutlierDetection()),
+        "slowStart": bool(doors.slow_start),
     }
     return [name for name, wanted in asked.items() if wanted]
 

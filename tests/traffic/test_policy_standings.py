@@ -171,6 +171,12 @@ WEIGHED = {
             "kube-proxy has no circuitBreaker, has no outlierDetection, "
             "has no retry, has no sessionAffinity",
         ),
+        (
+            {"slowStart": "30s"},
+            replace(SERVICE, ports=(GRPC,), type=ServiceType.HEADLESS),
+            "DNS has no slowStart; Envoy passes captured connections to a headless service through untouched; "
+            "gRPC has no slowStart",
+        ),
         ({"retry": {"attempts": 0}, "outlierDetection": {"consecutiveFailures": 0}}, SERVICE, ""),
     ],
 )
