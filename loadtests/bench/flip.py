@@ -80,7 +80,7 @@ async def worker(rows: Rows, folder: Path) -> AsyncIterator[str]:
         return True
 
     try:
-        await until(listening, "the worker listens")
+        await until(listening, "the worker listens", 60)
         yield address
     finally:
         process.terminate()

@@ -174,7 +174,8 @@ WEIGHED = {
         (
             {"slowStart": "30s"},
             replace(SERVICE, ports=(GRPC,), type=ServiceType.HEADLESS),
-            "DNS has no slowStart; Envoy passes captured connections to a headless service through untouched; "
+            "DNS has no slowStart; "
+            "Envoy passes captured connections to a headless service through untouched; "
             "gRPC has no slowStart",
         ),
         ({"retry": {"attempts": 0}, "outlierDetection": {"consecutiveFailures": 0}}, SERVICE, ""),
