@@ -229,6 +229,7 @@ class _Streams:
 
         wall = time.time() - self._ads.clock()
         try:
+            self._admission.admit("client status", context.peer().rpartition(":")[0])
             return csds.answer(data, self._ads, may_see, wall)
         except WireError as error:
             ending = error.ending if isinstance(error, Refused) else Ending.PROTOCOL

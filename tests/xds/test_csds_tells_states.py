@@ -12,11 +12,13 @@ from envoy.admin.v3 import config_dump_shared_pb2 as states
 from envoy.service.discovery.v3 import discovery_pb2
 from envoy.service.status.v3 import csds_pb2
 from test_the_port_is_secured import secured
+from xds_harness import Rows, served
 
 from isthmus.errors import WireError
 from isthmus.xds import csds
+from isthmus.xds.admission import Rate
 from isthmus.xds.refusal import TooManyNames
-from isthmus.xds.server import METHOD
+from isthmus.xds.server import METHOD, Limits
 
 
 def told(world: World, request: csds_pb2.ClientStatusRequest | None = None) -> dict[tuple[str, str], int]:
@@ -102,6 +104,18 @@ async def test_a_certificate_is_told_of_the_nodes_that_it_may_be(tmp_path: Path)
                 await ours.unary_unary(csds.FETCH)(b"\xff")
             call.cancel()
             stream.cancel()
+
+
+async def test_questions_are_slowed_down() -> None:
+    async with (
+        served(Rows(), limits=Limits(node=Rate(burst=3, per_second=0.001))) as door,
+        grpc.aio.insecure_channel(door.address) as channel,
+    ):
+        for _ in range(3):
+            assert await _nodes(channel) == []
+        with pytest.raises(grpc.aio.AioRpcError, match="too often"):
+            await _nodes(channel)
+        assert door.ads.counts.endings["rate"] == 1
 
 
 def _channel(address: str, authority: Authority, uri: str) -> grpc.aio.Channel:
