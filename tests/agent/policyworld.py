@@ -44,8 +44,11 @@ class World:
             for kind, table in source.pairs():
                 self.writers[origin, kind] = table.partition("test")
                 self.writers[origin, kind].replace({})
-        for table in (self.chain.health, self.chain.vantages, self.outputs.asked):
-            table.partition("test").replace({})
+        self.health = self.chain.health.partition("test")
+        self.health.replace({})
+        self.callers = self.chain.vantages.partition("test")
+        self.callers.replace({})
+        self.outputs.asked.partition("test").replace({})
         self.standing = self.chain.membership.partition("test")
         self.standing.replace({})
         for refused in (self.outputs.member_refused, self.outputs.hub_refused):
