@@ -18,6 +18,7 @@ import dns.flags
 import dns.message
 import dns.rcode
 import pytest
+from corednslive import free_port
 from dnslive import DEADLINE, SVC, Live, options, worker
 
 from isthmus.dns import row
@@ -109,15 +110,15 @@ async def test_a_worker_follows_control_over_its_link_and_outlives_it(make: Any)
         table: Table[str, bytes] = Table(TABLE)
         row = make.render(make.service("shop/checkout"), ["10.96.0.10"])
         table.partition("test").replace({make.key("shop/checkout"): row})
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
+        port = free_port()
         control = asyncio.create_task(Publisher(link, {TABLE: table}, {}).run())
         serving = asyncio.create_task(run(options(make, port=port), link))
         live = Live(make, table._writers["test"], Listen("127.0.0.1", port))
         try:
             async with asyncio.timeout(DEADLINE):
                 while True:
+                    if serving.done():
+                        serving.result()
                     with contextlib.suppress(OSError, dns.exception.Timeout):
                         asked = dns.message.make_query(SVC, "A")
                         reply = await dns.asyncquery.udp(asked, "127.0.0.1", port=port, timeout=0.2)
