@@ -17,8 +17,9 @@ from envoy.config.route.v3 import route_pb2
 from google.protobuf import descriptor
 from hypothesis import given
 from hypothesis import strategies as st
+from worked_cases import policy_object
 
-from isthmus.agent.chain import _renderable
+from isthmus.agent.acceptance import judged
 from isthmus.model.names import ClusterId, ServiceKey, Vantage
 from isthmus.model.policy import (
     CircuitBreaker,
@@ -106,16 +107,17 @@ def test_whatever_the_schema_lets_through_can_be_sent(doors: DoorSettings) -> No
 @pytest.mark.parametrize("name", BAD)
 def test_bad_settings_are_refused_with_the_field_and_the_rule(name: str) -> None:
     doors, field, rule = BAD[name]
-    answer = _renderable(Policy(doors=doors))
+    answer = refusal(doors)
     assert isinstance(answer, Refused)
     assert answer.reason == REASON
     assert answer.message.startswith(f"{field}: ")
     assert f"{rule} must" in answer.message
 
 
-def test_a_policy_without_fault_is_passed_as_it_is() -> None:
-    policy = Policy(doors=DoorSettings(timeout=1.0))
-    assert _renderable(policy) is policy
+def test_a_policy_without_fault_is_accepted() -> None:
+    answer = judged(policy_object({"timeout": "1s", "slowStart": "30s"}), "member")
+    assert isinstance(answer, Policy)
+    assert (answer.doors.timeout, answer.doors.slow_start) == (1.0, 30.0)
 
 
 @pytest.mark.envoy
