@@ -19,7 +19,10 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-STOOD_SECONDS = 5.0
+STEADY_SECONDS = 5.0
+"""A sibling that lived so long is started again at once."""
+STOOD_SECONDS = 30.0
+"""One that ends by itself before has never stood: a busy machine takes seconds to find out what is wrong."""
 STOP_SECONDS = 5.0
 LONGEST_PAUSE_SECONDS = 5.0
 PR_SET_PDEATHSIG = 1
@@ -85,8 +88,10 @@ def _tend(sibling: Sibling, state_dir: Path) -> int | None:
         if now >= sibling.due:
             _start(sibling, state_dir, now)
         return None
-    if now - sibling.started > STOOD_SECONDS:
-        sibling.stood, sibling.pause = True, 0.0
+    lived = now - sibling.started
+    sibling.stood = sibling.stood or lived > STOOD_SECONDS
+    if lived > STEADY_SECONDS:
+        sibling.pause = 0.0
     code = process.poll()
     if code is None:
         return None

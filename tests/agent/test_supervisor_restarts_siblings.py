@@ -103,6 +103,16 @@ def test_a_sibling_that_cannot_even_be_started_is_tried_again() -> None:
         assert sibling.pause == pause
 
 
+@pytest.mark.parametrize(
+    ("lived", "ends"), [(supervisor.STEADY_SECONDS + 5, 3), (supervisor.STOOD_SECONDS + 1, None)]
+)
+def test_what_took_long_to_find_that_it_cannot_start_has_never_stood(lived: float, ends: int | None) -> None:
+    process = subprocess.Popen(["sh", "-c", "exit 3"])
+    process.wait()
+    sibling = supervisor.Sibling("slow", [], process=process, started=time.monotonic() - lived)
+    assert supervisor._tend(sibling, Path("/nonexistent")) == ends
+
+
 def test_a_name_is_kept_and_an_empty_file_holds_none(tmp_path: Path) -> None:
     (tmp_path / "identity").write_text("")
     name = identity(tmp_path)
