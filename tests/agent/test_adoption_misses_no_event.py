@@ -76,7 +76,8 @@ class World:
         self.user = user
         self.chain = Chain(Place(cluster=ClusterId("eu-1"), region="eu", network=""), Member(), Hub())
         self.outputs = Outputs(self.chain)
-        self.hub = {kind: table.partition("test") for kind, table in self.chain.hub.pairs()}
+        self.hub = {kind.plural: table.partition("test") for kind, table in self.chain.hub.pairs()}
+        self.decode = {kind.plural: kind.decode for kind, _table in self.chain.hub.pairs()}
         for writer in self.hub.values():
             writer.replace({})
         for table in (self.chain.health, self.chain.membership, self.chain.vantages, self.outputs.asked):
@@ -84,7 +85,7 @@ class World:
         self.outputs.hub_refused.partition("test").replace({})
         self.chain.session.partition("test").replace({"hub": True})
         member = {"metadata": {"name": OTHER}, "spec": {"uid": "other"}}
-        self.hub[kinds.CLUSTER].put(ObjectKey("", OTHER), kinds.CLUSTER.decode(msgspec.json.encode(member)))
+        self.tell(kinds.CLUSTER, member)
         self.graph = Graph(self.outputs.tables)
         self.sources = inputs.sources(agent, self.chain.member.pairs(), asyncio.Semaphore(8))
         self.writing = Writing(
@@ -104,8 +105,8 @@ class World:
 
     def tell(self, kind: Kind[Any], body: dict[str, Any]) -> None:
         metadata = body["metadata"]
-        key = ObjectKey(metadata["namespace"], metadata["name"])
-        self.hub[kind].put(key, kind.decode(msgspec.json.encode(body)))
+        key = ObjectKey(metadata.get("namespace", ""), metadata["name"])
+        self.hub[kind.plural].put(key, self.decode[kind.plural](msgspec.json.encode(body)))
 
     async def get(self, kind: Kind[Any], name: str) -> RawObject | None:
         try:
@@ -183,7 +184,7 @@ class Story:
 
     def unexport(self) -> None:
         for kind in (kinds.EXPORTED_SERVICE, kinds.EXPORTED_ENDPOINTS):
-            writer = self.world.hub[kind]
+            writer = self.world.hub[kind.plural]
             for key in sorted(writer.keys()):
                 if key.name.startswith(f"{self.key.name}."):
                     writer.drop(key)
