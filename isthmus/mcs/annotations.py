@@ -75,7 +75,16 @@ ANNOTATIONS = (
     ),
 )
 
-OURS = frozenset({labels.EXPORTED_AT, labels.CLUSTER, labels.APPLIED, labels.LEFT, labels.RELEASE})
+OURS = frozenset(
+    {
+        labels.EXPORTED_AT,
+        labels.CLUSTER,
+        labels.APPLIED,
+        labels.LEFT,
+        labels.RELEASE,
+        labels.POLICY_ORIGIN,
+    }
+)
 """What Isthmus itself writes under its prefix, or reads from files."""
 
 
