@@ -65,13 +65,10 @@ async def broken(client: Client, store: LastGood) -> bool:
 async def _members(client: Client) -> tuple[dict[ObjectKey, str], str]:
     """The uids of all Cluster objects, and the version of the list."""
     uids: dict[ObjectKey, str] = {}
-    version = continue_ = ""
-    while True:
-        page = await client.list_page(kinds.CLUSTER, continue_=continue_)
+    version = ""
+    async for page in client.list_pages(kinds.CLUSTER):
         version = version or page.metadata.resource_version
         for item in page.items:
             metadata = head_of(item).metadata
             uids[metadata.key] = metadata.uid
-        continue_ = page.metadata.continue_
-        if not continue_:
-            return uids, version
+    return uids, version

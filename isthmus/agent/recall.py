@@ -128,9 +128,7 @@ def form_of(report: hub.PolicyReport) -> tuple[PolicyKey, GlobalTrafficPolicy] |
 async def _reported(client: Client, namespace: str) -> Forms:
     """The forms in all reports of a namespace. Raises KubeError."""
     forms: Forms = {}
-    continue_ = ""
-    while True:
-        page = await client.list_page(kinds.POLICY_REPORT, namespace=namespace, continue_=continue_)
+    async for page in client.list_pages(kinds.POLICY_REPORT, namespace=namespace):
         for item in page.items:
             try:
                 found = form_of(kinds.POLICY_REPORT.decode(bytes(item)))
@@ -139,6 +137,4 @@ async def _reported(client: Client, namespace: str) -> Forms:
                 continue
             if found is not None:
                 forms[found[0]] = found[1]
-        continue_ = page.metadata.continue_
-        if not continue_:
-            return forms
+    return forms

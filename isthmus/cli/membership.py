@@ -194,13 +194,8 @@ async def _forget(name: str, force: bool, kubeconfig: str | None, context: str |
 async def _keys(client: Client, kind: Any, namespace: str) -> list[Any]:
     from isthmus.kube.raw import head_of
 
-    keys, continue_ = [], ""
-    while True:
-        page = await client.list_page(kind, namespace=namespace, continue_=continue_)
-        keys += [head_of(item).metadata.key for item in page.items]
-        continue_ = page.metadata.continue_
-        if not continue_:
-            return keys
+    pages = client.list_pages(kind, namespace=namespace)
+    return [head_of(item).metadata.key async for page in pages for item in page.items]
 
 
 async def _delete(client: Client, kind: Any, key: Any) -> bool:

@@ -141,6 +141,16 @@ class Client:
         except MALFORMED as error:
             raise KubeError(f"GET {path} at {self._who}: the answer is not a list: {error}") from error
 
+    async def list_pages(self, kind: Kind[Any], *, namespace: str = "") -> AsyncIterator[RawList]:
+        """Every page of a list, each asked for when the one before it was taken; see `list_page`."""
+        continue_ = ""
+        while True:
+            page = await self.list_page(kind, namespace=namespace, continue_=continue_)
+            yield page
+            continue_ = page.metadata.continue_
+            if not continue_:
+                return
+
     async def get_raw(
         self, path: str, params: Mapping[str, str] | None = None, *, seconds: float | None = None
     ) -> RawAnswer:
