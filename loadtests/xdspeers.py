@@ -80,7 +80,7 @@ class Process:
         """Its stats once it uses less than 2 % of a core."""
         end, now = time.monotonic() + limit, self.ask("stats")
         while True:
-            time.sleep(QUIET_SECONDS)
+            time.sleep(QUIET_SECONDS)  # what it uses meanwhile is the question
             before, now = now, self.ask("stats")
             if now["cpu_s"] - before["cpu_s"] < 0.02 * QUIET_SECONDS + 0.001 or time.monotonic() > end:
                 return now
