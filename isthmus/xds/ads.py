@@ -24,6 +24,9 @@ from isthmus.xds.wants import Wants
 REMOVED_SECONDS = 60.0
 """How long a removed cluster is remembered at least."""
 MAX_CLASSES = 256
+_NAMES_CLUSTERS = {ResourceType.LDS: 2, ResourceType.RDS: 1}
+"""Field numbers of what names a cluster: TcpProxy.cluster (and Rds.route_config_name, for routes that are named
+like their cluster), RouteAction.cluster."""
 
 
 class Ads:
@@ -99,12 +102,17 @@ class Ads:
         """Clusters by name that are gone and may still be routed to, with the time of their removal."""
         return self._removed.get(scopes[ResourceType.CDS], {})
 
-    def leads(self, routes: Resource, cluster: str) -> bool:
-        """Whether these routes may lead to that cluster; looked up once, however many streams have them."""
-        known = self._leads.setdefault(routes, {})
+    def leads(self, kind: ResourceType, leader: Resource, cluster: str) -> bool:
+        """Whether a listener or a route configuration may lead to that cluster.
+
+        Looked up once, however many streams have it. A listener names clusters of TCP itself, and those of
+        HTTP by the routes of the same name.
+        """
+        known = self._leads.setdefault(leader, {})
         found = known.get(cluster)
         if found is None:
-            found = known[cluster] = wire.field(1, cluster) in routes.framed
+            number = _NAMES_CLUSTERS[kind]
+            found = known[cluster] = wire.field(number, cluster) in leader.framed
         return found
 
     def streams(self) -> Iterator[Stream]:

@@ -2,13 +2,13 @@
 
 Invariants: clusters go before assignments before listeners before routes; a changed cluster's assignment is
 sent again behind it (else the cluster warms until it gives up waiting); a removed cluster stays, and so does
-its assignment, until the client has accepted routes without it; a slow client costs the newest state and no
-queue. Nothing here waits: health reaches a client in the same turn of the loop in which its row arrives.
+its assignment, until the client has accepted routes and listeners without it; a slow client costs the newest state
+and no queue. Nothing here waits: health reaches a client in the same turn of the loop in which its row arrives.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from collections.abc import Collection as Some
 from typing import TYPE_CHECKING
 
@@ -19,8 +19,8 @@ from isthmus.xds.delta import Delta
 from isthmus.xds.node import Node, read_node
 from isthmus.xds.request import DeltaRequest, Request, RequestReader, read_delta
 from isthmus.xds.rows import ResourceType, Row, ready_row, scope_of
-from isthmus.xds.snapshot import TYPE_URLS, Resource, Variant
-from isthmus.xds.subscription import Sotw, Subscription
+from isthmus.xds.snapshot import TYPE_URLS, Body, Resource, Variant
+from isthmus.xds.subscription import FULL_STATE, Sotw, Subscription
 
 if TYPE_CHECKING:
     from isthmus.xds.ads import Ads
@@ -33,6 +33,8 @@ ORDER_SECONDS = 5.0
 """How long listeners and routes wait for clusters to be accepted, and removals on a new stream for routes."""
 MOST_UNKNOWN = 32
 """Types that are not served, remembered by stream for people."""
+LEADING = (ResourceType.LDS, ResourceType.RDS)
+"""Types that name clusters: listeners those of captured connections, routes those of requests."""
 _KINDS = {url: kind for kind, url in TYPE_URLS.items()}
 
 
@@ -73,7 +75,8 @@ class Stream:
         self._reader = RequestReader(ads.sets)
         self._ready: Row | None = None
         """What is there as soon as everything is rendered for this client; None until it says who it is."""
-        self._routes: dict[str, Resource] = {}
+        self._leading: dict[ResourceType, dict[str, Resource]] = {kind: {} for kind in LEADING}
+        """Routes and listeners that the client has accepted: what may lead it to a cluster."""
         self._warming: frozenset[str] = frozenset()
         """Clusters that changed for a client that came back and has not asked for assignments yet."""
         self._responses = 0
@@ -186,11 +189,18 @@ class Stream:
             return
         assert accepted is not None
         self._ads.counts.accepted(kind, subscription.took)
-        if kind is ResourceType.RDS:
-            self._routes.update((resource.name, resource) for resource in accepted.resources)
-            for name in accepted.removed:
-                self._routes.pop(name, None)
+        if kind in LEADING:
+            self._lead(kind, accepted)
             self._release(now)
+
+    def _lead(self, kind: ResourceType, accepted: Body) -> None:
+        """Notes what leads the client from now on."""
+        held = self._leading[kind]
+        if kind in FULL_STATE and self.variant is Variant.SOTW:
+            held.clear()
+        held.update((resource.name, resource) for resource in accepted.resources)
+        for name in accepted.removed:
+            held.pop(name, None)
 
     def _release(self, now: float) -> None:
         """Has what nothing leads to any more removed."""
@@ -217,8 +227,8 @@ class Stream:
             if kind is ResourceType.CDS:
                 was, self.kept = self.kept, frozenset(resource.name for resource in kept)
                 subscription.mark(was - self.kept, now)
-        elif kind is ResourceType.RDS and isinstance(subscription, Delta):
-            self._routes.update(subscription.has_already(self._ads.collection(kind, self.scopes)))
+        elif kind in LEADING and isinstance(subscription, Delta):
+            self._leading[kind].update(subscription.has_already(self._ads.collection(kind, self.scopes)))
         body = subscription.body(self._ads.collection(kind, self.scopes), kept)
         if body is None:
             subscription.settled()
@@ -249,7 +259,7 @@ class Stream:
             self._warming = frozenset(changed or ())
 
     def _keep(self, now: float) -> tuple[Resource, ...]:
-        """Removed clusters that routes of this client, or those it is about to get, still name.
+        """Removed clusters that routes or listeners of this client, or those it is about to get, still name.
 
         Where a client brings clusters from an earlier stream, nobody knows what its routes name before it has
         accepted new ones: so long nothing of that is removed.
@@ -259,21 +269,26 @@ class Stream:
         clusters = self.subscriptions.get(ResourceType.CDS)
         if clusters is None:
             return ()
-        routes = self.subscriptions.get(ResourceType.RDS)
         brought: Some[str] = ()
         if isinstance(clusters, Delta) and now - self.opened_at < ORDER_SECONDS:
-            brought = (
-                clusters.brought if routes is None or (routes.accepted is None and not self._routes) else ()
-            )
-        named = [] if routes is None else [one for name, one in self._routes.items() if routes.wants(name)]
-        if routes is not None:
-            if routes.in_flight is not None:
-                named += routes.in_flight.resources
-            coming = self._ads.collection(ResourceType.RDS, self.scopes).resources
-            named += [resource for name, resource in coming.items() if routes.wants(name)]
+            routes = self.subscriptions.get(ResourceType.RDS)
+            unknown = routes is None or (routes.accepted is None and not self._leading[ResourceType.RDS])
+            brought = clusters.brought if unknown else ()
+        leading = list(self._leaders())
         return tuple(
             resource
             for name, (resource, _) in sorted(gone.items())
             if clusters.wants(name)
-            and (name in brought or any(self._ads.leads(route, name) for route in named))
+            and (name in brought or any(self._ads.leads(kind, one, name) for kind, one in leading))
         )
+
+    def _leaders(self) -> Iterator[tuple[ResourceType, Resource]]:
+        """What the client routes by, or is about to."""
+        for kind in LEADING:
+            if (subscription := self.subscriptions.get(kind)) is None:
+                continue
+            coming = self._ads.collection(kind, self.scopes).resources
+            for held in (self._leading[kind], coming):
+                yield from ((kind, one) for name, one in held.items() if subscription.wants(name))
+            if subscription.in_flight is not None:
+                yield from ((kind, one) for one in subscription.in_flight.resources)

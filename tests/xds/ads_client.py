@@ -12,7 +12,8 @@ from isthmus.flow.table import Table
 from isthmus.model.names import ClusterId, Vantage
 from isthmus.xds import wire
 from isthmus.xds.ads import Ads
-from isthmus.xds.rows import EVERYBODY, EXPLICIT, ProxyClass, ResourceType, Row
+from isthmus.xds.node import CAPTURE_METADATA, USES_METADATA
+from isthmus.xds.rows import EXPLICIT, ProxyClass, ResourceType, Row, scope_of
 from isthmus.xds.snapshot import TYPE_URLS, Variant
 from isthmus.xds.stream import Stream
 from isthmus.xds.wants import Wants
@@ -34,9 +35,13 @@ class Clock:
 
 
 class World:
-    """A protocol core with rows that say little: values are names and numbers, not real resources."""
+    """A protocol core with rows that say little: values are names and numbers, not real resources.
 
-    def __init__(self) -> None:
+    Clients are of one class.
+    """
+
+    def __init__(self, proxy_class: ProxyClass = CLASS) -> None:
+        self.proxy_class = proxy_class
         self.clock = Clock()
         self.wants: Table[str, bytes] = Table("wants")
         self.ads = Ads(ClusterId("eu-1"), Wants(self.wants.partition("w")), self.clock)
@@ -44,7 +49,7 @@ class World:
 
     def apply(self, **rows: bytes | None) -> None:
         """Takes rows in one batch; see `key`."""
-        self.batch({key(name): value for name, value in rows.items()})
+        self.batch({key(name, self.proxy_class): value for name, value in rows.items()})
 
     def batch(self, rows: dict[str, bytes | None]) -> None:
         for name, value in rows.items():
@@ -66,16 +71,20 @@ class World:
         return DeltaClient(self, before)
 
 
-def key(name: str) -> str:
-    """`cds_a` is cluster a, `eds_a` its assignment, `lds` and `rds` the explicit listener and routes."""
+def key(name: str, proxy_class: ProxyClass = CLASS) -> str:
+    """`cds_a` is cluster a, `eds_a` its assignment, `lds` and `rds` the listener and its routes."""
     kind, _, rest = name.partition("_")
-    scope = {"cds": EVERYBODY, "eds": str(VANTAGE)}.get(kind, str(CLASS))
-    return str(Row(ResourceType(kind), scope, rest or EXPLICIT))
+    return str(Row(ResourceType(kind), scope_of(ResourceType(kind), proxy_class), rest or EXPLICIT))
 
 
 def routes(clusters: Iterable[str]) -> bytes:
     """A route configuration in so far as it names clusters."""
     return b"".join(wire.field(1, name) for name in sorted(clusters))
+
+
+def chains(clusters: Iterable[str]) -> bytes:
+    """A listener of captured connections in so far as it names clusters."""
+    return b"".join(wire.field(2, name) for name in sorted(clusters))
 
 
 class Client:
@@ -136,6 +145,7 @@ class Client:
     def _send(self, kind: ResourceType, request: Any, error: str | None, answer: bool) -> None:
         if not self._greeted:
             request.node.CopyFrom(node())
+            request.node.metadata.update(told(self.world.proxy_class))
             self._greeted, answer = True, False
         if error is not None:
             request.error_detail.code = 3
@@ -308,6 +318,12 @@ def node(region: str = "eu", zone: str = "a", listen: str = "") -> base_pb2.Node
     if listen:
         found.metadata["isthmus.dev/listen"] = listen
     return found
+
+
+def told(proxy_class: ProxyClass) -> dict[str, str]:
+    """What the bootstrap of such a proxy says of it."""
+    found = {CAPTURE_METADATA: proxy_class.capture.value, USES_METADATA: ",".join(proxy_class.uses)}
+    return {name: text for name, text in found.items() if text}
 
 
 def contents(response: Any) -> dict[str, bytes]:
