@@ -134,6 +134,7 @@ def start(core: Control, group: asyncio.TaskGroup) -> None:
         required=(chain.plans, doors.dns, doors.xds),
         reckon=chain.reckon,
         places=lambda: vantages.places(chain),
+        policies=lambda key: chain.policies.get(key) or (),
         withheld=chain.admission.withheld,
         held=outputs.held,
         ips=lambda key: outputs.vips.get(key) or (),

@@ -23,8 +23,10 @@ from isthmus.api.mcscrds import (
     whole,
 )
 from isthmus.api.meta import Kind
-from isthmus.api.policy_spec import HealthSpec, PolicySpec
+from isthmus.api.policy_settings import HealthSpec
+from isthmus.api.policy_spec import PolicySpec
 from isthmus.api.structural import bounded, structural
+from isthmus.model.names import MAX_CLUSTER_ID
 
 Schema = dict[str, Any]
 
@@ -39,8 +41,9 @@ _PROTOCOL = {"enum": ["TCP", "UDP", "SCTP"]}
 _AGE = {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}
 _GENERATION = {"minimum": 0, "format": "int64"}
 _LINE = {"maxLength": 256}
+_CLUSTER = {"maxLength": MAX_CLUSTER_ID}
 _NAMED: dict[str, Schema] = {
-    "cluster": {"maxLength": 127},
+    "cluster": _CLUSTER,
     "service.namespace": {"maxLength": 63},
     "service.name": {"maxLength": 63},
 }
@@ -99,7 +102,7 @@ def global_traffic_policies() -> Schema:
                 "maxItems": MAX_SOURCES,
                 "description": "Hub: what each member made of it; those that do not follow it first.",
             },
-            "clusters.cluster": {"maxLength": 127},
+            "clusters.cluster": _CLUSTER,
             "clusters.generation": _GENERATION,
             "clusters.reason": {"maxLength": 1024},
             "clusters.message": {"maxLength": 1024},
@@ -188,7 +191,7 @@ def health_reports() -> Schema:
             **_NAMED,
             "observedAt": {"maxLength": 63},
             "sources": {"maxItems": MAX_SOURCES},
-            "sources.cluster": {"maxLength": 127},
+            "sources.cluster": _CLUSTER,
             "sources.up": count,
             "sources.down": count,
             "sources.unknown": count,
@@ -208,7 +211,7 @@ def policy_reports() -> Schema:
     spec = bounded(
         spec,
         {
-            "cluster": {"maxLength": 127},
+            "cluster": _CLUSTER,
             "policy.namespace": {"maxLength": 63},
             "policy.name": _NAME,
             "origin": {"enum": ["Hub", "Member"]},

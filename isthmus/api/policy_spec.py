@@ -6,18 +6,34 @@ and its CEL rules are generated from these models, so the two cannot disagree. D
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
-from pydantic.alias_generators import to_camel
+from pydantic import ConfigDict, Field
 
 from isthmus.api.duration import Duration
+from isthmus.api.policy_settings import (
+    AffinitySpec,
+    CircuitBreakerSpec,
+    DnsSpec,
+    HealthSpec,
+    OutlierSpec,
+    RetrySpec,
+    SpecModel,
+    rules,
+)
+from isthmus.model.names import MAX_CLUSTER_ID
 
 _LABEL = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
 _VALUE = r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
 
 ClusterName = Annotated[
-    str, Field(min_length=1, max_length=127, pattern=rf"^{_LABEL}(\.{_LABEL})?$", description="A cluster id.")
+    str,
+    Field(
+        min_length=1,
+        max_length=MAX_CLUSTER_ID,
+        pattern=rf"^{_LABEL}(\.{_LABEL})?$",
+        description="A cluster id.",
+    ),
 ]
 RegionName = Annotated[
     str,
@@ -28,15 +44,9 @@ RegionName = Annotated[
 LabelKey = Annotated[str, Field(min_length=1, max_length=317, pattern=rf"^([a-z0-9.-]{{1,253}}/)?{_VALUE}$")]
 LabelValue = Annotated[str, Field(max_length=63, pattern=rf"^({_VALUE})?$")]
 Weight = Annotated[int, Field(ge=0, le=10_000)]
-Limit = Annotated[int, Field(ge=1, le=2_147_483_647)]
 
 MAX_TARGETS = 64
 MAX_TIERS = 16
-
-
-def _rules(*pairs: tuple[str, str]) -> dict[str, Any]:
-    """CEL rules of one object, each with the message people see."""
-    return {"x-kubernetes-validations": [{"rule": rule, "message": message} for rule, message in pairs]}
 
 
 _SET = {"x-kubernetes-list-type": "set"}
@@ -44,23 +54,25 @@ _NAME_OF = "(has({0}.cluster) ? 'c/' + {0}.cluster : has({0}.region) ? 'r/' + {0
 _SECTION_OF = "({0}.name + '/' + (has({0}.sectionName) ? {0}.sectionName : ''))"
 
 
-class SpecModel(BaseModel):
-    """Base of all parts of the spec: camelCase on the wire, unknown fields refused, no coercion."""
-
-    model_config = ConfigDict(
-        extra="forbid", alias_generator=to_camel, populate_by_name=True, strict=True, frozen=True
-    )
-
-
 class TargetRef(SpecModel):
     """A service of the policy's own namespace, or one of its ports by name."""
 
-    group: Literal["multicluster.x-k8s.io"] = "multicluster.x-k8s.io"
-    kind: Literal["ServiceImport"] = "ServiceImport"
+    group: Annotated[
+        Literal["multicluster.x-k8s.io"],
+        Field(description="The group of ServiceImports. Default multicluster.x-k8s.io."),
+    ] = "multicluster.x-k8s.io"
+    kind: Annotated[Literal["ServiceImport"], Field(description="A service. Default ServiceImport.")] = (
+        "ServiceImport"
+    )
     name: Annotated[str, Field(min_length=1, max_length=63, pattern=rf"^{_LABEL}$")]
     section_name: Annotated[
         str | None,
-        Field(min_length=1, max_length=63, pattern=rf"^{_LABEL}$", description="Name of one port."),
+        Field(
+            min_length=1,
+            max_length=63,
+            pattern=rf"^{_LABEL}$",
+            description="Name of one port. Default: all of them.",
+        ),
     ] = None
 
 
@@ -68,7 +80,7 @@ class LabelRequirement(SpecModel):
     """One expression of a selector; In and NotIn need values, Exists and DoesNotExist have none."""
 
     model_config = ConfigDict(
-        json_schema_extra=_rules(
+        json_schema_extra=rules(
             (
                 "(self.operator in ['In', 'NotIn']) == (has(self.values) && self.values.size() > 0)",
                 "In and NotIn need values, Exists and DoesNotExist must not have any",
@@ -78,14 +90,16 @@ class LabelRequirement(SpecModel):
 
     key: LabelKey
     operator: Literal["In", "NotIn", "Exists", "DoesNotExist"]
-    values: Annotated[list[LabelValue] | None, Field(max_length=64)] = None
+    values: Annotated[
+        list[LabelValue] | None, Field(max_length=64, description="Of In and NotIn. Default none.")
+    ] = None
 
 
 class Selector(SpecModel):
     """A label selector; all its parts must hold, and it must have at least one."""
 
     model_config = ConfigDict(
-        json_schema_extra=_rules(
+        json_schema_extra=rules(
             (
                 "(has(self.matchLabels) && self.matchLabels.size() > 0) || "
                 "(has(self.matchExpressions) && self.matchExpressions.size() > 0)",
@@ -94,15 +108,21 @@ class Selector(SpecModel):
         )
     )
 
-    match_labels: Annotated[dict[LabelKey, LabelValue] | None, Field(max_length=32)] = None
-    match_expressions: Annotated[list[LabelRequirement] | None, Field(max_length=32)] = None
+    match_labels: Annotated[
+        dict[LabelKey, LabelValue] | None,
+        Field(max_length=32, description="Labels with their values, all of them. Default none."),
+    ] = None
+    match_expressions: Annotated[
+        list[LabelRequirement] | None,
+        Field(max_length=32, description="Expressions, all of them. Default none."),
+    ] = None
 
 
 class Target(SpecModel):
     """A cluster or a region that a strategy speaks of."""
 
     model_config = ConfigDict(
-        json_schema_extra=_rules(
+        json_schema_extra=rules(
             ("has(self.cluster) != has(self.region)", "exactly one of cluster and region must be set"),
             ("!has(self.weight) || has(self.cluster)", "weight is for clusters only"),
         )
@@ -111,10 +131,19 @@ class Target(SpecModel):
     cluster: ClusterName | None = None
     region: RegionName | None = None
     weight: Annotated[
-        Weight | None, Field(description="Share within its tier, relative to the others; 0 is standby.")
+        Weight | None,
+        Field(
+            description="Share within its tier, relative to the others; 0 is standby. Default: the number of "
+            "its endpoints."
+        ),
     ] = None
     priority: Annotated[
-        int | None, Field(ge=0, le=1000, description="FailOver: order of the tiers, the smallest first.")
+        int | None,
+        Field(
+            ge=0,
+            le=1000,
+            description="FailOver: order of the tiers, the smallest first. Default: as they are listed.",
+        ),
     ] = None
 
 
@@ -122,7 +151,7 @@ class TierMatch(SpecModel):
     """Which groups of endpoints a tier takes; exactly one key."""
 
     model_config = ConfigDict(
-        json_schema_extra=_rules(
+        json_schema_extra=rules(
             (
                 "[has(self.scope), has(self.clusters), has(self.regions), has(self.clusterSelector)]"
                 ".exists_one(set, set)",
@@ -136,10 +165,12 @@ class TierMatch(SpecModel):
         Field(description="Relative to where the caller stands."),
     ] = None
     clusters: Annotated[
-        list[ClusterName] | None, Field(min_length=1, max_length=MAX_TARGETS, json_schema_extra=_SET)
+        list[ClusterName] | None,
+        Field(min_length=1, max_length=MAX_TARGETS, description="By id.", json_schema_extra=_SET),
     ] = None
     regions: Annotated[
-        list[RegionName] | None, Field(min_length=1, max_length=MAX_TARGETS, json_schema_extra=_SET)
+        list[RegionName] | None,
+        Field(min_length=1, max_length=MAX_TARGETS, description="By region.", json_schema_extra=_SET),
     ] = None
     cluster_selector: Annotated[Selector | None, Field(description="By the labels of Cluster objects.")] = (
         None
@@ -157,7 +188,7 @@ class TierSpec(SpecModel):
     """One step of the ladder; clusters without weight in a tier that has weights are standbys."""
 
     model_config = ConfigDict(
-        json_schema_extra=_rules(
+        json_schema_extra=rules(
             ("!has(self.weights) || self.weights.exists(w, w.weight > 0)", "all weights of the tier are 0"),
             (
                 "!has(self.weights) || !has(self.match.clusters) || "
@@ -173,6 +204,8 @@ class TierSpec(SpecModel):
         Field(
             min_length=1,
             max_length=MAX_TARGETS,
+            description="Shares within the tier; who is not named is standby. Default: the numbers of "
+            "endpoints.",
             json_schema_extra={
                 "x-kubernetes-list-type": "map",
                 "x-kubernetes-list-map-keys": ["cluster"],
@@ -181,84 +214,11 @@ class TierSpec(SpecModel):
     ] = None
 
 
-class DnsSpec(SpecModel):
-    """How DNS answers for the service."""
-
-    answer: Literal["ClusterSetIP", "Endpoints"] | None = None
-    ttl_seconds: Annotated[int | None, Field(ge=0, le=3600)] = None
-
-
-class HealthSpec(SpecModel):
-    """Checks of every endpoint; without a protocol HTTP where a path is set, else TCP."""
-
-    protocol: Literal["TCP", "HTTP", "HTTPS", "GRPC", "ICMP", "DNS"] | None = None
-    path: Annotated[str | None, Field(min_length=1, max_length=1024, pattern=r"^/[!-~]*$")] = None
-    port: Annotated[int | None, Field(ge=1, le=65_535, description="Instead of the endpoint's own.")] = None
-    interval: Annotated[float, Duration("100ms", "5m")] | None = None
-    timeout: Annotated[float, Duration("10ms", "1m")] | None = None
-    rise: Annotated[int | None, Field(ge=1, le=10, description="Successes in a row that make it Up.")] = None
-    fall: Annotated[int | None, Field(ge=1, le=10, description="Failures in a row that make it Down.")] = None
-
-
-class OutlierSpec(SpecModel):
-    """Passive checks in the proxy: endpoints that fail real requests are set aside for a while."""
-
-    consecutive_failures: Annotated[
-        int | None, Field(ge=0, le=1000, description="0 turns it off. Default 3.")
-    ] = None
-    interval: Annotated[float, Duration("10ms", "1h")] | None = None
-    base_ejection: Annotated[float, Duration("100ms", "1h")] | None = None
-
-
-class RetrySpec(SpecModel):
-    """Retries of requests that may be repeated."""
-
-    model_config = ConfigDict(
-        json_schema_extra=_rules(
-            (
-                "!has(self.backOffBase) || !has(self.backOffMax) || "
-                "duration(self.backOffBase) <= duration(self.backOffMax)",
-                "backOffMax must not be shorter than backOffBase",
-            )
-        )
-    )
-
-    attempts: Annotated[
-        int | None, Field(ge=0, le=10, description="After the first; 0 turns retries off. Default 8.")
-    ] = None
-    per_try_timeout: Annotated[float, Duration("1ms", "1h")] | None = None
-    back_off_base: Annotated[float, Duration("1ms", "1m")] | None = None
-    back_off_max: Annotated[float, Duration("1ms", "10m")] | None = None
-
-
-class CircuitBreakerSpec(SpecModel):
-    """Limits towards the whole service, in each proxy."""
-
-    max_connections: Limit | None = None
-    max_pending_requests: Limit | None = None
-    max_requests: Limit | None = None
-
-
-class AffinitySpec(SpecModel):
-    """Requests of one session go to one endpoint as long as it lives."""
-
-    model_config = ConfigDict(
-        json_schema_extra=_rules(
-            ("has(self.cookie) != has(self.header)", "exactly one of cookie and header must be set"),
-            ("!has(self.ttl) || has(self.cookie)", "ttl is for cookies only"),
-        )
-    )
-
-    cookie: Annotated[str | None, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9_.-]+$")] = None
-    header: Annotated[str | None, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9_-]+$")] = None
-    ttl: Annotated[float, Duration("0s", "8760h")] | None = None
-
-
 class PolicySpec(SpecModel):
     """Where the callers of a service go."""
 
     model_config = ConfigDict(
-        json_schema_extra=_rules(
+        json_schema_extra=rules(
             ("!has(self.targetRefs) || !has(self.selector)", "targetRefs and selector exclude each other"),
             ("!has(self.strategy) || !has(self.tiers)", "strategy and tiers exclude each other"),
             ("!has(self.targets) || has(self.strategy)", "targets need a strategy"),
@@ -316,13 +276,41 @@ class PolicySpec(SpecModel):
         )
     )
 
-    target_refs: Annotated[list[TargetRef] | None, Field(min_length=1, max_length=16)] = None
-    selector: Annotated[
-        Selector | None, Field(description="By the labels of services, instead of targetRefs.")
+    target_refs: Annotated[
+        list[TargetRef] | None,
+        Field(
+            min_length=1,
+            max_length=16,
+            description="Whom the policy speaks of. Default: the service of its own name.",
+        ),
     ] = None
-    strategy: Literal["Locality", "FailOver", "ActiveActive"] | None = None
-    targets: Annotated[list[Target] | None, Field(min_length=1, max_length=MAX_TARGETS)] = None
-    tiers: Annotated[list[TierSpec] | None, Field(min_length=1, max_length=MAX_TIERS)] = None
+    selector: Annotated[
+        Selector | None,
+        Field(description="By the labels of services, instead of targetRefs. Default none."),
+    ] = None
+    strategy: Annotated[
+        Literal["Locality", "FailOver", "ActiveActive"] | None,
+        Field(
+            description="A ladder ready made, instead of tiers. Default, without tiers: own cluster, own "
+            "region, any."
+        ),
+    ] = None
+    targets: Annotated[
+        list[Target] | None,
+        Field(
+            min_length=1,
+            max_length=MAX_TARGETS,
+            description="Among whom the strategy chooses. Default: all clusters.",
+        ),
+    ] = None
+    tiers: Annotated[
+        list[TierSpec] | None,
+        Field(
+            min_length=1,
+            max_length=MAX_TIERS,
+            description="The ladder itself, first to last, instead of strategy. Default: what strategy says.",
+        ),
+    ] = None
     fallback: Annotated[
         Literal["Any", "None"] | None,
         Field(
@@ -338,21 +326,33 @@ class PolicySpec(SpecModel):
         Field(description="Whether a silent cluster goes behind the others. Default Deprioritise."),
     ] = None
     overridable: Annotated[
-        bool | None, Field(description="Hub policies only: a member's own policy comes first.")
+        bool | None,
+        Field(description="Hub policies only: a member's own policy comes first. Default false."),
     ] = None
     expected_endpoints: Annotated[
         int | None,
-        Field(ge=1, le=1_000_000, description="Of each cluster; missing ones count as unhealthy."),
+        Field(
+            ge=1,
+            le=1_000_000,
+            description="Of each cluster; missing ones count as unhealthy. Default: what the annotation "
+            "isthmus.dev/expected-endpoints of the export says, else none.",
+        ),
     ] = None
     dns: DnsSpec | None = None
     health: HealthSpec | None = None
     outlier_detection: OutlierSpec | None = None
     retry: RetrySpec | None = None
-    timeout: Annotated[float, Duration("1ms", "24h")] | None = None
+    timeout: Annotated[
+        Annotated[float, Duration("1ms", "24h")] | None,
+        Field(description="Of a whole request, retries included. Default none."),
+    ] = None
     circuit_breaker: CircuitBreakerSpec | None = None
     session_affinity: AffinitySpec | None = None
     drain_seconds: Annotated[
         int | None,
         Field(ge=0, le=3600, description="How long old sessions stay with what drains. Default 30."),
     ] = None
-    slow_start: Annotated[float, Duration("0s", "15m")] | None = None
+    slow_start: Annotated[
+        Annotated[float, Duration("0s", "15m")] | None,
+        Field(description="Envoy: how long a new endpoint takes to get as much as others. Default 0s."),
+    ] = None

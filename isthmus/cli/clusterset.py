@@ -87,8 +87,11 @@ class Clusterset:
 
     def policy(self, service: Service, port: Port | None, vantage: Vantage) -> Policy:
         """The policy in force for callers at the vantage."""
-        speakers = (policy for cluster, policy in self.policies if cluster in ("", vantage.cluster))
-        return policychoice.choose(speakers, service, port)
+        return policychoice.choose(self.speakers(vantage), service, port)
+
+    def speakers(self, vantage: Vantage) -> list[Policy]:
+        """All policies that callers at the vantage are to follow, of whatever service."""
+        return [policy for cluster, policy in self.policies if cluster in ("", vantage.cluster)]
 
     def reckon(self, service: Service, port: Port | None, vantage: Vantage) -> planner.Reckoning:
         """The plan of a service port at the vantage, with what led to it."""

@@ -221,6 +221,9 @@ def _why(view: Item, screen: Screen) -> str:
         (row["cluster"], row["what"], row["count"], row["reason"], row["message"])
         for row in view.get("refusals", ())
     ]
+    overruled = [(row["policy"], row["why"]) for row in view.get("overruled", ())]
+    if overruled:
+        tables.append(table(("OVERRULED POLICY", "BECAUSE OF THE ONE IN FORCE"), overruled, screen))
     if refused:
         tables.append(table(("REFUSED OF", "WHAT", "COUNT", "REASON", "WHY"), refused, screen))
     return "\n".join(["\n".join(lines) + "\n", *(part for part in tables if part)])

@@ -86,12 +86,14 @@ def command(
 
 def _plans(world: Clusterset, vantage: Vantage) -> dict[str, Any]:
     from isthmus.console.explanation import explained
+    from isthmus.traffic.explain import explain_overruled
 
     made = []
     for service in world.services.values():
         for _key, port in world.keys(service, vantage):
             if port is not None or not service.ports:
-                made.append(explained(world.reckon(service, port, vantage)))
+                overruled = explain_overruled(world.speakers(vantage), service, port)
+                made.append(explained(world.reckon(service, port, vantage), overruled))
     return {"plans": made}
 
 

@@ -13,7 +13,7 @@ from isthmus.console.views import Sources, View, refusals
 from isthmus.model.names import ServiceKey, Vantage
 from isthmus.model.plan import PlanKey, port_id
 from isthmus.model.service import Port, Service
-from isthmus.traffic.explain import explain_endpoints, explain_steps
+from isthmus.traffic.explain import OverruledRow, explain_endpoints, explain_overruled, explain_steps
 from isthmus.traffic.planner import Reckoning
 
 MOST_VANTAGES = 200
@@ -51,10 +51,11 @@ def explanation(sources: Sources, key: ServiceKey, port: str = "", at: str = "")
         return Unanswerable(status=404, error=f"no service {key} in the clusterset")
     ports = [_port_text(one) for one in service.ports]
     more = {"cluster": sources.cluster, "ports": ports, "withheld": list(withheld)}
-    return explained(reckoning) | more | {"refusals": refusals(sources, key)}
+    overruled = explain_overruled(sources.policies(key), service, found)
+    return explained(reckoning, overruled) | more | {"refusals": refusals(sources, key)}
 
 
-def explained(reckoning: Reckoning) -> View:
+def explained(reckoning: Reckoning, overruled: Iterable[OverruledRow]) -> View:
     """A reckoning as plain values; shares and health in percent of all callers' traffic."""
     plan = reckoning.plan
     return {
@@ -62,6 +63,7 @@ def explained(reckoning: Reckoning) -> View:
         "port": plan.key.port,
         "vantage": plan.key.vantage._asdict(),
         "policy": plan.policy,
+        "overruled": [asdict(row) for row in overruled],
         "panic": plan.panic,
         "empty": not plan.shares,
         "steps": [

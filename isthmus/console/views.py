@@ -18,6 +18,7 @@ from isthmus.model.cluster import ClusterView, Phase, Standing
 from isthmus.model.health import CheckKey, Verdict
 from isthmus.model.names import ClusterId, ServiceKey, Vantage
 from isthmus.model.plan import Backend, Plan, PlanGroup, PlanKey, port_id
+from isthmus.model.policy import Policy
 from isthmus.model.refusal import Refused, RefusedOffer
 from isthmus.model.service import Endpoint, Export, Port, Service
 from isthmus.traffic.planner import Reckoning
@@ -49,6 +50,8 @@ class Sources:
     """The reckoning behind a plan, at any vantage."""
     places: Callable[[], Iterable[Vantage]]
     """Where callers can stand; a vantage without a zone stands for its cluster."""
+    policies: Callable[[ServiceKey], Iterable[Policy]] = lambda _key: ()
+    """Every policy in force or overruled that speaks of a service."""
     membership: Callable[[], Standing] = lambda: Standing(phase=Phase.UNDECIDED)
     """Where this cluster stands on its hub."""
     tables: tuple[Table[Any, Any], ...] = ()

@@ -52,11 +52,12 @@ def is_dns_label(text: str) -> bool:
     return _LABEL.fullmatch(text) is not None
 
 
-def is_cluster_id(text: str) -> bool:
-    """True for one RFC 1123 label or two joined by a dot, 63 characters at most.
+MAX_CLUSTER_ID = 63
+"""KEP-2149 allows 127 characters; an id is also the value of the label
+`multicluster.kubernetes.io/source-cluster`, which Kubernetes limits to 63."""
 
-    KEP-2149 allows 127; an id is also the value of the label `multicluster.kubernetes.io/source-cluster`,
-    which Kubernetes limits to 63.
-    """
+
+def is_cluster_id(text: str) -> bool:
+    """True for one RFC 1123 label or two joined by a dot, MAX_CLUSTER_ID characters at most."""
     parts = text.split(".")
-    return len(text) <= 63 and len(parts) <= 2 and all(is_dns_label(part) for part in parts)
+    return len(text) <= MAX_CLUSTER_ID and len(parts) <= 2 and all(is_dns_label(part) for part in parts)

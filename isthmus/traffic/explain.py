@@ -5,14 +5,18 @@ Invariant: explains the very reckoning that the doors draw; it computes nothing 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
 
 from isthmus.model.names import Locality
 from isthmus.model.plan import TOTAL_BASIS_POINTS, PlanGroup
 from isthmus.model.policy import Policy
+from isthmus.model.service import Port, Service
 from isthmus.traffic.ladder import Rung
 from isthmus.traffic.planner import Reckoning
+from isthmus.traffic.policychoice import because, ranked
+from isthmus.traffic.standing import policy_id
 from isthmus.traffic.words import match_words
 
 
@@ -40,6 +44,23 @@ class EndpointRow:
     step: int | None
     share: float
     reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OverruledRow:
+    """A policy that speaks of the port too and does not hold; `why` is in words about the one that does."""
+
+    policy: str
+    why: str
+
+
+def explain_overruled(policies: Iterable[Policy], service: Service, port: Port | None) -> list[OverruledRow]:
+    """The policies that would hold if the one in force did not, the next one first."""
+    speakers = ranked(policies, service, port)
+    return [
+        OverruledRow(policy=str(policy_id(policy)), why=because(speakers[0][0], rank))
+        for rank, policy in speakers[1:]
+    ]
 
 
 def explain_steps(reckoning: Reckoning) -> list[StepRow]:

@@ -25,8 +25,8 @@ REMOVED_SECONDS = 60.0
 """How long a removed cluster is remembered at least."""
 MAX_CLASSES = 256
 _NAMES_CLUSTERS = {ResourceType.LDS: 2, ResourceType.RDS: 1}
-"""Field numbers of what names a cluster: TcpProxy.cluster (and Rds.route_config_name, for routes that are named
-like their cluster), RouteAction.cluster."""
+"""Field numbers of what names a cluster: TcpProxy.cluster (and Rds.route_config_name, where routes are named
+as their cluster is), RouteAction.cluster."""
 
 
 class Ads:

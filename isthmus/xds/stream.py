@@ -2,8 +2,9 @@
 
 Invariants: clusters go before assignments before listeners before routes; a changed cluster's assignment is
 sent again behind it (else the cluster warms until it gives up waiting); a removed cluster stays, and so does
-its assignment, until the client has accepted routes and listeners without it; a slow client costs the newest state
-and no queue. Nothing here waits: health reaches a client in the same turn of the loop in which its row arrives.
+its assignment, until the client has accepted routes and listeners without it; a slow client costs the newest
+state and no queue. Nothing here waits: health reaches a client in the same turn of the loop in which its row
+arrives.
 """
 
 from __future__ import annotations

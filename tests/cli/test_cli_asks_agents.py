@@ -13,6 +13,7 @@ from console_tables import FAR, KEY, OWN, service, table
 
 from isthmus.model.cluster import ClusterView
 from isthmus.model.names import ServiceKey
+from isthmus.model.policy import Policy, PolicyTarget
 
 Isthmus = Callable[..., Awaitable[Any]]
 Start = Callable[..., Awaitable[Any]]
@@ -105,6 +106,29 @@ async def test_explain_shows_steps_shares_and_every_endpoint(isthmus: Isthmus, c
     assert ["eu-1", "eu", "a", "0", "100%"] in rows
     assert ["a", "eu-1/eu/a", "healthy", "0", "100%", "in"] in rows
     assert ["b", "us-1", "left", "out", "-", "0%", "not", "ready", "in", "Kubernetes"] in rows
+
+
+async def test_explain_names_the_policies_that_are_overruled_and_why(
+    isthmus: Isthmus, console: Start
+) -> None:
+    of_the_port = PolicyTarget(service=KEY, section="http")
+    policies = (
+        Policy(key=ServiceKey("shop", "front"), origin="hub", overridable=True, targets=(of_the_port,)),
+        Policy(key=KEY, origin="member", targets=(of_the_port,)),
+        Policy(key=ServiceKey("shop", "whole"), origin="member", targets=(PolicyTarget(service=KEY),)),
+        Policy(key=ServiceKey("shop", "other"), origin="member"),
+    )
+    url = (await console(policies=lambda _key: policies)).url
+    ran = await isthmus("explain", "shop/checkout:http", "--agent", url)
+    assert ran.code == 0
+    told = [line.split("  ") for line in ran.out.splitlines() if line.startswith(("member", "hub"))]
+    assert [(line[0], line[-1].strip()) for line in told] == [
+        ("member shop/whole", "it names the port"),
+        ("hub shop/front", "the hub's is overridable"),
+    ]
+    ran = await isthmus("explain", "shop/checkout:http", "-o", "json", "--agent", url)
+    (view,) = json.loads(ran.out)["items"]
+    assert view["overruled"][0] == {"policy": "member shop/whole", "why": "it names the port"}
 
 
 async def test_explain_without_a_place_compares_all_agents(isthmus: Isthmus, console: Start) -> None:

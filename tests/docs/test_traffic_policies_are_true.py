@@ -69,8 +69,9 @@ def told(row: dict[str, str], policies: Path) -> tuple[dict[str, float], str]:
     return {place: points / 100 for place, points in found.items()}, plan.policy
 
 
-def test_there_are_eight_worked_examples() -> None:
-    assert len(examples()) == 8
+def test_there_are_nine_worked_examples() -> None:
+    assert "## Nine worked examples" in PAGE
+    assert len(examples()) == 9
     assert all(len(one.rows) >= 3 for one in examples())
 
 

@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given
 from worlds import World, worlds
 
-from isthmus.traffic.explain import explain_endpoints, explain_steps
+from isthmus.model.names import ServiceKey
+from isthmus.model.policy import Policy, PolicyTarget
+from isthmus.traffic.explain import explain_endpoints, explain_overruled, explain_steps
 from isthmus.traffic.planner import reckon
 
 
@@ -56,6 +58,23 @@ def test_every_endpoint_is_explained(worked_cases: list[Any]) -> None:
         *[("us-1", "healthy", pytest.approx(7.5), False)] * 4,
         *[("eu-1", "unhealthy", 0.0, True)] * 2,
     ]
+
+
+def test_a_policy_that_does_not_hold_is_told_with_the_reason(worked_cases: list[Any]) -> None:
+    service = worked_cases[0].service
+    (port,) = service.ports
+    named = PolicyTarget(service=service.key)
+    young = Policy(key=ServiceKey("shop", "young"), origin="member", targets=(named,), created=9.0)
+    old = replace(young, key=ServiceKey("shop", "old"), created=1.0)
+    hub = replace(young, key=ServiceKey("shop", "all"), origin="hub")
+    rows = explain_overruled([young, hub, old], service, port)
+    assert [(row.policy, row.why) for row in rows] == [
+        ("member shop/old", "a policy of the hub goes first"),
+        ("member shop/young", "a policy of the hub goes first"),
+    ]
+    assert [row.why for row in explain_overruled([young, old], service, port)] == ["it is older"]
+    assert explain_overruled([old], service, port) == []
+    assert explain_overruled([], service, None) == []
 
 
 @given(worlds())
