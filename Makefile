@@ -6,6 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 NAME ?=
+SCENARIO ?=
 
 .PHONY: help
 help: ## Show this help
@@ -60,6 +61,10 @@ lint: $(VENV)/dev.done ## ruff, mypy strict, import-linter, codespell, file size
 bench: $(VENV)/dev.done fastpath ## Run a benchmark (NAME=…); without NAME: list them
 	@if [ -z "$(NAME)" ]; then echo 'make bench NAME=…, one of:'; ls loadtests/bench | sed -n 's/\.py$$/  /p'; exit 2; fi
 	@ISTHMUS_ENVOY="$$(tools/envoy.sh)" $(BIN)/python -P loadtests/bench/$(NAME).py $(ARGS)
+
+.PHONY: load
+load: $(VENV)/dev.done fastpath ## Play load and accidents on the demo's clusters (SCENARIO=…, all without; ARGS=--list)
+	@ISTHMUS_ENVOY="$$(tools/envoy.sh)" $(BIN)/python -m loadtests.load.run $(SCENARIO) $(ARGS)
 
 .PHONY: lock
 lock: $(VENV)/dev.done ## Lock dependencies anew, with hashes and without index URLs

@@ -7,7 +7,7 @@ what=${1:?run or dev}
 python=${PYTHON:-python3}
 case $what in
   run) lock=requirements.txt size=60 ;;
-  dev) lock=requirements-dev.txt size=110 ;;
+  dev) lock=requirements-dev.txt size=150 ;;
   *) echo "bootstrap: '$what' is neither run nor dev" >&2; exit 2 ;;
 esac
 

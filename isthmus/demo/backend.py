@@ -224,7 +224,7 @@ class Pods:
             self._servers.append(await loop.create_server(factory, sock=sock, backlog=512, ssl=context))
         if "grpc" in speech:
             made = await asyncio.to_thread(importlib.import_module, "isthmus.demo.rpc")
-            self._rpc_server = await made.serve(self._rpc)
+            self._rpc_server = await made.serve(self._rpc, config.cluster)
 
     async def close(self) -> None:
         """Stop listening and cut all connections; they are gone when this returns."""

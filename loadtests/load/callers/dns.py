@@ -1,0 +1,96 @@
+"""DNS as callers of libc meet it, and a plain connection: `python -m loadtests.load.callers.dns FILE`.
+
+A caller asks for the name, keeps the answer as long as its TTL says (as nscd and resolver libraries do), and
+connects to the first address of it. So an answer that has gone stale shows as a connection that fails.
+"""
+
+from __future__ import annotations
+
+import http.client
+import itertools
+import time
+from typing import Any
+
+import locust  # noqa: F401 (first of all: it makes sockets cooperate)
+
+# isort: split
+import dns.exception
+import dns.flags
+import dns.message
+import dns.query
+import dns.rcode
+import dns.rdatatype
+
+from loadtests.load.callers.openloop import Failed, OpenLoop, run
+from loadtests.load.ground import WORLD
+
+HOSTS = 8
+"""Caches for each user: as many hosts call in turn."""
+QUERY_SECONDS = 2.0
+CONNECT_SECONDS = 1.0
+
+
+class Udp(OpenLoop):
+    """Asks over UDP, and over TCP where the answer was cut."""
+
+    abstract = True
+
+    def __init__(self, environment: Any) -> None:
+        super().__init__(environment)
+        self._hosts = itertools.cycle(range(HOSTS))
+        self._cached: dict[int, tuple[float, str]] = {}
+
+    def call(self) -> str:
+        host, now = next(self._hosts), time.monotonic()
+        until, address = self._cached.get(host, (0.0, ""))
+        if now >= until:
+            address, ttl = self._look_up()
+            self._cached[host] = (now + ttl, address)
+        cluster = WORLD.owner(address)
+        connection = http.client.HTTPConnection(address, self.door.target, timeout=CONNECT_SECONDS)
+        try:
+            connection.request("GET", "/")
+            answer = connection.getresponse()
+            answer.read()
+        except (OSError, http.client.HTTPException) as error:
+            why = getattr(error, "strerror", "") or str(error) or type(error).__name__
+            raise Failed(f"stale answer: {why}", cluster) from error
+        finally:
+            connection.close()
+        return cluster
+
+    def _look_up(self) -> tuple[str, float]:
+        """The first address, and how many seconds it may be kept."""
+        query = dns.message.make_query(self.door.service, dns.rdatatype.A, use_edns=False)
+        try:
+            answer = self.ask(query)
+        except (dns.exception.DNSException, OSError, EOFError) as error:
+            raise Failed("no DNS answer") from error
+        if answer.rcode() != dns.rcode.NOERROR:
+            raise Failed(f"DNS {dns.rcode.to_text(answer.rcode())}")
+        for rrset in answer.answer:
+            if rrset.rdtype == dns.rdatatype.A:
+                return rrset[0].address, float(rrset.ttl)
+        raise Failed("no address in the DNS answer")
+
+    def ask(self, query: dns.message.Message) -> dns.message.Message:
+        server, port = self.place.dns
+        answer, _ = dns.query.udp_with_fallback(query, server, QUERY_SECONDS, port)
+        return answer
+
+    def forget(self) -> None:
+        self._cached.clear()
+
+
+class Tcp(Udp):
+    """Asks over TCP alone (`options use-vc`)."""
+
+    abstract = True
+
+    def ask(self, query: dns.message.Message) -> dns.message.Message:
+        server, port = self.place.dns
+        return dns.query.tcp(query, server, QUERY_SECONDS, port)
+
+
+if __name__ == "__main__":
+    run({"dns-udp": Udp, "dns-tcp": Tcp})

@@ -1,0 +1,83 @@
+"""The callers' processes: started with a scenario's rates, told who is dead, listened to."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+
+from isthmus.demo.processes import Child, Processes
+from loadtests.load.doors import DOORS
+from loadtests.load.errand import Errand, Orders, Place
+from loadtests.load.samples import Sample, Samples
+
+READY_SECONDS = 60.0
+
+
+class Crowd:
+    """All callers. They call from `start` until `stop`; their samples arrive in `samples`."""
+
+    def __init__(self, processes: Processes, folder: Path, places: Sequence[Place]) -> None:
+        self._processes = processes
+        self._folder = folder
+        self._places = tuple(places)
+        self._children: dict[str, Child] = {}
+        self._listening: list[asyncio.Task[None]] = []
+        self.samples = Samples()
+
+    async def start(self, rates: Mapping[str, float]) -> None:
+        """Start the callers and wait until all of them call."""
+        for program in dict.fromkeys(DOORS[door].program for door in rates):
+            mine = {door: rate for door, rate in rates.items() if DOORS[door].program == program}
+            # A gRPC library knows one place only: its own.
+            shares = [(p,) for p in self._places] if program == "grpc" else [self._places]
+            for number, places in enumerate(shares):
+                part = {door: rate / len(shares) for door, rate in mine.items()}
+                await self._send(
+                    f"callers-{program}-{number}", Errand(program=program, places=places, rates=part)
+                )
+        async with asyncio.timeout(READY_SECONDS):
+            for child in self._children.values():
+                assert child.process.stdout is not None
+                # The first line says that everything is imported and connected, and the first calls begin.
+                await child.process.stdout.readline()
+        for name, child in self._children.items():
+            self._listening.append(asyncio.create_task(self._listen(child), name=name))
+
+    async def _send(self, name: str, errand: Errand) -> None:
+        file = self._folder / f"{name}.json"
+        file.write_bytes(msgspec.json.encode(errand))
+        command = [sys.executable, "-m", f"loadtests.load.callers.{errand.program}", str(file)]
+        self._children[name] = await self._processes.start(name, command, pipes=True)
+
+    async def _listen(self, child: Child) -> None:
+        assert child.process.stdout is not None
+        decode = msgspec.json.Decoder(Sample).decode
+        async for line in child.process.stdout:
+            self.samples.add(decode(line))
+
+    def mute(self, dead: Collection[str]) -> None:
+        """Exactly the callers of these clusters are dead from now on."""
+        line = msgspec.json.encode(Orders(tuple(sorted(dead)))) + b"\n"
+        for child in self._children.values():
+            assert child.process.stdin is not None
+            child.process.stdin.write(line)
+
+    async def stop(self) -> None:
+        """End the callers; samples that were on their way have arrived when this returns."""
+        for child in self._children.values():
+            child.expected = True
+            assert child.process.stdin is not None
+            child.process.stdin.close()
+        await asyncio.gather(*self._listening)
+        for name in self._children:
+            await self._processes.stop(name)
+
+    async def close(self) -> None:
+        """Listen no longer, whatever is still said."""
+        for task in self._listening:
+            task.cancel()
+        await asyncio.gather(*self._listening, return_exceptions=True)

@@ -1,0 +1,46 @@
+"""The doors that callers come through, as scenarios name them, and which program asks through which."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Program = Literal["http", "grpc", "dns"]
+"""Callers of one program share a process; gRPC's library has one of its own."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Door:
+    """`idempotent`: whether a proxy may repeat a call that somebody may have seen already.
+
+    `service` of the bed is asked for, at `port`; `target` is the port that its pods listen on.
+    """
+
+    name: str
+    program: Program
+    idempotent: bool
+    service: str
+    port: int
+    target: int
+
+
+def _door(name: str, program: Program, service: tuple[str, int, int], *, idempotent: bool = True) -> Door:
+    host, port, target = service
+    return Door(name=name, program=program, idempotent=idempotent, service=host, port=port, target=target)
+
+
+_FRONT = ("front.shop.svc.clusterset.local", 80, 8080)
+_CHECKOUT = ("checkout.shop.svc.clusterset.local", 8080, 8080)
+_CART = ("cart.shop.svc.clusterset.local", 7070, 7070)
+
+DOORS = {
+    door.name: door
+    for door in (
+        _door("envoy-get", "http", _FRONT),
+        _door("envoy-post", "http", _FRONT, idempotent=False),
+        _door("grpc", "grpc", _CART),
+        # A name is asked for, kept as long as its TTL says, and connected to without any proxy.
+        _door("dns-udp", "dns", _CHECKOUT),
+        _door("dns-tcp", "dns", _CHECKOUT),
+    )
+}

@@ -1,0 +1,122 @@
+"""One scenario inside the demo's namespaces: `python -m loadtests.load.inside`, the first process there.
+
+It reads its order from stdin and stops when stdin ends. When it ends, by whatever cause, the kernel ends all
+others of its pid namespace and drops the network. Progress goes to stdout, a line each.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import importlib.metadata
+import os
+import platform
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import msgspec
+
+from isthmus import __version__
+from isthmus.demo import namespace
+from isthmus.demo.board import Tone
+from isthmus.errors import ConfigError, IsthmusError
+from loadtests.load import bed
+from loadtests.load.expect import judge
+from loadtests.load.ground import WORLD
+from loadtests.load.order import EXIT_CANNOT, EXIT_FAILED, EXIT_PASSED, EXIT_STOPPED, EXIT_WRONG_USE, Order
+from loadtests.load.play import play
+from loadtests.load.result import Surroundings, result
+from loadtests.load.scenario import read
+
+_LIBRARIES = ("grpcio", "locust", "dnspython")
+
+
+async def perform(order: Order) -> int:
+    """Play the scenario, judge it, write the result; the exit code says how it went."""
+    scenario, started = read(Path(order.scenario)), time.monotonic()
+    surroundings = describe(order)
+
+    def say(text: str, tone: Tone = "plain") -> None:
+        sys.stdout.write(f"{time.monotonic() - started:6.1f} s  {text}\n")
+        sys.stdout.flush()
+
+    namespace.furnish()
+    async with bed.made(order.envoy, Path(order.folder), say) as made:
+        playing = asyncio.create_task(play(made, scenario, say), name="play")
+        broken = made.stage.processes.broken
+        try:
+            await asyncio.wait({playing, broken}, return_when=asyncio.FIRST_COMPLETED)
+            if not playing.done():
+                broken.result()
+        finally:
+            playing.cancel()
+            await asyncio.wait({playing})
+        seen = playing.result()
+    findings = judge(scenario.expect, seen)
+    told = result(scenario, seen, findings, [m.name for m in WORLD.members], surroundings)
+    await asyncio.to_thread(Path(order.out).write_bytes, msgspec.json.encode(told))
+    return EXIT_PASSED if told.passed else EXIT_FAILED
+
+
+def describe(order: Order) -> Surroundings:
+    """The machine and what runs on it, before anything was started."""
+    said = subprocess.run([order.envoy, "--version"], capture_output=True, text=True, check=False).stdout
+    envoy = re.search(r"/(\d+\.\d+\.\d+)", said)
+    versions = {name: importlib.metadata.version(name) for name in _LIBRARIES}
+    versions |= {
+        "isthmus": __version__,
+        "envoy": envoy[1] if envoy else "unknown",
+        "python": platform.python_version(),
+    }
+    return Surroundings(
+        command=order.command,
+        started=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        machine=f"{platform.system()} {platform.release()} {platform.machine()}",
+        cores=len(os.sched_getaffinity(0)),
+        load_average=round(os.getloadavg()[0], 1),
+        versions=versions,
+    )
+
+
+async def _watched(order: Order, reader: asyncio.StreamReader) -> int:
+    performing = asyncio.create_task(perform(order), name="perform")
+    wish = asyncio.create_task(reader.read(), name="stdin")
+    code = EXIT_STOPPED
+    try:
+        await asyncio.wait({performing, wish}, return_when=asyncio.FIRST_COMPLETED)
+        if performing.done():
+            code = performing.result()
+    except* ConfigError as group:
+        code = _tell(group, EXIT_WRONG_USE)
+    except* IsthmusError as group:
+        code = _tell(group, EXIT_CANNOT)
+    finally:
+        for task in (performing, wish):
+            task.cancel()
+        await asyncio.gather(performing, wish, return_exceptions=True)
+    return code
+
+
+def _tell(group: BaseExceptionGroup[BaseException], code: int) -> int:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    sys.stderr.write(f"load: {error}\n")
+    return code
+
+
+async def _main() -> int:
+    loop = asyncio.get_running_loop()
+    reader = asyncio.StreamReader(limit=1 << 20)
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    order = msgspec.json.decode(await reader.readline(), type=Order)
+    loop.add_signal_handler(signal.SIGTERM, reader.feed_eof)
+    return await _watched(order, reader)
+
+
+if __name__ == "__main__":
+    sys.exit(asyncio.run(_main()))

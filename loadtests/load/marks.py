@@ -1,0 +1,44 @@
+"""When a fault began, what showed that it bit, and when it was over."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Phase:
+    """A part of a fault in which each cluster was to serve a known share of all calls (they sum to 1)."""
+
+    began: float
+    ended: float
+    shares: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mark:
+    """A fault that is over; times on the monotonic clock. It was undone from `ended` until `undone`.
+
+    `victims` are the clusters whose callers were meant to go elsewhere. `evidence` "": nothing showed that it
+    bit.
+    """
+
+    name: str
+    fault: str
+    victims: tuple[str, ...]
+    began: float
+    ended: float
+    undone: float
+    evidence: str
+    phases: tuple[Phase, ...] = ()
+
+
+@dataclass(slots=True, kw_only=True)
+class Trace:
+    """What a fault tells while it happens: `saw` that it bit, and the phases it went through."""
+
+    evidence: str = ""
+    phases: list[Phase] = field(default_factory=list)
+
+    def saw(self, evidence: str) -> None:
+        """What showed that the fault bit, in words with numbers; the last one counts."""
+        self.evidence = evidence

@@ -1,0 +1,167 @@
+"""The result of a scenario as JSON, as `loadtests/README.md` documents it; the HTML is drawn from it. Pure.
+
+Times are seconds since the load began, latencies milliseconds.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import msgspec
+
+from loadtests.load.doors import DOORS
+from loadtests.load.expect import Finding, Seen
+from loadtests.load.marks import Mark
+from loadtests.load.samples import Sample, quantile
+from loadtests.load.scenario import Scenario
+
+SCHEMA = 1
+STEP_SECONDS = 0.5
+FAILURES_KEPT = 10
+
+
+class Accident(msgspec.Struct, frozen=True, kw_only=True):
+    name: str
+    fault: str
+    victims: tuple[str, ...]
+    began: float
+    ended: float
+    undone: float
+    evidence: str
+
+
+class Failure(msgspec.Struct, frozen=True, kw_only=True):
+    at: float
+    caller: str
+    cluster: str
+    why: str
+
+
+class Line(msgspec.Struct, frozen=True, kw_only=True):
+    """A door's course, an entry for each step; `served` by cluster, latencies of what was answered."""
+
+    served: dict[str, list[int]]
+    failed: list[int]
+    p50_ms: list[float | None]
+    p99_ms: list[float | None]
+
+
+class DoorResult(msgspec.Struct, frozen=True, kw_only=True):
+    door: str
+    idempotent: bool
+    calls: int
+    failed: int
+    by_cluster: dict[str, int]
+    p50_ms: float | None
+    p99_ms: float | None
+    slowest_ms: float | None
+    failures: list[Failure]
+    causes: dict[str, int]
+    line: Line
+
+
+class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
+    """What it ran on, and how to run it again."""
+
+    command: str
+    started: str
+    machine: str
+    cores: int
+    load_average: float
+    versions: dict[str, str]
+
+
+class Result(msgspec.Struct, frozen=True, kw_only=True):
+    schema: int
+    scenario: str
+    about: str
+    passed: bool
+    seconds: float
+    step_s: float
+    rates: dict[str, float]
+    clusters: list[str]
+    accidents: list[Accident]
+    findings: list[Finding]
+    doors: list[DoorResult]
+    memory_mb: list[tuple[float, float]]
+    surroundings: Surroundings
+
+
+def result(
+    scenario: Scenario,
+    seen: Seen,
+    findings: Sequence[Finding],
+    clusters: Sequence[str],
+    surroundings: Surroundings,
+) -> Result:
+    steps = max(1, round((seen.ended - seen.began) / STEP_SECONDS))
+    return Result(
+        schema=SCHEMA,
+        scenario=scenario.name,
+        about=scenario.about,
+        passed=all(finding.passed for finding in findings),
+        seconds=round(seen.ended - seen.began, 1),
+        step_s=STEP_SECONDS,
+        rates=dict(scenario.rates),
+        clusters=list(clusters),
+        accidents=[_accident(mark, seen.began) for mark in seen.marks],
+        findings=list(findings),
+        doors=[
+            _door(door, rows, seen.began, steps, clusters) for door, rows in seen.at(tuple(scenario.rates))
+        ],
+        memory_mb=[(round(at - seen.began, 1), mb) for at, mb in seen.memory],
+        surroundings=surroundings,
+    )
+
+
+def _accident(mark: Mark, began: float) -> Accident:
+    return Accident(
+        name=mark.name,
+        fault=mark.fault,
+        victims=mark.victims,
+        began=round(mark.began - began, 2),
+        ended=round(mark.ended - began, 2),
+        undone=round(mark.undone - began, 2),
+        evidence=mark.evidence,
+    )
+
+
+def _door(door: str, rows: Sequence[Sample], began: float, steps: int, clusters: Sequence[str]) -> DoorResult:
+    bad = [row for row in rows if row.why]
+    took = [row.ms for row in rows if not row.why]
+    return DoorResult(
+        door=door,
+        idempotent=DOORS[door].idempotent,
+        calls=len(rows),
+        failed=len(bad),
+        by_cluster=dict(sorted(Counter(row.cluster for row in rows if not row.why).items())),
+        p50_ms=_rounded(quantile(took, 0.5)),
+        p99_ms=_rounded(quantile(took, 0.99)),
+        slowest_ms=_rounded(max(took, default=None)),
+        failures=[
+            Failure(at=round(row.at - began, 2), caller=row.caller, cluster=row.cluster, why=row.why)
+            for row in bad[:FAILURES_KEPT]
+        ],
+        causes=dict(Counter(row.why for row in bad).most_common()),
+        line=_line(rows, began, steps, clusters),
+    )
+
+
+def _line(rows: Sequence[Sample], began: float, steps: int, clusters: Sequence[str]) -> Line:
+    taken: list[list[Sample]] = [[] for _ in range(steps)]
+    for row in rows:
+        step = int((row.at - began) / STEP_SECONDS)
+        if 0 <= step < steps:
+            taken[step].append(row)
+    answered = [[row.ms for row in some if not row.why] for some in taken]
+    return Line(
+        served={c: [sum(r.cluster == c and not r.why for r in some) for some in taken] for c in clusters},
+        failed=[sum(bool(row.why) for row in some) for some in taken],
+        p50_ms=[_rounded(quantile(some, 0.5)) for some in answered],
+        p99_ms=[_rounded(quantile(some, 0.99)) for some in answered],
+    )
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 2)

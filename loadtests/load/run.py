@@ -1,0 +1,184 @@
+"""`make load`: plays scenarios one after the other, each on a bed of its own, and reports on them.
+
+This process stands outside the namespaces: it finds Envoy, starts the first process of each bed, shows its
+progress, and draws the reports when nothing runs that could be disturbed by it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from isthmus.demo import namespace
+from isthmus.demo.envoy import find_envoy
+from isthmus.errors import ConfigError, PlatformError
+from loadtests.load.order import EXIT_CANNOT, EXIT_FAILED, EXIT_PASSED, EXIT_STOPPED, EXIT_WRONG_USE, Order
+from loadtests.load.report import write_report
+from loadtests.load.result import Result
+from loadtests.load.scenario import Scenario, find, names, read
+
+OUT = Path("build/load")
+STOP_SECONDS = 15.0
+LONGEST_PARENT = 45
+"""Characters of the temporary folder's parent: an agent's socket in it must fit a Unix path."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="make load",
+        description="Play load scenarios on the demo's clusterset and report what callers saw.",
+        epilog="Examples: make load SCENARIO=cluster-silent; make load ARGS=--ci; make load ARGS=--list",
+    )
+    parser.add_argument("scenarios", nargs="*", help="names or files; none: all of the project")
+    parser.add_argument("--ci", action="store_true", help="only those marked `ci: true`")
+    parser.add_argument("--list", action="store_true", help="name the scenarios and end")
+    parser.add_argument("--out", type=Path, default=OUT, help="folder of the reports (build/load)")
+    parser.add_argument("--envoy", type=Path, help="the Envoy to use")
+    options = parser.parse_args(arguments)
+    console = Console(stderr=True, highlight=False)
+    try:
+        # Everything is read before anything starts: the last file's mistake need not be waited for.
+        chosen = [(path, read(path)) for path in map(find, options.scenarios or names())]
+        if options.ci:
+            chosen = [(path, scenario) for path, scenario in chosen if scenario.ci]
+        if options.list:
+            for _, scenario in chosen:
+                console.print(f"[bold]{scenario.name}[/]  {escape(scenario.about)}")
+            return EXIT_PASSED
+        envoy = find_envoy(options.envoy, os.environ, Path.home())
+        enter = namespace.enter_command()
+    except ConfigError as error:
+        console.print(f"load: {error}", markup=False)
+        return EXIT_WRONG_USE
+    except PlatformError as error:
+        console.print(f"load: {error}", markup=False)
+        return EXIT_CANNOT
+    options.out.mkdir(parents=True, exist_ok=True)
+    return _play(chosen, enter, envoy, options.out, console)
+
+
+def _play(
+    chosen: Sequence[tuple[Path, Scenario]], enter: Sequence[str], envoy: Path, out: Path, console: Console
+) -> int:
+    began, worst = time.monotonic(), EXIT_PASSED
+    told: list[tuple[str, Result | None, float]] = []
+    for number, (path, scenario) in enumerate(chosen, 1):
+        console.print(f"\n[bold]{scenario.name}[/] ({number} of {len(chosen)})  {escape(scenario.about)}")
+        since = time.monotonic()
+        target = out.resolve() / f"{scenario.name}.json"
+        target.unlink(missing_ok=True)
+        code = _one(path, enter, envoy, target, console)
+        result = msgspec.json.decode(target.read_bytes(), type=Result) if target.exists() else None
+        if result is not None:
+            write_report(result, target.with_suffix(".html"))
+            _findings(result, console)
+        told.append((scenario.name, result, time.monotonic() - since))
+        if code == EXIT_STOPPED:
+            worst = EXIT_STOPPED
+            break
+        worst = max(worst, code)
+    _summary(told, time.monotonic() - began, out, console)
+    return worst
+
+
+def _one(path: Path, enter: Sequence[str], envoy: Path, target: Path, console: Console) -> int:
+    """Play one scenario and return how it went; its folder stays where it failed."""
+    parent = tempfile.gettempdir()
+    folder = tempfile.mkdtemp(prefix="isthmus-load-", dir=parent if len(parent) <= LONGEST_PARENT else "/tmp")
+    order = Order(
+        scenario=str(path.resolve()),
+        envoy=str(envoy),
+        folder=folder,
+        out=str(target),
+        command=f"make load SCENARIO={shlex.quote(path.stem)}",
+    )
+    # A session of its own: Ctrl-C reaches this process alone, which then lets the other stop in order.
+    inner = subprocess.Popen(
+        [*enter, sys.executable, "-m", "loadtests.load.inside"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    )
+    assert inner.stdin is not None
+    assert inner.stdout is not None
+    code = EXIT_STOPPED
+    try:
+        inner.stdin.write(msgspec.json.encode(order) + b"\n")
+        inner.stdin.flush()
+        for line in inner.stdout:
+            console.print(line.decode(errors="replace").rstrip(), markup=False)
+        code = inner.wait()
+        code = code if code >= 0 else EXIT_CANNOT
+    except (KeyboardInterrupt, BrokenPipeError):
+        inner.stdin.close()
+        try:
+            inner.wait(STOP_SECONDS)
+        except (subprocess.TimeoutExpired, KeyboardInterrupt):
+            code = EXIT_STOPPED
+    finally:
+        if inner.poll() is None:
+            inner.kill()
+            inner.wait()
+        inner.stdin.close()
+        inner.stdout.close()
+    if code in (EXIT_FAILED, EXIT_CANNOT):
+        console.print(f"what the processes said is in {folder}", markup=False)
+    else:
+        shutil.rmtree(folder, ignore_errors=True)
+    return code
+
+
+def _findings(result: Result, console: Console) -> None:
+    table = Table("", "must show", "door", "event", "found", "at most", "", box=None, header_style="dim")
+    for finding in result.findings:
+        table.add_row(
+            "[green]ok[/]" if finding.passed else "[bold red]FAILED[/]",
+            finding.expectation,
+            finding.door,
+            finding.event,
+            "-" if finding.value is None else f"{finding.value:g} {finding.unit}",
+            "" if finding.bound is None else f"{finding.bound:g}",
+            escape(finding.text),
+        )
+    console.print(table)
+
+
+def _summary(
+    told: Sequence[tuple[str, Result | None, float]], took: float, out: Path, console: Console
+) -> None:
+    table = Table("scenario", "calls", "failed", "findings", "seconds", "result", title="Load and accidents")
+    for name, result, seconds in told:
+        if result is None:
+            table.add_row(name, "", "", "", f"{seconds:.0f}", "[bold red]no result[/]")
+            continue
+        calls = sum(door.calls for door in result.doors)
+        failed = sum(door.failed for door in result.doors)
+        bad = sum(not finding.passed for finding in result.findings)
+        table.add_row(
+            name,
+            str(calls),
+            str(failed),
+            f"{len(result.findings) - bad} of {len(result.findings)}",
+            f"{seconds:.0f}",
+            "[green]passed[/]" if result.passed else "[bold red]FAILED[/]",
+        )
+    console.print()
+    console.print(table)
+    console.print(f"{took / 60:.1f} minutes; reports in {out}/", markup=False)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,189 @@
+"""Scenario files: what happens, which load there is meanwhile, and what it must show.
+
+A file is refused as a whole, in one line that names file and key and says what would be right.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+import yaml
+
+from isthmus.errors import ConfigError
+from loadtests.load.doors import DOORS
+from loadtests.load.expect import EXPECTATIONS, Expectation
+from loadtests.load.faults import FAULTS, Fault
+from loadtests.load.ground import WORLD
+
+FOLDER = Path(__file__).resolve().parents[1] / "scenarios"
+MAX_RATE = 2_000.0
+MAX_SECONDS = 3_600.0
+TAIL_SECONDS = 1.0
+"""So much must be left of the load after the last fault, or nobody sees whether callers come back."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """A fault that begins `at` seconds after the load and lasts `lasts`; names are unique in a file."""
+
+    name: str
+    at: float
+    lasts: float
+    fault: Fault
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scenario:
+    """`rates` are calls per second by door; `ci`: it is one of the few that every change runs."""
+
+    name: str
+    about: str
+    seconds: float
+    rates: Mapping[str, float]
+    events: tuple[Event, ...]
+    expect: tuple[Expectation, ...]
+    ci: bool
+
+
+class _File(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    about: str
+    seconds: float
+    load: dict[str, float]
+    events: list[dict[str, Any]] = []
+    expect: list[dict[str, dict[str, Any]]]
+    ci: bool = False
+
+
+class _Event(msgspec.Struct, kw_only=True):
+    fault: str
+    at: float
+    lasts: float = msgspec.field(name="for", default=0.0)
+    name: str = ""
+
+
+def names() -> list[str]:
+    """All scenarios of the project."""
+    return sorted(file.stem for file in FOLDER.glob("*.yaml"))
+
+
+def find(name: str) -> Path:
+    """The file of a scenario given by name or path; ConfigError names those there are."""
+    path = Path(name) if name.endswith((".yaml", ".yml")) else FOLDER / f"{name}.yaml"
+    if not path.is_file():
+        raise ConfigError(f"there is no scenario {name!r}{_meant(name, names())}; `--list` shows them all")
+    return path
+
+
+def read(path: Path) -> Scenario:
+    """The scenario in a file; ConfigError in one line."""
+    try:
+        body = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read as text: {error}") from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f", line {mark.line + 1}" if mark else ""
+        raise ConfigError(f"{path}{line}: not YAML: {getattr(error, 'problem', error)}") from error
+    try:
+        return _scenario(path.stem, body)
+    except ValueError as error:
+        raise ConfigError(f"{path}: {error}") from error
+
+
+def _scenario(name: str, body: Any) -> Scenario:
+    file = _convert(body, _File, "")
+    if not 1 <= file.seconds <= MAX_SECONDS:
+        raise ValueError(f"seconds: {file.seconds:g} is not from 1 to {MAX_SECONDS:g}")
+    if not file.load:
+        raise ValueError(f"load: names no door; there are {', '.join(DOORS)}")
+    for door, rate in file.load.items():
+        if door not in DOORS:
+            raise ValueError(f"load.{door}: there is no door {door!r}{_meant(door, DOORS)}")
+        if not 0 < rate <= MAX_RATE:
+            raise ValueError(f"load.{door}: {rate:g} is not a rate from 0 to {MAX_RATE:g} calls a second")
+    events = [_event(number, given, file.seconds) for number, given in enumerate(file.events)]
+    expect = [_expectation(number, given, file, events) for number, given in enumerate(file.expect)]
+    if not expect:
+        raise ValueError("expect: is empty, so the scenario could not fail; say what it must show")
+    twice = {e.name for e in events if [x.name for x in events].count(e.name) > 1}
+    if twice:
+        raise ValueError(f"events: {min(twice)!r} is there twice; give each a `name` of its own")
+    return Scenario(
+        name=name,
+        about=" ".join(file.about.split()),
+        seconds=file.seconds,
+        rates=file.load,
+        events=tuple(events),
+        expect=tuple(expect),
+        ci=file.ci,
+    )
+
+
+def _event(number: int, given: Mapping[str, Any], seconds: float) -> Event:
+    place = f"events[{number}]"
+    mine = {key: value for key, value in given.items() if key in ("fault", "at", "for", "name")}
+    event = _convert(mine, _Event, place)
+    kind = FAULTS.get(event.fault)
+    if kind is None:
+        raise ValueError(f"{place}.fault: there is no fault {event.fault!r}{_meant(event.fault, FAULTS)}")
+    fault = _convert(
+        {k: v for k, v in given.items() if k not in mine}, kind, place, takes=f"fault {kind.name}"
+    )
+    if complaint := fault.complaint(WORLD):
+        raise ValueError(f"{place}.{complaint}")
+    if event.at < 0 or event.lasts < 0 or event.at + event.lasts + TAIL_SECONDS > seconds:
+        raise ValueError(
+            f"{place}: lasts from {event.at:g} s to {event.at + event.lasts:g} s; it must begin with the "
+            f"load or later and end {TAIL_SECONDS:g} s before it does ({seconds:g} s)"
+        )
+    return Event(name=event.name or event.fault, at=event.at, lasts=event.lasts, fault=fault)
+
+
+def _expectation(
+    number: int, given: Mapping[str, Mapping[str, Any]], file: _File, events: Iterable[Event]
+) -> Expectation:
+    place = f"expect[{number}]"
+    if len(given) != 1:
+        raise ValueError(f"{place}: must have one key, the kind of expectation: {', '.join(EXPECTATIONS)}")
+    ((name, arguments),) = given.items()
+    kind = EXPECTATIONS.get(name)
+    if kind is None:
+        raise ValueError(f"{place}: there is no expectation {name!r}{_meant(name, EXPECTATIONS)}")
+    place = f"{place}.{name}"
+    expectation = _convert(arguments, kind, place, takes=name)
+    for door in expectation.doors:
+        if door not in file.load:
+            raise ValueError(f"{place}.doors: the load has no door {door!r}{_meant(door, file.load)}")
+    after = {event.name for event in events}
+    if expectation.event and expectation.event not in after:
+        raise ValueError(
+            f"{place}.event: there is no event {expectation.event!r}{_meant(expectation.event, after)}"
+        )
+    return expectation
+
+
+_T = TypeVar("_T")
+
+
+def _convert(body: Any, kind: type[_T], place: str, takes: str = "") -> _T:
+    try:
+        return msgspec.convert(body, kind)
+    except msgspec.ValidationError as error:
+        text, _, path = str(error).partition(" - at `$")
+        where = (place + path.rstrip("`")).lstrip(".") or "the file"
+        fields = ", ".join(f.encode_name for f in msgspec.structs.fields(kind))  # type: ignore[arg-type]
+        right = f"; {takes or 'it'} takes {fields or 'nothing'}" if "unknown field" in text else ""
+        raise ValueError(f"{where}: {text[:1].lower()}{text[1:]}{right}") from error
+
+
+def _meant(word: str, known: Iterable[str]) -> str:
+    known = sorted(known)
+    near = difflib.get_close_matches(word, known, 1)
+    if near:
+        return f"; did you mean {near[0]!r}?"
+    return f"; there are {', '.join(known)}" if known else ""
