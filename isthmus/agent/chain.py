@@ -22,6 +22,7 @@ from isthmus.agent.acceptance import (
     selecting_namespaces,
 )
 from isthmus.agent.admission import Admission
+from isthmus.agent.callerzones import CallerZones
 from isthmus.agent.censuses import Censuses, Contribution, SourceKey, changed_ports
 from isthmus.agent.followers import Named, UpCounts
 from isthmus.agent.inputs import Hub, Member
@@ -43,7 +44,7 @@ from isthmus.model.names import ClusterId, ServiceKey, Vantage, is_cluster_id
 from isthmus.model.plan import Plan, PlanKey, port_id
 from isthmus.model.policy import Policy
 from isthmus.model.refusal import Refused
-from isthmus.model.service import Endpoint, Export, Port, Service
+from isthmus.model.service import Endpoint, Export, Port, Service, ServiceType
 from isthmus.probes import targets
 from isthmus.traffic import planner, policychoice
 
@@ -99,6 +100,7 @@ class Chain:
         self.session: Table[str, bool] = Table("session")
         self.membership: Table[str, Standing] = Table("membership")
         self.vantages: Table[Vantage, int] = Table("vantages")
+        self.caller_zones = CallerZones(member, place.vantage)
         self.checks: Table[CheckKey, CheckTarget] = Table("checks")
         self.wishes = own_exports(place.cluster, member, hub_, self.session, place.clock_offset)
         self.offers = self._offers()
@@ -342,13 +344,29 @@ class Chain:
         """The policy in force for a service port (None: for the service as a whole)."""
         return policychoice.choose(self.policies.get(service.key) or (), service, port)
 
-    def plan_keys(self, key: ServiceKey, service: Service | None = None) -> Iterator[PlanKey]:
-        """All plans of a service: the whole and each port, at each vantage that has callers."""
+    def plan_keys(
+        self, key: ServiceKey, service: Service | None = None, policies: Iterable[Policy] | None = None
+    ) -> Iterator[PlanKey]:
+        """All plans of a service: the whole and each port, at each vantage that has callers.
+
+        `service` and `policies` are its own as they are now unless others are given.
+        """
         service = service or self.services.get(key)
         ports = ["", *(port_id(port) for port in service.ports)] if service else [""]
-        for vantage in self.vantages:
+        told = (self.policies.get(key) or ()) if policies is None else policies
+        for vantage in (*self.vantages, *self.caller_zones.apart(told)):
             for port in ports:
                 yield PlanKey(key, port, vantage)
+
+    def zones_of(self, key: ServiceKey) -> list[Vantage]:
+        """Zones whose DNS callers may be told something else of a service than those of the whole cluster."""
+        service = self.services.get(key)
+        if service is None or not self.caller_zones.zones:
+            return []
+        drawn = self.policy_of(service, None).doors.dns_answer == "Endpoints"
+        if not drawn and service.type is not ServiceType.HEADLESS:
+            return []
+        return self.caller_zones.apart(self.policies.get(key) or ())
 
     def _plans(self) -> Derived[PlanKey, Plan]:
         by_cluster = Index(self.services, lambda _key, row: [export.cluster for export in row.exports])
@@ -361,9 +379,15 @@ class Chain:
         def on_contribution(
             key: SourceKey, old: Contribution | None, new: Contribution | None
         ) -> Iterable[PlanKey]:
-            for port in changed_ports(old, new):
-                for vantage in self.vantages:
+            ports = tuple(changed_ports(old, new))
+            for vantage in (*self.vantages, *self.zones_of(key[0])) if ports else ():
+                for port in ports:
                     yield PlanKey(key[0], port, vantage)
+
+        def on_policies(
+            key: ServiceKey, old: tuple[Policy, ...] | None, new: tuple[Policy, ...] | None
+        ) -> Iterable[PlanKey]:
+            return self.plan_keys(key, policies=(*(old or ()), *(new or ())))
 
         def on_view(key: ClusterId, _old: object, _new: object) -> Iterable[PlanKey]:
             for service in by_cluster.of(key):
@@ -375,18 +399,25 @@ class Chain:
                     for port in ("", *(port_id(port) for port in service.ports)):
                         yield PlanKey(name, port, key)
 
+        def on_zone(zone: Vantage, _old: object, new: bool | None) -> Iterable[PlanKey]:
+            if new is None:
+                return [key for key in self.plans if key.vantage == zone]
+            return [key for name in self.services for key in self.plan_keys(name) if key.vantage == zone]
+
         return derive(
             "plans",
             on(self.services, on_service),
             on(self.censuses.table, on_contribution),
-            on(self.policies, lambda key, _o, _n: self.plan_keys(key), priority=Priority.POLICY),
+            on(self.policies, on_policies, priority=Priority.POLICY),
             on(self.views, on_view),
             on(self.vantages, on_vantage, priority=Priority.POLICY),
+            on(self.caller_zones.zones, on_zone),
             compute=self._plan,
         )
 
     def _plan(self, key: PlanKey) -> Plan | None:
-        found = self.reckon(key) if key.vantage in self.vantages else None
+        wanted = key.vantage in self.vantages or key.vantage in self.zones_of(key.service)
+        found = self.reckon(key) if wanted else None
         return None if found is None else found.plan
 
     def reckon(self, key: PlanKey) -> planner.Reckoning | None:

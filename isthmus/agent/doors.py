@@ -13,6 +13,7 @@ from isthmus.agent.capturerows import CaptureRows
 from isthmus.agent.chain import Chain
 from isthmus.agent.grpcrows import GrpcRows
 from isthmus.dns import rrset
+from isthmus.dns.row import row_key
 from isthmus.flow import Derived, Priority, Table, Writer, derive, on, spread
 from isthmus.model.names import ServiceKey, Vantage
 from isthmus.model.plan import Plan, PlanKey, port_id
@@ -50,6 +51,7 @@ class Doors:
             self.routes,
             self.listeners,
             self.names,
+            chain.caller_zones.row,
             *self.grpc.tables,
         ]
         spread(self.assignments, self.xds, _assignment_row)
@@ -58,7 +60,8 @@ class Doors:
         spread(
             self.listeners, self.xds, lambda key, row: {str(Row(ResourceType.LDS, key, rows.EXPLICIT)): row}
         )
-        spread(self.names, self.dns, lambda key, row: {f"{chain.place.vantage}|{key}": row})
+        spread(self.names, self.dns, lambda _key, row: row)
+        spread(chain.caller_zones.row, self.dns, lambda key, row: {key: row})
         self._follow_vantages(callers)
 
     def _follow_vantages(self, callers: Writer[Vantage, int]) -> None:
@@ -216,26 +219,40 @@ class Doors:
             compute=compute,
         )
 
-    def _names(self) -> Derived[ServiceKey, bytes]:
+    def _names(self) -> Derived[ServiceKey, dict[str, bytes]]:
+        """The row of a service for DNS callers of the cluster, and those of zones where it is another one."""
         chain = self.chain
-        vantage = chain.place.vantage
+        own, zones = chain.place.vantage, chain.caller_zones.zones
 
-        def compute(key: ServiceKey) -> bytes | None:
+        def row(service: Service, vantage: Vantage) -> bytes:
+            ids = ["", *(port_id(port) for port in service.ports)]
+            keys = (PlanKey(service.key, name, vantage) for name in ids)
+            plans = {key.port: plan for key in keys if (plan := chain.plans.get(key))}
+            return rrset.render(service, self.vips.get(service.key) or (), plans)
+
+        def compute(key: ServiceKey) -> dict[str, bytes] | None:
             service = chain.services.get(key)
             if service is None:
                 return None
-            ids = ["", *(port_id(port) for port in service.ports)]
-            plans = {name: plan for name in ids if (plan := chain.plans.get(PlanKey(key, name, vantage)))}
-            return rrset.render(service, self.vips.get(key) or (), plans)
+            found = {row_key(own, key): row(service, own)}
+            for zone in chain.zones_of(key):
+                if (told := row(service, zone)) != found[row_key(own, key)]:
+                    found[row_key(zone, key)] = told
+            return found
 
-        def on_plan(key: PlanKey, _old: object, _new: object) -> Iterable[ServiceKey]:
-            return (key.service,) if key.vantage == vantage else ()
+        def on_plan(key: PlanKey, _old: object, new: Plan | None) -> Iterable[ServiceKey]:
+            return (key.service,) if key.vantage == own or key.vantage in zones or new is None else ()
+
+        def on_zone(_zone: Vantage, _old: object, _new: object) -> Iterable[ServiceKey]:
+            names = self.names
+            return [key for key in chain.services if chain.zones_of(key) or len(names.get(key) or ()) > 1]
 
         return derive(
             "dns rows",
             on(chain.services),
             on(self.vips),
             on(chain.plans, on_plan),
+            on(zones, on_zone),
             compute=compute,
         )
 

@@ -143,6 +143,7 @@ def start(core: Control, group: asyncio.TaskGroup) -> None:
         membership=lambda: chain.standing,
         refused=chain.refusals.by_cluster,
         refused_of=chain.refusals.of_service,
+        zone=lambda address: chain.caller_zones.of(address, direct=bool(settings.dns_forward)),
         proxies=lambda: proxies.look(lambda: (name for name in publisher.workers if name.startswith("xds-"))),
         waiting=lambda: workerstats.not_ready(counted, settings.workers),
     )

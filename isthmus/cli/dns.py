@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -139,10 +141,10 @@ async def _run(reach: r.Reach, form: r.Format, name: str, rtype: str, zone: str,
     key = service_of(name, zone)
     async with meet(reach) as company:
         found = []
-        for cluster, service, ips, plans in await _told(company, key):
-            row = rrset.row(service, ips, plans) if service is not None else None
-            told = explained(name, rtype, zone, client, time.time(), row, plans)
-            found.append({"cluster": cluster, **told})
+        for one in await _told(company, key, client):
+            row = rrset.row(one.service, one.ips, one.plans) if one.service is not None else None
+            told = explained(name, rtype, zone, client, time.time(), row, one.plans)
+            found.append({"cluster": one.cluster, "zone": one.zone, "zoneBecause": one.because, **told})
         company.require()
         if form is r.Format.TABLE:
             screen = output.Screen.of(sys.stdout)
@@ -152,19 +154,39 @@ async def _run(reach: r.Reach, form: r.Format, name: str, rtype: str, zone: str,
             output.emit(output.structured(form, {"items": found}, company))
 
 
-async def _told(
-    company: Company, key: tuple[str, str] | None
-) -> list[tuple[str, Service | None, tuple[str, ...], dict[str, Plan]]]:
-    """What each cluster's agent knows of a service: itself, its IPs, its plans for callers without a zone."""
+@dataclass(frozen=True, kw_only=True)
+class _Told:
+    """What a cluster's agent knows of the caller and of a service: itself, its IPs, the caller's plans."""
+
+    cluster: str
+    zone: str = ""
+    """"" where it is not known; `because` says why."""
+    because: str = ""
+    service: Service | None = None
+    ips: tuple[str, ...] = ()
+    plans: Mapping[str, Plan] = field(default_factory=dict)
+
+
+async def _told(company: Company, key: tuple[str, str] | None, client: str) -> list[_Told]:
+    """The word of each cluster's agent."""
     from isthmus.cli import planview
     from isthmus.errors import KubeError
 
-    found: list[tuple[str, Service | None, tuple[str, ...], dict[str, Plan]]] = []
+    found: list[_Told] = []
     for agent in company.speakers:
-        if key is None:
-            found.append((agent.cluster, None, (), {}))
-            continue
         try:
+            stands = await agent.get("/v1/zone", {"address": client})
+            vantage = stands.body.get("vantage") or {}
+            caller = _Told(
+                cluster=agent.cluster,
+                zone=vantage.get("zone", ""),
+                because=stands.body["why"]
+                if stands.good
+                else "this agent is older than zones of DNS callers",
+            )
+            if key is None:
+                found.append(caller)
+                continue
             answer = await agent.get(f"/v1/services/{key[0]}/{key[1]}")
             plans = await agent.items("/v1/plans", {"service": "/".join(key)}) if answer.good else []
         except KubeError as error:
@@ -172,14 +194,16 @@ async def _told(
             continue
         service = planview.service(answer.body) if answer.good else None
         own = [view for view in plans if _is_own(view["vantage"], agent.cluster)]
+        # A policy that tells no zones apart has no plans for them.
+        own = [view for view in plans if view["vantage"] == vantage] or own
         made = [planview.plan(view, service) for view in own] if service is not None else []
         ips = tuple(answer.body.get("ips", ())) if answer.good else ()
-        found.append((agent.cluster, service, ips, {one.key.port: one for one in made}))
+        found.append(replace(caller, service=service, ips=ips, plans={one.key.port: one for one in made}))
     return found
 
 
-def _is_own(vantage: dict[str, Any], cluster: str) -> bool:
-    """Whether DNS answers for callers at that place: those of its cluster, of whatever zone."""
+def _is_own(vantage: Mapping[str, Any], cluster: str) -> bool:
+    """Whether DNS answers for callers there whose zone it does not know."""
     return bool(vantage["cluster"] == cluster and not vantage["zone"])
 
 
@@ -188,7 +212,8 @@ def _text(view: dict[str, Any], screen: Screen) -> str:
     from isthmus.cli.output import clean, table
 
     head = f"{view['name']} {view['type']} in {view['cluster']}, asked by {view['client']}: {view['rcode']}"
-    lines = [head, f"Why: {view['why']}.", *(f"  {one}" for one in view["answers"])]
+    caller = f"Caller: zone {view['zone'] or 'unknown'}: {view['zoneBecause']}."
+    lines = [head, caller, f"Why: {view['why']}.", *(f"  {one}" for one in view["answers"])]
     for draw in view.get("draw", ()):
         start, end = draw["window"]
         lines.append(

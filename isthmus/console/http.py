@@ -65,6 +65,7 @@ def application(sources: Sources, registry: CollectorRegistry, ring: Ring) -> we
             web.get("/v1/clusters", console.clusters),
             web.get("/v1/health", console.health),
             web.get("/v1/proxies", console.proxies),
+            web.get("/v1/zone", console.zone),
             web.get("/v1/explain", console.explain),
             web.get("/v1/events", console.events),
         ]
@@ -128,6 +129,12 @@ class _Console:
         page, look = _page(request), self._sources.proxies
         found, silent = await look() if look is not None else ([], [])
         return _json(views.proxies(found, silent, page, request.query.get("node")))
+
+    async def zone(self, request: web.Request) -> web.Response:
+        found = views.zone(self._sources, request.query.get("address", "")[:64])
+        if found is None:
+            return _error(400, "say which address: ?address=10.0.0.1")
+        return _json(found)
 
     async def explain(self, request: web.Request) -> web.Response:
         key = _service_key(request)

@@ -67,6 +67,8 @@ class Sources:
     """How many things of each cluster are refused: by cluster, what they are, and reason."""
     refused_of: Callable[[ServiceKey], Iterable[RefusedOffer]] = lambda _key: ()
     """What is refused of a service."""
+    zone: Callable[[str], tuple[Vantage | None, str]] = lambda _address: (None, "")
+    """Where a DNS caller of that address stands, and why. Raises ValueError for what is no address."""
     proxies: Callable[[], Awaitable[tuple[list[View], list[str]]]] | None = None
     """The proxies that are connected, and workers that did not tell theirs in time."""
     waiting: Callable[[], Iterable[str]] = tuple
@@ -119,6 +121,15 @@ def proxies(found: list[View], silent: list[str], page: Page, node: str | None) 
     """The proxies, of one node where it is named."""
     chosen = [proxy for proxy in found if node in (None, proxy["node"])]
     return page.cut(chosen, lambda proxy: proxy) | ({"silent": silent} if silent else {})
+
+
+def zone(sources: Sources, address: str) -> View | None:
+    """Where a DNS caller of that address stands, and why; None for what is no address."""
+    try:
+        vantage, why = sources.zone(address)
+    except ValueError:
+        return None
+    return {"address": address, "vantage": vantage._asdict() if vantage is not None else None, "why": why}
 
 
 def _table(table: Table[Any, Any]) -> View:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final, Literal
 
 from isthmus.dns import subnet, wire
-from isthmus.dns.node import EMPTY, NOTHING, Drawn, DrawnTargets, NamedTargets, Node, Records
+from isthmus.dns.node import EMPTY, NOTHING, Drawn, DrawnTargets, NamedTargets, Node, Placed, Records
 from isthmus.dns.question import Malformed, Question, parse
 from isthmus.dns.zone import NEGATIVE_TTL, Zone
 
@@ -64,9 +64,19 @@ class Responder:
             return self._error(asked, transport, wire.REFUSED, wire.ede(wire.EDE_NOT_AUTHORITATIVE))
         if not zone.synced:
             return self._error(asked, transport, wire.SERVFAIL, wire.ede(wire.EDE_NOT_READY, "not synced"))
+        placed = isinstance(node, Placed)
+        if isinstance(node, Placed):
+            node = node.at(self._place(client, asker))
         if node is None:
-            return self._negative(asked, transport, wire.NXDOMAIN, asker)
-        return self._positive(asked, node, client, now, transport, asker)
+            return self._negative(asked, transport, wire.NXDOMAIN, asker, tailored=placed)
+        return self._positive(asked, node, client, now, transport, asker, placed=placed)
+
+    def _place(self, client: str, asker: subnet.Subnet | None) -> int:
+        """Where the caller stands: a subnet that it asks for goes before its own address."""
+        places = self._zone.places
+        if asker is None or asker.client is None:
+            return places.of_asker(client)
+        return places.of_subnet(asker.client, asker.source)
 
     def _positive(
         self,
@@ -76,15 +86,17 @@ class Responder:
         now: float,
         transport: Transport,
         asker: subnet.Subnet | None,
+        *,
+        placed: bool,
     ) -> bytes:
         if asked.qtype == wire.ANY:
             records = NOTHING if node is EMPTY else _ANY
         else:
             records = node.records(asked.qtype, (asker and asker.client) or client, now)
         if not records.answers:
-            return self._negative(asked, transport, wire.NOERROR, asker)
+            return self._negative(asked, transport, wire.NOERROR, asker, tailored=placed)
         drawn = isinstance(node, Drawn | DrawnTargets | NamedTargets) and asked.qtype != wire.ANY
-        options = asker.reply(tailored=drawn) if asker is not None else b""
+        options = asker.reply(tailored=drawn or placed) if asker is not None else b""
         if self._zone.stale:
             options += wire.ede(wire.EDE_STALE_ANSWER)
         return wire.message(
@@ -100,11 +112,17 @@ class Responder:
         )
 
     def _negative(
-        self, asked: Question, transport: Transport, rcode: int, asker: subnet.Subnet | None
+        self,
+        asked: Question,
+        transport: Transport,
+        rcode: int,
+        asker: subnet.Subnet | None,
+        *,
+        tailored: bool,
     ) -> bytes:
         """NXDOMAIN or NODATA, with the SOA record that lets them be cached (RFC 2308)."""
         zone = self._zone
-        options = b"" if asker is None else asker.reply(tailored=False)
+        options = b"" if asker is None else asker.reply(tailored=tailored)
         if zone.stale:
             stale = wire.EDE_STALE_NXDOMAIN if rcode == wire.NXDOMAIN else wire.EDE_STALE_ANSWER
             options += wire.ede(stale)

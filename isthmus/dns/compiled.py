@@ -7,6 +7,10 @@ record of each member and the number of all) with its records. A pool is k, memb
 seconds, both halves of its version, then the running totals and the first member of each group. Offsets count
 bytes from the start; pools and draws stand at multiples of four.
 
+A name that is another one in some zones has instead of the number of types `PLACED`, then how many it is, and
+three words for each (place, offset, length; 0 bytes where it does not exist), the first being that of all
+other places; behind them stand, at multiples of four, names as above.
+
 Invariant: a kind that cannot be said so is left to Python; what is said gives the same bytes as Python's.
 """
 
@@ -18,12 +22,14 @@ from typing import Final
 
 from isthmus.dns import wire
 from isthmus.dns.draw import version_number
-from isthmus.dns.node import EMPTY, Drawn, DrawnTargets, Fixed, NamedTargets, Node, Pod, Pool
+from isthmus.dns.node import EMPTY, Drawn, DrawnTargets, Fixed, NamedTargets, Node, Placed, Pod, Pool
+from isthmus.dns.places import ANYWHERE
 
 FIXED: Final = 0
 DRAWN: Final = 1
 LEFT_TO_PYTHON: Final = 2
 EVERY_TYPE: Final = 1 << 16
+PLACED: Final = 0xFFFFFFFF
 
 UNSAID: Final = pack("=7I", 1, EVERY_TYPE, LEFT_TO_PYTHON, 0, 0, 0, 0)
 """A name that exists, and all that is asked of it is left to Python."""
@@ -35,9 +41,11 @@ Section = tuple[int, int, int, bytes, int]
 """Record type, kind, counts, bytes, and how many of the bytes are additional records."""
 
 
-def compiled(node: Node, name_length: int) -> bytes:
+def compiled(node: Node | Placed, name_length: int) -> bytes:
     """What stands at a name of that length in wire form."""
     match node:
+        case Placed():
+            return _placed(node, name_length)
         case Fixed() | Pod():
             return _joined(_fixed(node, name_length))
         case Drawn():
@@ -46,6 +54,24 @@ def compiled(node: Node, name_length: int) -> bytes:
             return _joined([_left(wire.SRV)])
         case _:
             return UNSAID
+
+
+def _placed(node: Placed, name_length: int) -> bytes:
+    """Places where it is the same share its bytes."""
+    found = {ANYWHERE: node.default, **node.by_place}
+    every = {place: compiled(one, name_length) if one is not None else b"" for place, one in found.items()}
+    if len(set(every.values())) == 1 and every[ANYWHERE]:
+        return every[ANYWHERE]
+    body = b""
+    table = pack("=2I", PLACED, len(every))
+    start = len(table) + 12 * len(every)
+    at: dict[bytes, int] = {}
+    for place, one in every.items():
+        if one not in at:
+            at[one] = start + len(body)
+            body += one + b"\x00" * (-len(one) % 4)
+        table += pack("=3I", place, at[one], len(one))
+    return table + body
 
 
 def _left(rtype: int) -> Section:

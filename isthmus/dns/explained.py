@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 from isthmus.dns import wire
-from isthmus.dns.node import Drawn, DrawnTargets, Node, Pool, Records
+from isthmus.dns.node import Drawn, DrawnTargets, Node, Placed, Pool, Records
 from isthmus.dns.querylog import text
 from isthmus.dns.question import name_end
 from isthmus.dns.row import Row
@@ -60,6 +60,7 @@ def explained(
     folded, qtype = _wire(name), TYPES[rtype]
     told: dict[str, Any] = {"name": f"{name.rstrip('.')}.", "type": rtype, "client": client}
     node = zone.find(folded)
+    assert not isinstance(node, Placed), "a single row speaks to callers in one place"
     if node is None:
         outside = not zone.encloses(folded)
         rcode = "REFUSED" if outside else "NXDOMAIN"

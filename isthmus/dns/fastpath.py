@@ -24,6 +24,7 @@ from isthmus.dns import wire
 from isthmus.dns.compiled import UNSAID
 from isthmus.dns.draw import client_words
 from isthmus.dns.library import library
+from isthmus.dns.places import Range
 
 log = structlog.get_logger()
 
@@ -36,6 +37,7 @@ LISTENERS: Final = 16
 """More sockets than these are answered from Python."""
 
 _NO_REPLY: Final = 0
+_WORD: Final = 1 << 64
 _FROM: Final = Struct("=H2x4s16s")
 """Family, IPv4 address and, behind four bytes more of the same place, the IPv6 address of a sockaddr."""
 
@@ -67,6 +69,7 @@ _SIGNATURES: Final[dict[str, tuple[object, Sequence[object]]]] = {
     "fp_drop": (None, (c_void_p, c_char_p, c_uint32)),
     "fp_names": (c_size_t, (c_void_p,)),
     "fp_zone": (c_int, (c_void_p, c_char_p, c_uint32, c_char_p, c_uint32, POINTER(c_uint32), c_int, c_int)),
+    "fp_places": (c_int, (c_void_p, POINTER(c_uint64), c_uint32)),
     "fp_answer": (c_int, (c_void_p, c_char_p, c_uint32, c_uint64, c_uint64, c_uint64, c_int, c_char_p)),
     "fp_count_tcp": (None, (c_void_p, c_char_p, c_uint32, c_int)),
     "fp_show": (None, (c_void_p,)),
@@ -162,6 +165,17 @@ class FastPath:
         soa = wire.soa(b"\x00\x00", serial, negative_ttl, negative_ttl)
         pointers = (c_uint32 * len(places))(*places)
         self._lib.fp_zone(self._core, name, len(name), soa, len(soa), pointers, int(ready), int(stale))
+
+    def places(self, askers: Sequence[Range]) -> None:
+        """Where callers stand by the address that they ask from: disjoint ranges in order."""
+        if self._core is None:
+            return
+        words: list[int] = []
+        for first, last, place in askers:
+            words += (*divmod(first, _WORD), *divmod(last, _WORD), place)
+        code = self._lib.fp_places(self._core, (c_uint64 * len(words))(*words), len(askers))
+        if code == ENOMEM:
+            raise MemoryError("no memory for the zones of DNS callers")
 
     def answer(
         self, query: bytes, client: str, now: float, transport: Literal["udp", "tcp"]

@@ -6,7 +6,7 @@ window of time speak of the same members.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple, Protocol
 
 from isthmus.dns import draw, wire
@@ -74,6 +74,23 @@ class Pod:
             return NOTHING
         addresses = self._member.v4 if qtype == wire.A else self._member.v6
         return Records(tuple(wire.rr(qtype, self._ttl, address) for address in dict.fromkeys(addresses)))
+
+
+class Placed:
+    """A name that is another one for callers in some places: by place, None where it does not exist.
+
+    `default` is what stands there for all others (`isthmus/dns/places.py`).
+    """
+
+    __slots__ = ("by_place", "default")
+
+    def __init__(self, default: Node | None, by_place: Mapping[int, Node | None]) -> None:
+        self.default = default
+        self.by_place = by_place
+
+    def at(self, place: int) -> Node | None:
+        """What stands there for callers in that place."""
+        return self.by_place.get(place, self.default)
 
 
 class Pool:

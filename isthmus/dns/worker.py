@@ -16,11 +16,12 @@ from typing import Final, cast
 
 import structlog
 
-from isthmus.dns import fastpath, row, wire
+from isthmus.dns import fastpath, places, row, wire
 from isthmus.dns.answer import Responder
 from isthmus.dns.forward import Forwarder
 from isthmus.dns.front import Front
 from isthmus.dns.metrics import Reading
+from isthmus.dns.places import ANYWHERE, ZONES_KEY, Places, Zones
 from isthmus.dns.querylog import QueryLog
 from isthmus.dns.server import Listen, Served, serving
 from isthmus.dns.tcp import TcpLimits
@@ -44,8 +45,9 @@ _AGE_SECONDS: Final = 0.2
 class Options:
     """What a worker has to know. `name` is its own, unlike any other worker's of this agent.
 
-    `vantage` is where its callers stand: only rows of that vantage are answered from. `addresses` are those
-    under which callers reach it (the address records of the zone's name server), as literal texts.
+    `vantage` is that of its cluster: rows of that vantage are answered from, and those of the cluster's zones
+    to callers who stand there. `addresses` are those under which callers reach it (the address records of the
+    zone's name server), as literal texts.
     `query_log` is how many queries a second are written to the log, at most. `forward` are servers that are
     asked about other zones, which are refused where there are none.
     """
@@ -114,7 +116,8 @@ async def serve(
     forwards = bool(options.forward)
     fast = fastpath.start(udp_size, forwards=forwards)
     with nullcontext() if fast is None else closing(fast):
-        zone = Zone(options.zone, addresses=options.addresses, clock=clock, mirror=fast)
+        standing = Places(direct=forwards)
+        zone = Zone(options.zone, addresses=options.addresses, clock=clock, mirror=fast, places=standing)
         responder = Responder(zone, udp_size=udp_size, forwards=forwards)
         forwarder = Forwarder(options.forward, udp_size=udp_size) if forwards else None
         front = Front(responder, fast, QueryLog(options.query_log), forwarder)
@@ -124,7 +127,7 @@ async def serve(
             listening(Standing(zone=zone, front=front, served=served))
             aging = asyncio.create_task(_age(zone, rows), name="dns-age")
             try:
-                await _follow(zone, rows, f"{options.vantage}|")
+                await _follow(zone, rows, options.vantage)
             finally:
                 aging.cancel()
 
@@ -136,25 +139,32 @@ async def _age(zone: Zone, rows: Table[str, bytes]) -> None:
         await asyncio.sleep(_AGE_SECONDS)
 
 
-async def _follow(zone: Zone, rows: Table[str, bytes], prefix: str) -> None:
+async def _follow(zone: Zone, rows: Table[str, bytes], vantage: Vantage) -> None:
     async with aclosing(cast("AsyncGenerator[frozenset[str], None]", rows.changes())) as changes:
         async for keys in changes:
             for done, key in enumerate(keys, 1):
-                if key.startswith(prefix):
-                    _apply(zone, key, rows.get(key))
+                _apply(zone, vantage, key, rows.get(key))
                 if done % _ROWS_PER_TURN == 0:
                     await asyncio.sleep(0)
             if not zone.synced:
                 zone.synced = True
-                log.info("dns synced", services=len(keys), names=len(zone))
+                log.info("dns synced", services=zone.services, names=len(zone))
 
 
-def _apply(zone: Zone, key: str, raw: bytes | None) -> None:
-    if raw is None:
-        zone.drop(key)
-        return
+def _apply(zone: Zone, vantage: Vantage, key: str, raw: bytes | None) -> None:
+    """Lets a row of this cluster say what it says; others are left alone."""
     try:
-        zone.put(key, row.decode(raw))
+        if key == ZONES_KEY:
+            zone.stand(Zones() if raw is None else places.decode(raw))
+            return
+        where, told, service = key.partition("|")
+        if not told or not where.startswith(f"{vantage.cluster}/"):
+            return
+        place = ANYWHERE if where == str(vantage) else zone.places.number(where)
+        if raw is None:
+            zone.drop(service, place)
+        else:
+            zone.put(service, row.decode(raw), place)
     except WireError as error:
         log.error("dns row refused", key=key, reason=str(error))
     except Exception:  # one service's row must not end the answers of all others

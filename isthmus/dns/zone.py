@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final, Protocol
+from itertools import chain
+from typing import Final, NamedTuple, Protocol
 
 from isthmus.dns import wire
 from isthmus.dns.compiled import compiled
@@ -21,11 +22,13 @@ from isthmus.dns.node import (
     Fixed,
     NamedTargets,
     Node,
+    Placed,
     Pod,
     Pool,
     Records,
     courtesies,
 )
+from isthmus.dns.places import ANYWHERE, Places, Range, Zones
 from isthmus.dns.row import Member, PortRow, Row
 from isthmus.errors import ConfigError
 
@@ -44,13 +47,26 @@ class Mirror(Protocol):
 
     def zone(self, name: bytes, serial: int, negative_ttl: int, *, ready: bool, stale: bool) -> None: ...
 
+    def places(self, askers: Sequence[Range]) -> None: ...
+
+
+class _Held(NamedTuple):
+    """What there is of one service: its names, the wire name of its namespace ("" where that is not legal).
+
+    `by_place` only where callers in some zones have a row of their own: the names of each row.
+    """
+
+    names: tuple[bytes, ...]
+    namespace: bytes
+    by_place: Mapping[int, Mapping[bytes, Node]] | None = None
+
 
 class Zone:
     """All names under `origin`, e.g. `clusterset.local`.
 
     `addresses` are where this server can be reached (the address records of the zone's name server); `clock`
     is wall-clock time, from which the SOA serial is made; `mirror` is told all that
-    the zone holds. Raises ConfigError for an origin that is no name.
+    the zone holds; `places` knows where callers stand. Raises ConfigError for an origin that is no name.
     """
 
     def __init__(
@@ -60,6 +76,7 @@ class Zone:
         addresses: Sequence[str] = (),
         clock: Callable[[], float],
         mirror: Mirror | None = None,
+        places: Places | None = None,
     ) -> None:
         found = wire.name(origin)
         if found is None or found == b"\x00":
@@ -70,8 +87,9 @@ class Zone:
         self._stale = False
         self._mirror = mirror
         self._clock = clock
-        self._names: dict[bytes, Node] = {}
-        self._held: dict[str, tuple[tuple[bytes, ...], bytes]] = {}
+        self.places = Places() if places is None else places
+        self._names: dict[bytes, Node | Placed] = {}
+        self._held: dict[str, _Held] = {}
         self._namespaces: dict[bytes, int] = {}
         self._put_own(addresses)
         self._tell()
@@ -105,7 +123,7 @@ class Zone:
         """How many services have a row."""
         return len(self._held)
 
-    def find(self, folded: bytes) -> Node | None:
+    def find(self, folded: bytes) -> Node | Placed | None:
         """What stands at a name, None where the name does not exist."""
         return self._names.get(folded)
 
@@ -119,29 +137,58 @@ class Zone:
             at += 1 + folded[at]
         return at == start
 
-    def put(self, key: str, row: Row) -> None:
-        """Sets the names of one service to what its row says."""
+    def put(self, key: str, row: Row, place: int = ANYWHERE) -> None:
+        """Sets the names of one service to what its row says, for callers in one place.
+
+        What a row says of a zone counts once there is one for all others.
+        """
         namespace, names = self._compile(row)
+        held = self._held.get(key)
+        if held is not None and held.namespace != namespace:
+            self._let_go(key)
+            held = None
+        if place == ANYWHERE and (held is None or held.by_place is None):
+            self._hold(key, namespace, {ANYWHERE: names})
+        else:
+            self._hold(key, namespace, self._by_place(held) | {place: names})
+
+    def drop(self, key: str, place: int = ANYWHERE) -> None:
+        """Removes what a row has said, and the names of a service with its last row."""
+        held = self._held.get(key)
+        if held is None:
+            return
+        left = {other: names for other, names in self._by_place(held).items() if other != place}
+        if left:
+            self._hold(key, held.namespace, left)
+        else:
+            self._let_go(key)
+
+    def _by_place(self, held: _Held | None) -> dict[int, Mapping[bytes, Node]]:
+        """The names of each row of a service."""
+        if held is None:
+            return {}
+        if held.by_place is not None:
+            return dict(held.by_place)
+        found = ((name, self._names[name]) for name in held.names)
+        return {ANYWHERE: {name: node for name, node in found if not isinstance(node, Placed)}}
+
+    def _hold(self, key: str, namespace: bytes, by_place: Mapping[int, Mapping[bytes, Node]]) -> None:
+        names = _together(by_place)
         self._set(names)
         before = self._held.get(key)
-        if before is not None and before[1] != namespace:
-            self.drop(key)
-            before = None
-        for gone in () if before is None else before[0]:
+        for gone in () if before is None else before.names:
             if gone not in names:
                 self._remove(gone)
         if before is None and namespace:
             self._namespaces[namespace] = self._namespaces.get(namespace, 0) + 1
             self._set({namespace: EMPTY, b"\x03svc" + self.wire: EMPTY})
-        self._held[key] = (tuple(names), namespace)
+        alone = by_place.keys() == {ANYWHERE}
+        self._held[key] = _Held(tuple(names), namespace, None if alone else by_place)
         self._touch()
 
-    def drop(self, key: str) -> None:
-        """Removes the names of one service, and its namespace's with the last service in it."""
-        held = self._held.pop(key, None)
-        if held is None:
-            return
-        names, namespace = held
+    def _let_go(self, key: str) -> None:
+        """Removes all names of one service, and its namespace's with the last service in it."""
+        names, namespace, _ = self._held.pop(key)
         for gone in names:
             self._remove(gone)
         if namespace:
@@ -153,7 +200,13 @@ class Zone:
                 self._remove(b"\x03svc" + self.wire)
         self._touch()
 
-    def _set(self, names: Mapping[bytes, Node]) -> None:
+    def stand(self, zones: Zones) -> None:
+        """Sets where callers stand."""
+        self.places.set(zones)
+        if self._mirror is not None:
+            self._mirror.places(self.places.askers)
+
+    def _set(self, names: Mapping[bytes, Node | Placed]) -> None:
         """Sets names, all or none: whatever cannot be said in DNS raises before anything has changed."""
         nodes = {} if self._mirror is None else {name: compiled(names[name], len(name)) for name in names}
         self._names.update(names)
@@ -217,6 +270,21 @@ class _Apex:
         if qtype == wire.SOA:
             return Records((wire.soa(wire.QNAME, self._zone.serial, NEGATIVE_TTL, NEGATIVE_TTL),))
         return self._ns if qtype == wire.NS else Records(())
+
+
+def _together(by_place: Mapping[int, Mapping[bytes, Node]]) -> Mapping[bytes, Node | Placed]:
+    """The names of a service's rows; a name that is the same object in all of them stands there itself."""
+    default = by_place.get(ANYWHERE)
+    if default is None or len(by_place) == 1:
+        return default or {}
+    zones = {place: names for place, names in by_place.items() if place != ANYWHERE}
+    found: dict[bytes, Node | Placed] = {}
+    for name in dict.fromkeys(chain(*by_place.values())):
+        node = default.get(name)
+        others = {place: names.get(name) for place, names in zones.items()}
+        alike = node is not None and all(other is node for other in others.values())
+        found[name] = node if node is not None and alike else Placed(node, others)
+    return found
 
 
 def _put_service(names: dict[bytes, Node], name: bytes, row: Row) -> None:

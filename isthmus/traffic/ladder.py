@@ -63,6 +63,14 @@ def build_ladder(
     return Ladder(rungs=tuple(rungs), outside=tuple(remaining))
 
 
+def tells_apart(policy: Policy, one: Vantage, other: Vantage) -> bool:
+    """Whether callers at two places of one cluster may have different ladders; False: they never do."""
+    scopes = {match.scope for tier in policy.tiers for match in (tier.match, tier.match.within) if match}
+    if one.region != other.region:
+        return not scopes.isdisjoint((Scope.SAME_ZONE, Scope.SAME_REGION))
+    return one.zone != other.zone and Scope.SAME_ZONE in scopes
+
+
 def matches(
     match: Match, place: Locality, clusters: Mapping[ClusterId, ClusterView], vantage: Vantage
 ) -> bool:

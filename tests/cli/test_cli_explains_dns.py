@@ -7,8 +7,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
+import msgspec
 import pytest
-from console_tables import KEY, plan, service, sources, table
+from console_tables import KEY, PLACES, plan, service, sources, table
 
 from isthmus.cli import planview
 from isthmus.console import views
@@ -60,6 +61,29 @@ async def test_a_clusterset_ip_and_names_that_are_not_there_are_explained(
         assert (ran.code, ran.err) == (0, "")
         assert f": {rcode}\n" in ran.out
         assert why in ran.out
+
+
+async def test_a_caller_in_a_zone_is_told_what_its_zone_is_told(isthmus: Isthmus, console: Any) -> None:
+    everywhere, near = whole("Endpoints"), whole("Endpoints")
+    group = near.shares[0]
+    backend = msgspec.structs.replace(group.backends[0], id="z", addresses=("10.64.0.9",))
+    near = replace(
+        near,
+        key=near.key._replace(vantage=PLACES[1]),
+        shares=(replace(group, backends=(backend,)),),
+    )
+    held = await console(plans=rows(everywhere, near))
+    for client, answer, why in (
+        ("10.0.1.1", "10.64.0.9", "Caller: zone a: 10.0.1.1 is that of Node n1.\n"),
+        ("10.0.0.1", "10.64.0.1", "Caller: zone unknown: no Node has this address.\n"),
+    ):
+        ran = await isthmus("dns", "explain", NAME, "--from", client, "--agent", held.url)
+        assert (ran.code, ran.err) == (0, "")
+        assert (f"\n  {answer}\n" in ran.out, why in ran.out) == (True, True)
+    held = await console(plans=rows(everywhere))
+    ran = await isthmus("dns", "explain", NAME, "--from", "10.0.1.1", "-o", "json", "--agent", held.url)
+    (item,) = json.loads(ran.out)["items"]
+    assert (item["zone"], item["answers"]) == ("a", ["10.64.0.1"]), "no zone is told apart there"
 
 
 async def test_wrong_use_of_explain_is_told(isthmus: Isthmus, console: Any) -> None:

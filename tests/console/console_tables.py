@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from typing import Any
 
 import msgspec
@@ -118,6 +119,12 @@ def reckon(key: PlanKey) -> Reckoning | None:
     )
 
 
+def zone(address: str) -> tuple[Vantage | None, str]:
+    """Where a caller stands: one address is that of a Node."""
+    known = ipaddress.ip_address(address) == ipaddress.ip_address("10.0.1.1")
+    return (PLACES[1], "10.0.1.1 is that of Node n1") if known else (None, "no Node has this address")
+
+
 def sources(**more: Any) -> Sources:
     services = table("services", {KEY: service(), ServiceKey("a", "b"): service(ServiceKey("a", "b"))})
     checked = CheckKey(KEY, FAR, EndpointId("b"), "TCP/80")
@@ -139,5 +146,6 @@ def sources(**more: Any) -> Sources:
         "required": (services,),
         "reckon": reckon,
         "places": lambda: PLACES,
+        "zone": zone,
     }
     return Sources(**{**made, **more})

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from worked_cases import policy_object
 
 from isthmus.model.cluster import ClusterView
 from isthmus.model.names import ClusterId, Locality, Vantage
 from isthmus.model.policy import Policy
 from isthmus.traffic.accept import accept
-from isthmus.traffic.ladder import Ladder, build_ladder
+from isthmus.traffic.ladder import Ladder, build_ladder, tells_apart
 
 HERE = Vantage("eu", "z1", ClusterId("a"))
 PLACES = [
@@ -147,3 +148,24 @@ def test_a_cluster_without_an_object_is_a_known_one() -> None:
     policy = accept(policy_object({}), "member")
     assert isinstance(policy, Policy)
     assert steps(build_ladder(policy, HERE, {}, PLACES)) == ["a1 a2", "b1", "c1 d"]
+
+
+@pytest.mark.parametrize(
+    ("spec", "zone", "region"),
+    [
+        ({}, False, True),
+        ({"strategy": "Locality"}, True, True),
+        ({"strategy": "Locality", "targets": [{"cluster": "a"}]}, True, True),
+        ({"strategy": "ActiveActive"}, False, False),
+        ({"tiers": [{"match": {"regions": ["eu"]}}, {"match": {"scope": "SameRegion"}}]}, False, True),
+        ({"tiers": [{"match": {"scope": "SameCluster"}}], "fallback": "Any"}, False, False),
+    ],
+)
+def test_places_that_no_tier_tells_apart_have_one_ladder(
+    spec: dict[str, Any], zone: bool, region: bool
+) -> None:
+    policy = accept(policy_object(spec), "member")
+    assert isinstance(policy, Policy)
+    for other, apart in ((HERE._replace(zone="z2"), zone), (HERE._replace(region="us"), region)):
+        assert tells_apart(policy, HERE, other) is apart
+        assert (ladder(spec) == ladder(spec, other)) is not apart

@@ -22,6 +22,7 @@ enum { HEADER = 12, MAX_NAME = 255, MAX_LABEL = 63, LEAST = 512, MOST_UDP = 4096
 enum { NOERROR = 0, FORMERR = 1, NXDOMAIN = 3, NOTIMP = 4, REFUSED = 5 };
 enum { OPT = 41, COOKIE = 10, EDE = 15, STALE_ANSWER = 3, STALE_NXDOMAIN = 19, NOT_AUTHORITATIVE = 20 };
 enum { FIXED = 0, DRAWN = 1, LEFT_TO_PYTHON = 2, EVERY_TYPE = 1 << 16 };
+#define PLACED 0xFFFFFFFFu
 enum { DRAW_MOST = 8, RECORDS_EACH = 8, RECORDS_MOST = 64, POINTS_MOST = 1 << 16, SOA_MOST = 128, SOA_POINTERS = 3 };
 enum { BATCH = 32, ASIDE_MOST = 256, LISTENERS = 16, CONTROL = 64, TURN_NANOSECONDS = 100000 };
 enum { NO_REPLY = 0, ASK_PYTHON = -1, FORWARD = -2 };
@@ -34,11 +35,18 @@ struct counts {
     uint64_t buckets[BUCKETS], nanoseconds;
 };
 enum { COUNTS = sizeof(struct counts) / sizeof(uint64_t) };
+/* Addresses as numbers, both ends included, whose callers stand in one place. */
+struct range {
+    uint64_t first[2], last[2], place;
+};
+
 /* A name: `words` is what compiled.py made, `name` the folded wire form behind it. */
 struct node {
     uint32_t length, name_length;
     uint32_t words[];
 };
+/* The fields of one variant of a name that is `PLACED`; before them stand that word and how many there are. */
+enum { V_PLACE, V_AT, V_LENGTH, VARIANT };
 /* The fields of one record type of a node. */
 enum { F_TYPE, F_KIND, F_COUNTS, F_AT, F_LENGTH, F_EXTRA, FIELDS };
 /* The fields of a pool (what is drawn from), then `upper` and `first` of each group. */
@@ -73,6 +81,8 @@ struct core {
     size_t size, used;
     uint64_t key;
     unsigned char zone[MAX_NAME], soa[SOA_MOST];
+    struct range *ranges; /* in order; where callers stand */
+    size_t range_count;
     uint32_t zone_length, soa_length, soa_pointers[SOA_POINTERS], udp_size;
     bool forwards; /* other zones are not refused, Python asks others about them */
     bool ready, stale, show, stopped; /* may names be spoken of, and are they what was heard last? */
@@ -100,8 +110,10 @@ static inline void put16(unsigned char *at, unsigned value)
 
 static inline bool inside(uint64_t at, uint64_t length, uint64_t whole) { return at <= whole && length <= whole - at; }
 
-/* names.c: what stands at a folded name, NULL where there is none. The lock is held, or the writer asks. */
-const struct node *core_find(const struct core *core, const unsigned char *name, size_t length);
+/*
+ * names.c: what stands at a folded name for a client, NULL where there is nothing. The lock is held, or the writer asks.
+ */
+const uint32_t *core_find(const struct core *core, const unsigned char *name, size_t length, const uint64_t client[2]);
 
 /*
  * reply.c: the reply to one message: its length, NO_REPLY, ASK_PYTHON or FORWARD. `out` holds MOST bytes for TCP, else

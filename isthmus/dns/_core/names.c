@@ -67,9 +67,44 @@ static bool grow(struct core *core)
     return true;
 }
 
-const struct node *core_find(const struct core *core, const unsigned char *name, size_t length)
+static bool above(const uint64_t one[2], const uint64_t other[2])
 {
-    return core->slots[find(core, hash(core, name, length), name, length)].node;
+    return one[0] != other[0] ? one[0] > other[0] : one[1] > other[1];
+}
+
+/* Where a client stands: in a zone, or (0) anywhere. */
+static uint64_t place_of(const struct core *core, const uint64_t client[2])
+{
+    size_t from = 0, to = core->range_count; /* the first range that does not end before the client */
+    while (from < to) {
+        size_t middle = (from + to) / 2;
+        if (above(client, core->ranges[middle].last))
+            from = middle + 1;
+        else
+            to = middle;
+    }
+    return from < core->range_count && !above(core->ranges[from].first, client) ? core->ranges[from].place : 0;
+}
+
+/* What a name is for a client: the first variant is that of all places which have none of their own. */
+static const uint32_t *variant(const struct core *core, const uint32_t *words, const uint64_t client[2])
+{
+    uint64_t place = place_of(core, client);
+    const uint32_t *found = words + 2, *one = found;
+    for (uint32_t number = 0; number < words[1]; number++, one += VARIANT)
+        if (one[V_PLACE] == place) {
+            found = one;
+            break;
+        }
+    return found[V_LENGTH] ? words + found[V_AT] / 4 : NULL;
+}
+
+const uint32_t *core_find(const struct core *core, const unsigned char *name, size_t length, const uint64_t client[2])
+{
+    const struct node *node = core->slots[find(core, hash(core, name, length), name, length)].node;
+    if (!node)
+        return NULL;
+    return node->words[0] == PLACED ? variant(core, node->words, client) : node->words;
 }
 
 /* ---- Is a compiled name what the hot path takes it for? ---- */
@@ -108,7 +143,7 @@ static bool sound_draw(const uint32_t *words, uint32_t length, uint32_t at)
     return draw[D_RECORD] && inside(at + head, (uint64_t)start[members] * draw[D_RECORD], length);
 }
 
-static bool sound(const uint32_t *words, uint32_t length)
+static bool sound_types(const uint32_t *words, uint32_t length)
 {
     if (length < 4 || !inside(4, (uint64_t)words[0] * FIELDS * 4, length))
         return false;
@@ -127,7 +162,44 @@ static bool sound(const uint32_t *words, uint32_t length)
     return true;
 }
 
+static bool sound(const uint32_t *words, uint32_t length)
+{
+    if (length < 8 || words[0] != PLACED)
+        return sound_types(words, length);
+    if (!words[1] || !inside(8, (uint64_t)words[1] * VARIANT * 4, length))
+        return false;
+    for (uint32_t number = 0; number < words[1]; number++) {
+        const uint32_t *one = words + 2 + (size_t)number * VARIANT;
+        uint32_t at = one[V_AT], size = one[V_LENGTH];
+        if (size && (at % 4 || !inside(at, size, length) || !sound_types(words + at / 4, size)))
+            return false;
+    }
+    return true;
+}
+
 /* ---- For Python; one thread of it at a time. ---- */
+
+/* Sets where clients stand: for each range both ends (high word, low word) and the place. 0, or EINVAL, ENOMEM. */
+PUBLIC int fp_places(struct core *core, const uint64_t *numbers, uint32_t count)
+{
+    struct range *ranges = calloc(count + 1, sizeof *ranges), *before;
+    if (!ranges)
+        return ENOMEM;
+    memcpy(ranges, numbers, count * sizeof *ranges);
+    for (uint32_t number = 0; number < count; number++)
+        if (above(ranges[number].first, ranges[number].last) ||
+            (number && !above(ranges[number].first, ranges[number - 1].last))) {
+            free(ranges);
+            return EINVAL;
+        }
+    pthread_mutex_lock(&core->lock);
+    before = core->ranges;
+    core->ranges = ranges;
+    core->range_count = count;
+    pthread_mutex_unlock(&core->lock);
+    free(before);
+    return 0;
+}
 
 /* Sets what stands at a folded name. 0, or EINVAL for words that are not sound, or ENOMEM. */
 PUBLIC int fp_put(struct core *core, const unsigned char *name, uint32_t name_size, const void *words, uint32_t length)

@@ -236,20 +236,20 @@ int core_reply(const struct core *core, const unsigned char *query, size_t lengt
         unsigned char byte = query[HEADER + at];
         asked.name[at] = (unsigned char)(byte + ((unsigned char)(byte - 'A') < 26 ? 32 : 0));
     }
-    const struct node *node = core_find(core, asked.name, named);
-    if (!node && !enclosed(core, asked.name, named))
+    const uint32_t *words = core_find(core, asked.name, named, client);
+    if (!words && !enclosed(core, asked.name, named))
         return core->forwards && query[2] & 1 ? FORWARD : empty(core, query, &asked, REFUSED, false, out);
     if (!core->ready)
         return ASK_PYTHON;
-    if (!node)
+    if (!words)
         return empty(core, query, &asked, NXDOMAIN, true, out);
-    for (uint32_t type = 0; type < node->words[0]; type++) {
-        const uint32_t *fields = node->words + 1 + type * FIELDS;
+    for (uint32_t type = 0; type < words[0]; type++) {
+        const uint32_t *fields = words + 1 + type * FIELDS;
         if (fields[F_TYPE] != asked.type && fields[F_TYPE] != EVERY_TYPE)
             continue;
         if (fields[F_KIND] == LEFT_TO_PYTHON)
             return ASK_PYTHON;
-        return full(core, query, &asked, node->words, fields, client, now, tcp, out);
+        return full(core, query, &asked, words, fields, client, now, tcp, out);
     }
     return empty(core, query, &asked, NOERROR, true, out);
 }

@@ -258,6 +258,7 @@ PUBLIC void fp_free(struct core *core)
         close(core->wake);
     pthread_mutex_destroy(&core->lock);
     free(core->slots);
+    free(core->ranges);
     for (int number = 0; number < QUEUES; number++)
         free(core->queues[number].held);
     free(core);
