@@ -27,6 +27,7 @@ settings.load_profile("isthmus")
 
 sys.path.append(str(Path(__file__).parent / "traffic"))  # test folders are not packages
 sys.path.append(str(Path(__file__).parent / "realapi"))
+sys.path.append(str(Path(__file__).parent / "scripted"))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import AsyncIterator
 
 import pytest
-from aiohttp import web
+from scripted_server import Script, access_to, scripted
 
 from isthmus.agent import families
 from isthmus.flow import Table
 from isthmus.kube.client import Client
-from isthmus.kube.config import Access
-from isthmus.kube.credentials import Files
 from isthmus.model.service import AddressFamily
 
 BOTH = {"metadata": {"name": "x", "namespace": "default"}, "spec": {"ipFamilies": ["IPv4", "IPv6"]}}
@@ -21,35 +18,32 @@ TOLD = (AddressFamily.IPV4, AddressFamily.IPV6)
 
 
 class Asked:
-    """A server with answers in order, silent after the last; `waits` are the pauses of who asks, unwaited."""
+    """A server with answers in order; `waits` are the pauses of who asks, unwaited."""
 
-    def __init__(self) -> None:
-        self.answers: deque[int] = deque()
+    def __init__(self, script: Script) -> None:
         self.waits: list[float] = []
         self.table: Table[str, tuple[AddressFamily, ...]] = Table("families")
         self.rows: list[tuple[AddressFamily, ...] | None] = []
         self.synced: list[bool] = []
-        self.url = ""
-
-    async def handle(self, _request: web.Request) -> web.Response:
-        status = self.answers.popleft()
-        return web.json_response(BOTH if status == 201 else {"code": status}, status=status)
+        self._script = script
 
     async def ask(self, *answers: int) -> None:
         """Lets the server answer so; returns when the last answer was heard."""
-        self.answers.extend(answers)
+        script = self._script
+        for status in answers:
+            body = BOTH if status == 201 else {"code": status}
+            script.answers.append(script.answer(body, status=status))
         heard = asyncio.Event()
 
         async def sleep(seconds: float) -> None:
             self.waits.append(seconds)
             self.rows.append(self.table.get(""))
             self.synced.append(self.table.synced)
-            if not self.answers:
+            if not script.answers:
                 heard.set()
                 await asyncio.Event().wait()
 
-        access = Access(name="test", server=self.url, source=Files(where="test", encrypted=False))
-        async with Client(access, timeout=5.0) as client, asyncio.timeout(20):
+        async with Client(access_to(script.url), timeout=5.0) as client, asyncio.timeout(20):
             work = families.follow(client, self.table.partition("server"), sleep=sleep)
             following = asyncio.create_task(work)
             await heard.wait()
@@ -59,15 +53,8 @@ class Asked:
 
 @pytest.fixture
 async def asked() -> AsyncIterator[Asked]:
-    made = Asked()
-    app = web.Application()
-    app.router.add_route("*", "/{path:.*}", made.handle)
-    runner = web.AppRunner(app, shutdown_timeout=1.0, access_log=None)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    made.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    yield made
-    await runner.cleanup()
+    async with scripted() as script:
+        yield Asked(script)
 
 
 @pytest.mark.parametrize("failure", [500, 403, 404, 429, 503])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -104,6 +105,25 @@ def test_keys_without_a_terminal_are_wrong_use() -> None:
     assert done.stderr == (
         "isthmus: --interactive: needs a terminal to read keys from and to show the view on\n"
     )
+
+
+@needs_all
+def test_the_demo_checks_its_pods_as_they_speak_and_counts_them_so(short: Path) -> None:
+    """What is told here is what the report says (`checks`)."""
+    demo = subprocess.Popen(
+        command("--clusters", "2"), cwd=ROOT, env=environment(short), stderr=subprocess.PIPE, text=True
+    )
+    assert demo.stderr is not None
+    try:
+        told = next((line for line in demo.stderr if "checks endpoints everywhere" in line), "")
+    finally:
+        demo.send_signal(signal.SIGINT)
+        demo.stderr.read()
+        demo.wait(60)
+        demo.stderr.close()
+    counts = {protocol: int(count) for count, protocol in re.findall(r"(\d+) ([A-Z]+)", told)}
+    assert counts.keys() == {"GRPC", "HTTP", "HTTPS", "TCP"}, told
+    assert all(count >= 2 for count in counts.values()), "some in each cluster"
 
 
 @needs_all

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from isthmus.demo.load import Query, Request
 from isthmus.demo.report import Accident, Death, Report, judge, quantiles, table
 
@@ -107,3 +109,9 @@ def test_the_table_names_every_accident() -> None:
     assert "silent" in text
     assert "drained" in text
     assert "passed" in text
+
+
+def test_what_was_checked_is_told_by_protocol() -> None:
+    found = report(MOVED, checks={"GRPC": 3, "HTTPS": 2, "TCP": 24})
+    assert msgspec.to_builtins(found)["checks"] == {"GRPC": 3, "HTTPS": 2, "TCP": 24}
+    assert "endpoints that one agent found well: 3 by GRPC, 2 by HTTPS, 24 by TCP" in table(found)
