@@ -151,9 +151,12 @@ async def _running(title: str, port: int, folder: Path, *command: str, **env: st
 
 @contextlib.asynccontextmanager
 async def isthmus(
-    folder: Path, rows: dict[str, bytes], title: str = "isthmus", *, fast: bool = True
+    folder: Path, rows: dict[str, bytes], title: str = "isthmus", *, fast: bool = True, forward: str = ""
 ) -> AsyncIterator[Server]:
-    """A DNS worker of the agent, and beside it, in this process, the control that it follows."""
+    """A DNS worker of the agent, and beside it, in this process, the control that it follows.
+
+    `forward`: HOST:PORT of the server that is asked about all other zones, none if it is "".
+    """
     state = folder / title.replace(" ", "-")
     state.mkdir()
     table: Table[str, bytes] = Table(TABLE)
@@ -167,7 +170,7 @@ async def isthmus(
         "zone": "clusterset.local",
         "dns_listen": f"127.0.0.1:{port}",
         "dns_query_log": 10,
-        "dns_forward": "",
+        "dns_forward": forward,
         "log_level": "info",
         "log_format": "json",
     }
@@ -188,7 +191,7 @@ OFF = {"ISTHMUS_DNS_FASTPATH": "off"}
 
 @contextlib.asynccontextmanager
 async def gdnsd(folder: Path, services: int) -> AsyncIterator[Server]:
-    """gdnsd with one UDP thread."""
+    """gdnsd with one UDP thread; the zone `cluster.local` has the same names."""
     port = a_port()
     base = folder / "gdnsd"
     for part in ("zones", "run", "state"):
@@ -196,8 +199,9 @@ async def gdnsd(folder: Path, services: int) -> AsyncIterator[Server]:
     options = f"udp_threads => 1, tcp_threads => 1, run_dir => {base}/run, state_dir => {base}/state"
     (base / "config").write_text(f"options => {{ listen => 127.0.0.1:{port}, {options} }}\n")
     head = "@ 5 SOA ns.dns hostmaster 1 7200 1800 86400 5\n@ 5 NS ns.dns\nns.dns 5 A 127.0.0.1\n"
-    lines = (f"svc{i}.ns{i % 10}.svc 5 A {address(i)}\n" for i in range(services))
-    (base / "zones" / "clusterset.local").write_text(head + "".join(lines))
+    lines = [f"svc{i}.ns{i % 10}.svc 5 A {address(i)}\n" for i in range(services)]
+    for zone in ("clusterset.local", "cluster.local"):
+        (base / "zones" / zone).write_text(head + "".join(lines))
     async with _running("gdnsd", port, base, "gdnsd", "-c", str(base), "start") as server:
         yield server
 

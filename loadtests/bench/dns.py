@@ -39,6 +39,8 @@ PACE = 5000
 TIMEOUT = 5.0
 """Seconds after which dnsperf gives a query up."""
 CHANGES = 100
+OTHERS = "isthmus, others"
+"""The server and the questions where all is forwarded."""
 TARGETS = {
     "x_gdnsd": 0.6,
     "x_coredns": 2.0,
@@ -46,6 +48,8 @@ TARGETS = {
     "p99_x_gdnsd": 1.5,
     "propagation_ms_p99": 20.0,
     "memory_mb": 400.0,
+    "forward_micros": 400.0,
+    "forward_lost_percent": 0.1,
 }
 console = Console()
 
@@ -69,13 +73,16 @@ def mixed(name: str, chance: random.Random) -> str:
 
 
 def questions(folder: Path) -> dict[str, Path]:
-    """Files of questions by kind: names that exist, names that do not, names whose answers are drawn."""
+    """Files of questions by kind: names that exist, that do not, whose answers are drawn, of another zone."""
     chance = random.Random(20)
     found = {}
-    for kind, prefix in (("hit", "svc"), ("miss", "nope"), ("drawn", "drawn")):
+    kinds = (("hit", "svc"), ("miss", "nope"), ("drawn", "drawn"), ("forwarded", "svc"))
+    for kind, prefix in kinds:
         found[kind] = folder / f"{kind}.txt"
-        lines = [f"{mixed(dnspeers.name(i, prefix), chance)} A\n" for i in range(SERVICES)]
-        found[kind].write_text("".join(lines))
+        names = [dnspeers.name(i, prefix) for i in range(SERVICES)]
+        if kind == "forwarded":
+            names = [name.replace("clusterset", "cluster") for name in names]
+        found[kind].write_text("".join(f"{mixed(name, chance)} A\n" for name in names))
     return found
 
 
@@ -177,6 +184,33 @@ async def compare(folder: Path, rounds: int, seconds: float) -> tuple[Rates, Wai
             for server in waiting:
                 waits.setdefault(server.name, []).append(await p99(server, files["hit"], seconds))
     return found, waits
+
+
+async def forwarding(folder: Path, rounds: int, seconds: float) -> dict[str, float]:
+    """What a name of another zone costs that gdnsd is asked about, and own names beside a flood of such."""
+    files = questions(folder)
+    rows = {dnspeers.key(i): dnspeers.fixed_row(i) for i in range(SERVICES)}
+    runs: list[Run] = []
+    beside: list[Run] = []
+    (folder / "other").mkdir()
+    async with contextlib.AsyncExitStack() as stack:
+        other = await stack.enter_async_context(dnspeers.gdnsd(folder / "other", SERVICES))
+        upstream = f"127.0.0.1:{other.port}"
+        ours = await stack.enter_async_context(dnspeers.isthmus(folder, rows, OTHERS, forward=upstream))
+        await answering([other, ours])
+        for _ in range(rounds):
+            runs.append(await rate(ours, files["forwarded"], seconds))
+            flood = asyncio.create_task(rate(ours, files["forwarded"], seconds))
+            beside.append(await rate(ours, files["hit"], seconds, "-Q", str(PACE)))
+            await flood
+    return {
+        "forward_rate": round(statistics.median(run.rate for run in runs)),
+        "forward_rate_min": round(min(run.rate for run in runs)),
+        "forward_rate_max": round(max(run.rate for run in runs)),
+        "forward_micros": round(statistics.median(run.micros for run in runs), 1),
+        "forward_lost_percent": round(100 * statistics.median(run.lost for run in runs), 3),
+        "beside_forward_lost_percent": round(100 * statistics.median(run.lost for run in beside), 3),
+    }
 
 
 async def propagation(server: Server, samples: int) -> list[float]:
@@ -302,10 +336,11 @@ async def measure(rounds: int, seconds: float) -> tuple[dict[str, float], bool]:
             figures[f"micros_{kind}"] = round(statistics.median(run.micros for run in runs), 2)
         mine, theirs = (statistics.median(high for _, high in waits[name]) for name in ("isthmus", "gdnsd"))
         figures["p99_x_gdnsd"] = round(mine / theirs, 2)
+        figures |= await forwarding(folder, rounds, seconds)
         figures |= await at_scale(folder, rounds, seconds)
     scale = Table("figure", "value", title=f"{MANY:,} services of {dnspeers.ENDPOINTS} endpoints")
     for title, value in figures.items():
-        if title.startswith(("memory", "rows", "propagation", "lost")):
+        if title.startswith(("memory", "rows", "propagation", "lost", "forward", "beside")):
             scale.add_row(title, f"{value:g}")
     console.print(scale)
     passed = all(
@@ -316,6 +351,8 @@ async def measure(rounds: int, seconds: float) -> tuple[dict[str, float], bool]:
     passed &= figures["p99_x_gdnsd"] <= TARGETS["p99_x_gdnsd"]
     passed &= figures["propagation_ms_p99"] <= TARGETS["propagation_ms_p99"]
     passed &= figures["lost_changing_percent"] <= figures["lost_calm_percent"] + 0.01
+    passed &= figures["forward_micros"] <= TARGETS["forward_micros"]
+    passed &= figures["forward_lost_percent"] <= TARGETS["forward_lost_percent"]
     memory = max(figures[f"memory_{t}_mb"] + figures[f"rows_{t}_mb"] for t in ("many", "headless"))
     return figures, passed and memory <= TARGETS["memory_mb"]
 
