@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -94,8 +94,8 @@ class Bed:
 
 
 @asynccontextmanager
-async def made(envoy: str, folder: Path, say: Say) -> AsyncIterator[Bed]:
-    """A bed whose services all answer, without load; inside the demo's namespaces, furnished before.
+async def made(envoy: str, folder: Path, rates: Mapping[str, float], say: Say) -> AsyncIterator[Bed]:
+    """A bed whose services all answer, and callers who wait; inside the demo's namespaces, furnished before.
 
     Raises IsthmusError for what this machine lacks, and for a process that ends although nobody asked it to.
     """
@@ -130,6 +130,7 @@ async def made(envoy: str, folder: Path, say: Say) -> AsyncIterator[Bed]:
             for m in WORLD.members
         ]
         crowd = Crowd(stage.processes, folder, places)
+        await crowd.gather(rates)
         rising = asyncio.create_task(stage.raise_curtain(), name="curtain")
         try:
             await asyncio.wait({rising, stage.processes.broken}, return_when=asyncio.FIRST_COMPLETED)

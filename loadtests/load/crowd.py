@@ -18,7 +18,7 @@ READY_SECONDS = 60.0
 
 
 class Crowd:
-    """All callers. They call from `start` until `stop`; their samples arrive in `samples`."""
+    """All callers. They are there from `gather` on, and call from `go` until `stop`."""
 
     def __init__(self, processes: Processes, folder: Path, places: Sequence[Place]) -> None:
         self._processes = processes
@@ -28,8 +28,8 @@ class Crowd:
         self._listening: list[asyncio.Task[None]] = []
         self.samples = Samples()
 
-    async def start(self, rates: Mapping[str, float]) -> None:
-        """Start the callers and wait until all of them call."""
+    async def gather(self, rates: Mapping[str, float]) -> None:
+        """Start the callers' processes; they need seconds until they can call."""
         for program in dict.fromkeys(DOORS[door].program for door in rates):
             mine = {door: rate for door, rate in rates.items() if DOORS[door].program == program}
             # A gRPC library knows one place only: its own.
@@ -39,11 +39,14 @@ class Crowd:
                 await self._send(
                     f"callers-{program}-{number}", Errand(program=program, places=places, rates=part)
                 )
+
+    async def go(self) -> None:
+        """Wait until all callers can call, and let them."""
         async with asyncio.timeout(READY_SECONDS):
             for child in self._children.values():
                 assert child.process.stdout is not None
-                # The first line says that everything is imported and connected, and the first calls begin.
                 await child.process.stdout.readline()
+        self.mute(())
         for name, child in self._children.items():
             self._listening.append(asyncio.create_task(self._listen(child), name=name))
 

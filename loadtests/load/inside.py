@@ -45,7 +45,7 @@ async def perform(order: Order) -> int:
         sys.stdout.flush()
 
     namespace.furnish()
-    async with bed.made(order.envoy, Path(order.folder), say) as made:
+    async with bed.made(order.envoy, Path(order.folder), scenario.rates, say) as made:
         playing = asyncio.create_task(play(made, scenario, say), name="play")
         broken = made.stage.processes.broken
         try:

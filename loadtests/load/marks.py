@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 
@@ -30,6 +31,8 @@ class Mark:
     undone: float
     evidence: str
     phases: tuple[Phase, ...] = ()
+    counts: Mapping[str, float] = field(default_factory=dict)
+    """What the fault counted while it lasted, by name."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -38,6 +41,7 @@ class Trace:
 
     evidence: str = ""
     phases: list[Phase] = field(default_factory=list)
+    counts: dict[str, float] = field(default_factory=dict)
 
     def saw(self, evidence: str) -> None:
         """What showed that the fault bit, in words with numbers; the last one counts."""

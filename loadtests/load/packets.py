@@ -25,7 +25,7 @@ class Wall:
         self.name = name
 
     def dropped(self) -> int:
-        """Packets that its rules have dropped so far."""
+        """Packets that its rules have caught so far."""
         listed = json.loads(run_tool("nft", "-j", "list", "chain", *TABLE.split(), self.name))
         return sum(
             int(part["counter"]["packets"])
@@ -37,10 +37,10 @@ class Wall:
 
 
 @contextmanager
-def walled(rules: Sequence[str]) -> Iterator[Wall]:
-    """What fits one of these rules of nft (`ip daddr 10.65.0.0/17 tcp dport 8080`) is dropped."""
+def walled(rules: Sequence[str], verdict: str = "drop") -> Iterator[Wall]:
+    """What fits one of these rules of nft (`ip daddr 10.65.0.0/17 tcp dport 8080`) meets the verdict."""
     name = f"wall_{next(_numbers)}"
-    lines = [f"  {rule} counter drop" for rule in rules]
+    lines = [f"  {rule} counter {verdict}" for rule in rules]
     feed = "\n".join([f"table {TABLE} {{", f" chain {name} {{ {_HOOK}", *lines, " }", "}", ""])
     run_tool("nft", "-f", "-", feed=feed)
     try:
@@ -53,4 +53,13 @@ def walled(rules: Sequence[str]) -> Iterator[Wall]:
 def dropping(addresses: Sequence[str]) -> Iterator[Wall]:
     """All that goes to these addresses or prefixes."""
     with walled([f"ip daddr {{ {', '.join(addresses)} }}"]) as wall:
+        yield wall
+
+
+@contextmanager
+def refusing(addresses: Sequence[str]) -> Iterator[Wall]:
+    """TCP to these addresses is reset, in connections that exist too: what a pod that is gone looks like."""
+    # The resets themselves must pass: they go to the caller, who has the same address.
+    rule = f"ip daddr {{ {', '.join(addresses)} }} tcp flags & rst == 0"
+    with walled([rule], "reject with tcp reset") as wall:
         yield wall

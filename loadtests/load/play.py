@@ -17,9 +17,10 @@ MEMORY_SECONDS = 2.0
 
 async def play(bed: Bed, scenario: Scenario, say: Say) -> Seen:
     """Everything that was seen of the scenario on this bed."""
-    await bed.crowd.start(scenario.rates)
+    await bed.crowd.go()
+    await bed.stage.until("callers of every cluster served at every door", lambda: _unserved(bed, scenario))
     rates = ", ".join(f"{rate:g}/s {door}" for door, rate in scenario.rates.items())
-    say(f"callers start: {rates}")
+    say(f"callers are served, the load counts: {rates}")
     began = time.monotonic()
     taken: list[tuple[float, float]] = []
     weighing = asyncio.create_task(_weigh(taken), name="memory")
@@ -36,7 +37,23 @@ async def play(bed: Bed, scenario: Scenario, say: Say) -> Seen:
     ended = time.monotonic()
     await bed.crowd.stop()
     marks = sorted((task.result() for task in events), key=lambda mark: mark.began)
-    return Seen(began=began, ended=ended, rows=bed.samples.living(bed.deaths), marks=marks, memory=taken)
+    return Seen(
+        began=began,
+        ended=ended,
+        rows=[row for row in bed.samples.living(bed.deaths) if row.at >= began],
+        marks=marks,
+        memory=taken,
+    )
+
+
+async def _unserved(bed: Bed, scenario: Scenario) -> str:
+    """The first door and cluster whose callers were not served yet; calls count when there is none."""
+    served = {(row.door, row.caller) for row in bed.samples if not row.why}
+    for door in scenario.rates:
+        for member in bed.world.members:
+            if (door, member.name) not in served:
+                return f"{door} of {member.name}"
+    return ""
 
 
 async def _event(bed: Bed, event: Event, began: float, say: Say) -> Mark:
@@ -59,6 +76,7 @@ async def _event(bed: Bed, event: Event, began: float, say: Say) -> Mark:
         undone=undone,
         evidence=trace.evidence,
         phases=tuple(trace.phases),
+        counts=trace.counts,
     )
 
 

@@ -7,20 +7,20 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Sequence
 from typing import Any
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from loadtests.load.result import Accident, DoorResult, Result
+from loadtests.load.result import DoorResult, Result
 
-CLUSTER_COLOURS = ("#3b7dd8", "#e8963a", "#4caf7d", "#9b6dd6", "#5bb8c4", "#b08968")
+CLUSTER_COLOURS = ("#3b7dd8", "#e8963a", "#4caf7d", "#c06fa8", "#5bb8c4", "#b08968")
 FAILED_COLOUR = "#d6404b"
 BAND_COLOUR = "#d6404b"
+P50_COLOUR, P99_COLOUR = "#8a94a6", "#7c4dd0"
 INK = "#010203"
 """Stands for the page's own text colour until the markup is done."""
-WIDTH, HEIGHT = 10.6, 2.5
+WIDTH = 10.6
 
 mpl.use("svg")
 mpl.rcParams.update(
@@ -43,89 +43,70 @@ mpl.rcParams.update(
 )
 
 
-def requests(result: Result, door: DoorResult) -> str:
-    """Calls per second by the cluster that served them, stacked; on top of them those that failed."""
-    figure, axes = _axes(result, "calls/s")
-    moments = _moments(result, len(door.line.failed))
-    rates = [[count / result.step_s for count in door.line.served[c]] for c in result.clusters]
-    failed = [count / result.step_s for count in door.line.failed]
-    axes.stackplot(
-        moments,
-        *rates,
-        failed,
-        labels=[*result.clusters, "failed"],
-        colors=[*CLUSTER_COLOURS[: len(rates)], FAILED_COLOUR],
-        step="post",
-        linewidth=0,
-        alpha=0.9,
-    )
-    axes.set_ylim(bottom=0)
-    _legend(axes)
-    return _markup(figure, f"Calls per second at {door.door}, by the cluster that served them")
+def course(result: Result, door: DoorResult) -> str:
+    """Calls per second by the cluster that served them, those that failed on top; below p50 and p99.
 
-
-def latency(result: Result, door: DoorResult) -> str:
-    """p50 and p99 of what was answered, by when it was due; logarithmic."""
-    figure, axes = _axes(result, "ms")
-    moments = _moments(result, len(door.line.failed))
-    for values, label, colour in (
-        (door.line.p99_ms, "p99", CLUSTER_COLOURS[1]),
-        (door.line.p50_ms, "p50", CLUSTER_COLOURS[0]),
+    Latencies are those of calls that were answered, by when they were due; their scale is logarithmic.
+    """
+    figure = Figure(figsize=(WIDTH, 4.2), layout="constrained")
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
+    moments = [step * result.step_s for step in range(len(door.line.failed) + 1)]
+    layers = [*((c, door.line.served[c]) for c in result.clusters), ("failed", door.line.failed)]
+    colours = [*CLUSTER_COLOURS[: len(result.clusters)], FAILED_COLOUR]
+    base = [0.0] * len(moments)
+    for (label, counts), colour in zip(layers, colours, strict=True):
+        rates = [count / result.step_s for count in [*counts, counts[-1]]]
+        top = [low + rate for low, rate in zip(base, rates, strict=True)]
+        upper.fill_between(moments, base, top, step="post", label=label, color=colour, linewidth=0, alpha=0.9)
+        base = top
+    upper.set_ylim(bottom=0)
+    upper.set_ylabel("calls/s")
+    for label, values, colour in (
+        ("p99", door.line.p99_ms, P99_COLOUR),
+        ("p50", door.line.p50_ms, P50_COLOUR),
     ):
-        known = [float("nan") if value is None else max(value, 0.1) for value in values]
-        axes.plot(moments, known, label=label, color=colour, linewidth=1.3, drawstyle="steps-post")
-    axes.set_yscale("log")
-    axes.yaxis.set_major_formatter("{x:g}")
-    axes.grid(axis="y", linewidth=0.3, alpha=0.35)
-    _legend(axes)
-    return _markup(figure, f"Latency at {door.door}")
+        known = [float("nan") if value is None else max(value, 0.1) for value in [*values, values[-1]]]
+        lower.plot(moments, known, label=label, color=colour, linewidth=1.3, drawstyle="steps-post")
+    lower.set_yscale("log")
+    lower.yaxis.set_major_formatter("{x:g}")
+    lower.grid(axis="y", linewidth=0.3, alpha=0.35)
+    lower.set_ylabel("ms")
+    lower.set_xlabel("seconds")
+    for axes in (upper, lower):
+        _bands(axes, result, named=axes is upper)
+        axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), handlelength=1.0, reverse=True)
+    return _markup(figure, f"{door.door}: calls by the cluster that served them, and latency")
 
 
 def memory(result: Result) -> str:
     """Megabytes of all processes of Isthmus."""
-    figure, axes = _axes(result, "MB", height=1.9)
-    axes.plot(
-        [at for at, _ in result.memory_mb],
-        [mb for _, mb in result.memory_mb],
-        color=CLUSTER_COLOURS[0],
-        linewidth=1.3,
-    )
+    figure = Figure(figsize=(WIDTH, 1.9), layout="constrained")
+    axes = figure.subplots()
+    moments, taken = zip(*result.memory_mb, strict=True)
+    axes.plot(moments, taken, color=CLUSTER_COLOURS[0], linewidth=1.3)
     axes.set_ylim(bottom=0)
+    axes.set_ylabel("MB")
+    axes.set_xlabel("seconds")
+    _bands(axes, result, named=False)
     return _markup(figure, "Memory of Isthmus and the API servers")
 
 
-def _axes(result: Result, label: str, height: float = HEIGHT) -> tuple[Figure, Any]:
-    figure = Figure(figsize=(WIDTH, height), layout="constrained")
-    axes = figure.add_subplot()
+def _bands(axes: Any, result: Result, *, named: bool) -> None:
     axes.set_xlim(0, result.seconds)
-    axes.set_ylabel(label)
-    axes.set_xlabel("seconds")
     for number, accident in enumerate(result.accidents):
-        _band(axes, accident, number)
-    return figure, axes
-
-
-def _band(axes: Any, accident: Accident, number: int) -> None:
-    axes.axvspan(accident.began, accident.undone, color=BAND_COLOUR, alpha=0.10, linewidth=0, zorder=0)
-    for at in (accident.began, accident.ended):
-        axes.axvline(at, color=BAND_COLOUR, linewidth=0.8, linestyle=(0, (3, 3)), zorder=3)
-    axes.annotate(
-        accident.name,
-        (accident.began, 1),
-        xycoords=("data", "axes fraction"),
-        xytext=(3, 3 + 10 * (number % 2)),
-        textcoords="offset points",
-        fontsize=8.5,
-        color=BAND_COLOUR,
-    )
-
-
-def _legend(axes: Any) -> None:
-    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), handlelength=1.0, reverse=True)
-
-
-def _moments(result: Result, steps: int) -> Sequence[float]:
-    return [step * result.step_s for step in range(steps)]
+        axes.axvspan(accident.began, accident.undone, color=BAND_COLOUR, alpha=0.10, linewidth=0, zorder=0)
+        for at in (accident.began, accident.ended):
+            axes.axvline(at, color=BAND_COLOUR, linewidth=0.8, linestyle=(0, (3, 3)), zorder=3)
+        if named:
+            axes.annotate(
+                accident.name,
+                (accident.began, 1),
+                xycoords=("data", "axes fraction"),
+                xytext=(3, 3 + 10 * (number % 2)),
+                textcoords="offset points",
+                fontsize=8.5,
+                color=BAND_COLOUR,
+            )
 
 
 def _markup(figure: Figure, title: str) -> str:

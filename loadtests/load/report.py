@@ -1,43 +1,86 @@
-"""The HTML report: one page that needs nothing else, drawn from the JSON result alone."""
+"""The HTML reports: a page for each scenario that needs nothing else, and one that lists them.
+
+Drawn from the JSON results alone.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import jinja2
+import msgspec
 
 from loadtests.load import plots
-from loadtests.load.result import Result
+from loadtests.load.doors import DOORS
+from loadtests.load.expect import EXPECTATIONS
+from loadtests.load.result import SCHEMA, Result
 
-TEMPLATE = Path(__file__).with_name("report.html.j2")
+PAGES = Path(__file__).with_name("pages")
 
 
 def write_report(result: Result, path: Path) -> None:
-    """Write the page."""
+    """Write the page of a scenario."""
     path.write_text(page(result), encoding="utf-8")
 
 
+def write_index(folder: Path) -> None:
+    """Write `index.html` for all results of this schema in the folder."""
+    results = []
+    for file in sorted(folder.glob("*.json")):
+        try:
+            result = msgspec.json.decode(file.read_bytes(), type=Result)
+        except msgspec.ValidationError:
+            continue  # of another time
+        if result.schema == SCHEMA and file.with_suffix(".html").exists():
+            results.append(result)
+    used = {door.door for result in results for door in result.doors}
+    doors = [door for door in DOORS if door in used]
+    text = _environment().get_template("index.html.j2").render(results=results, doors=doors, style=_style())
+    (folder / "index.html").write_text(text, encoding="utf-8")
+
+
 def page(result: Result) -> str:
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    environment.filters["ms"] = _ms
-    environment.filters["number"] = _number
-    template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
-    doors: list[dict[str, Any]] = [
-        {"told": door, "requests": plots.requests(result, door), "latency": plots.latency(result, door)}
-        for door in result.doors
-    ]
+    courses = [(door, plots.course(result, door)) for door in result.doors]
     memory = plots.memory(result) if result.memory_mb else ""
-    return template.render(result=result, doors=doors, memory=memory)
+    template = _environment().get_template("report.html.j2")
+    return template.render(result=result, courses=courses, memory=memory, style=_style())
+
+
+def _environment() -> jinja2.Environment:
+    found = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(PAGES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+    )
+    found.filters |= {"ms": _ms, "number": _number, "asks": _asks}
+    return found
+
+
+def _style() -> str:
+    return (PAGES / "style.css").read_text(encoding="utf-8")
+
+
+def _asks(name: str) -> str:
+    """What an expectation asks, in a sentence."""
+    kind = EXPECTATIONS.get(name)
+    text = (kind.__doc__ or "") if kind else "The fault was seen to do what it was meant to."
+    return " ".join(text.partition("\n\n")[0].split())
 
 
 def _ms(value: float | None) -> str:
     if value is None:
         return "–"
-    return (
-        f"{value:.1f} ms" if value < 100 else f"{value:.0f} ms" if value < 10_000 else f"{value / 1000:.1f} s"
-    )
+    if value >= 10_000:
+        return f"{value / 1000:.1f} s"
+    return f"{value:.1f} ms" if value < 100 else f"{value:.0f} ms"
 
 
 def _number(value: float | None, unit: str = "") -> str:
-    return "–" if value is None else f"{value:g} {unit}".rstrip()
+    return (
+        "–"
+        if value is None
+        else f"{value:.3g} {unit}".rstrip()
+        if value < 1000
+        else f"{value:g} {unit}".rstrip()
+    )

@@ -26,7 +26,7 @@ from isthmus.demo import namespace
 from isthmus.demo.envoy import find_envoy
 from isthmus.errors import ConfigError, PlatformError
 from loadtests.load.order import EXIT_CANNOT, EXIT_FAILED, EXIT_PASSED, EXIT_STOPPED, EXIT_WRONG_USE, Order
-from loadtests.load.report import write_report
+from loadtests.load.report import write_index, write_report
 from loadtests.load.result import Result
 from loadtests.load.scenario import Scenario, find, names, read
 
@@ -90,6 +90,7 @@ def _play(
             worst = EXIT_STOPPED
             break
         worst = max(worst, code)
+    write_index(out)
     _summary(told, time.monotonic() - began, out, console)
     return worst
 
@@ -177,7 +178,14 @@ def _summary(
         )
     console.print()
     console.print(table)
-    console.print(f"{took / 60:.1f} minutes; reports in {out}/", markup=False)
+    busy = [r.surroundings for _, r, _ in told if r and r.surroundings.load_average > r.surroundings.cores]
+    if busy:
+        worst = max(s.load_average for s in busy)
+        console.print(
+            f"[yellow]the machine was busy before {len(busy)} of {len(told)} began: load average up to "
+            f"{worst:g} on {busy[0].cores} cores. Times say little.[/]"
+        )
+    console.print(f"{took / 60:.1f} minutes; reports in {out}/index.html", markup=False)
 
 
 if __name__ == "__main__":

@@ -87,7 +87,8 @@ def test_an_expectation_passes_and_fails(
 
 def test_a_door_without_calls_passes_nothing() -> None:
     for kind, expectation in EXPECTATIONS.items():
-        needed = {f: 10.0 for f in ("seconds", "ms", "percent") if f in expectation.__struct_fields__}
+        given = {"seconds": 10.0, "ms": 10.0, "percent": 10.0, "what": "deaths", "most": 1}
+        needed = {key: value for key, value in given.items() if key in expectation.__struct_fields__}
         wanted = expectation(doors=("grpc",), **needed)
         found = judge([wanted], Seen(began=0.0, ended=OVER, rows=[], marks=[mark()]))
         assert not any(finding.passed for finding in found), kind
@@ -102,6 +103,12 @@ def test_shares_are_held_against_the_bound_in_every_phase() -> None:
     assert good.passed
     assert not bad.passed
     assert bad.text == "eu-2: 0.0 % of 900, planned 33.3 %"
+
+
+def test_what_a_fault_counted_has_a_bound_and_must_be_there() -> None:
+    for counts, passed in (({"deaths": 3}, True), ({"deaths": 4}, False), ({}, False)):
+        (finding,) = findings("counted", course(), [mark(counts=counts)], what="deaths", most=3)
+        assert finding.passed is passed
 
 
 def test_memory_must_not_grow() -> None:

@@ -21,6 +21,8 @@ from loadtests.load.callers.openloop import Failed, OpenLoop, run
 from loadtests.load.errand import Errand, Place
 
 DEADLINE_SECONDS = 2.0
+KEEPALIVE = (("grpc.keepalive_time_ms", 2000), ("grpc.keepalive_timeout_ms", 1000))
+"""As docs/proxies.md advises: a connection into silence is not found out otherwise."""
 _CHECK = "/grpc.health.v1.Health/Check"
 
 
@@ -34,7 +36,7 @@ class Call(OpenLoop):
 
         super().__init__(environment)
         self._grpc = grpc
-        channel = grpc.insecure_channel(f"xds:///{self.door.service}:{self.door.port}")
+        channel = grpc.insecure_channel(f"xds:///{self.door.service}:{self.door.port}", options=KEEPALIVE)
         self._check = channel.unary_unary(_CHECK, lambda data: data, lambda data: data)
 
     def call(self) -> str:

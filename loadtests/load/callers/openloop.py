@@ -1,8 +1,8 @@
 """Locust users that call when a call is due, whatever became of those before (an open loop).
 
 One user is all callers of one cluster at one door. Latency counts from when a call was due. The program
-writes a line when it begins, then each call as a sample; lines on stdin say whose callers are dead; its end
-ends it.
+writes a line when it can begin, then each call as a sample. Lines on stdin say whose callers are dead; the
+first one is the signal to begin, their end that to stop.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import msgspec
 from gevent.fileobject import FileObjectPosix
 from locust import User, task
 from locust.env import Environment
+from locust.runners import STATE_INIT
 
 from loadtests.load.doors import DOORS, Door
 from loadtests.load.errand import Errand, Orders, Place
@@ -146,7 +147,8 @@ def run(kinds: dict[str, type[OpenLoop]]) -> None:
     environment.events.request.add_listener(tell)
     runner = environment.create_local_runner()
     out.write(b"ready\n")
-    runner.start(len(users), spawn_rate=len(users))
     for line in FileObjectPosix(sys.stdin.fileno(), "rb", closefd=False):
         OpenLoop.dead = frozenset(msgspec.json.decode(line, type=Orders).dead)
+        if runner.state == STATE_INIT:
+            runner.start(len(users), spawn_rate=len(users))
     runner.quit()

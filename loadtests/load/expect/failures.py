@@ -42,17 +42,19 @@ class InFlight(Expectation, frozen=True, kw_only=True):
     """Only calls fail that were on their way to the victims when these were found out, after `seconds`.
 
     So none that was due later, and of those before no more than the victims' share (with five standard
-    deviations, for calls are drawn).
+    deviations, for calls are drawn). `share`: what it was, where no whole cluster is a victim.
     """
 
     seconds: float
+    share: float | None = None
 
     def judge(self, seen: Seen) -> Iterator[Finding]:
         for mark in seen.marked(self.event):
             for door, rows in seen.at(self.doors):
-                bad = [r for r in rows if r.why and mark.began - 1 <= r.at < mark.undone]
+                until = min((m.began for m in seen.marks if m.began > mark.began), default=seen.ended)
+                bad = [r for r in rows if r.why and mark.began - 1 <= r.at < until]
                 late = [r for r in bad if r.at > mark.began + self.seconds]
-                bound = lost_at_most(rows, mark, self.seconds)
+                bound = lost_at_most(rows, mark, self.seconds, self.share)
                 text = (
                     f"{len(bad)} calls failed, {len(late)} of them later than {self.seconds:g} s"
                     + _causes(bad)
@@ -81,15 +83,18 @@ class Detection(Expectation, frozen=True, kw_only=True):
                     yield self.found(ratio, bound, "of all", door=door, event=mark.name, text=text)
 
 
-def lost_at_most(rows: Sequence[Sample], mark: Mark, seconds: float) -> float | None:
+def lost_at_most(
+    rows: Sequence[Sample], mark: Mark, seconds: float, share: float | None = None
+) -> float | None:
     """How many calls the victims can swallow until they are found out; None when nobody can tell.
 
-    Their share is what they served before; n calls were due, np are lost, give or take 5 sqrt(np(1-p)).
+    Their share is `share`, or what they served before; n calls were due, np are lost, give or take
+    5 sqrt(np(1-p)).
     """
     before = [r for r in rows if mark.began - BEFORE_SECONDS <= r.at < mark.began and not r.why]
     if not before:
         return None
-    p = sum(r.cluster in mark.victims for r in before) / len(before)
+    p = sum(r.cluster in mark.victims for r in before) / len(before) if share is None else share
     n = sum(mark.began <= r.at <= mark.began + seconds for r in rows)
     return float(math.ceil(n * p + 5 * math.sqrt(n * p * (1 - p))))
 

@@ -78,3 +78,17 @@ class Memory(Expectation, frozen=True, kw_only=True):
         first, last = statistics.median(taken[:quarter]), statistics.median(taken[-quarter:])
         grown = 100 * (last - first) / first
         yield self.found(grown, self.percent, "%", text=f"from {first:.0f} to {last:.0f} MB")
+
+
+@expectation("counted")
+class Counted(Expectation, frozen=True, kw_only=True):
+    """The fault counted at most so many of `what`, and at least one."""
+
+    what: str
+    most: float
+
+    def judge(self, seen: Seen) -> Iterator[Finding]:
+        for mark in seen.marked(self.event):
+            value = mark.counts.get(self.what)
+            text = self.what if value else f"no {self.what}"
+            yield self.found(value or None, self.most, "", event=mark.name, text=text)

@@ -1,0 +1,84 @@
+"""A rolling restart: every pod of some services is replaced, one after the other."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import ExitStack, asynccontextmanager
+
+from isthmus.api.meta import ObjectKey
+from isthmus.demo.world import World
+from loadtests.load import packets, pods
+from loadtests.load.bed import Bed
+from loadtests.load.faults.fault import Fault, fault, no_cluster
+from loadtests.load.marks import Trace
+
+SURGE_SECONDS = 0.5
+"""Between a new pod's readiness and the end of the old one's, as a Deployment with a surge of one has it."""
+
+
+@fault("rolling-restart")
+class RollingRestart(Fault, frozen=True, kw_only=True):
+    """Each old pod terminates for `grace` seconds, serving still, then refuses; services go in parallel.
+
+    Undone, the old pods are back at once and the new ones serve until the bed ends.
+    """
+
+    cluster: str
+    services: tuple[str, ...] = ("front", "cart", "checkout")
+    grace: float = 6.0
+
+    def complaint(self, world: World) -> str:
+        return no_cluster(self.cluster, world)
+
+    @asynccontextmanager
+    async def happen(self, bed: Bed) -> AsyncIterator[Trace]:
+        stage, member, trace = bed.stage, bed.member(self.cluster), Trace()
+        population = stage.populations[self.cluster]
+        slices = {key: list(e) for service in self.services for key, e in pods.slices(population, service)}
+        old = list(dict.fromkeys(e["addresses"][0] for endpoints in slices.values() for e in endpoints))
+        twins = await pods.start_twins(stage, member, old, f"pods-{self.cluster}-new")
+        with ExitStack() as gone:
+            rolling = [
+                asyncio.create_task(
+                    self._roll(bed, key, endpoints, twins, gone, trace), name="rolling-restart"
+                )
+                for key, endpoints in slices.items()
+            ]
+            try:
+                yield trace
+                replaced = trace.counts.get("pods replaced", 0)
+                if replaced == len(old):
+                    trace.saw(f"all {len(old)} pods of {', '.join(self.services)} in {self.cluster} replaced")
+            finally:
+                for task in rolling:
+                    task.cancel()
+                await asyncio.gather(*rolling, return_exceptions=True)
+                gone.close()
+                for key, endpoints in slices.items():
+                    await pods.write(stage, member, key, endpoints)
+
+    async def _roll(
+        self,
+        bed: Bed,
+        key: ObjectKey,
+        endpoints: pods.Endpoints,
+        twins: dict[str, str],
+        gone: ExitStack,
+        trace: Trace,
+    ) -> None:
+        stage, member, now = bed.stage, bed.member(self.cluster), list(endpoints)
+        for old in endpoints:
+            address = old["addresses"][0]
+            reference = {**old["targetRef"], "name": f"{old['targetRef']['name']}-new"}
+            now.append({**old, "addresses": [twins[address]], "targetRef": reference})
+            await pods.write(stage, member, key, now)
+            await asyncio.sleep(SURGE_SECONDS)
+            leaving = {"ready": False, "serving": True, "terminating": True}
+            now[now.index(old)] = {**old, "conditions": leaving}
+            await pods.write(stage, member, key, now)
+            await asyncio.sleep(self.grace)
+            gone.enter_context(packets.refusing([address]))
+            now = [e for e in now if e["addresses"][0] != address]
+            await pods.write(stage, member, key, now)
+            trace.counts["pods replaced"] = trace.counts.get("pods replaced", 0) + 1

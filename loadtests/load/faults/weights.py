@@ -1,0 +1,63 @@
+"""Traffic is moved from one cluster to another, in steps, as an operator does it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from isthmus.demo.world import World
+from loadtests.load.bed import Bed
+from loadtests.load.faults.fault import Fault, fault, no_cluster
+from loadtests.load.marks import Phase, Trace
+
+SETTLED_SECONDS = 0.8
+"""After a change of policy; calls count towards a step's shares from then on."""
+
+
+@fault("weight-shift")
+class WeightShift(Fault, frozen=True, kw_only=True):
+    """The services' policies give `to` the weights of `steps` (0 to 100) in turn and `origin` the rest."""
+
+    origin: str
+    to: str
+    steps: tuple[int, ...] = (0, 20, 50, 80, 100)
+    each: float = 5.0
+    services: tuple[str, ...] = ("front", "cart")
+
+    def complaint(self, world: World) -> str:
+        if not self.steps or not all(0 <= step <= 100 for step in self.steps):
+            return "steps: must be weights from 0 to 100"
+        if self.each <= SETTLED_SECONDS:
+            return (
+                f"each: must be more than {SETTLED_SECONDS:g} seconds, or no step can be told from the next"
+            )
+        return no_cluster(self.origin, world, "origin") or no_cluster(self.to, world, "to")
+
+    @asynccontextmanager
+    async def happen(self, bed: Bed) -> AsyncIterator[Trace]:
+        trace = Trace()
+        shifting = asyncio.create_task(self._shift(bed, trace), name="weight-shift")
+        try:
+            yield trace
+            if len(trace.phases) == len(self.steps):
+                trace.saw(
+                    f"{len(self.steps)} steps of {', '.join(self.services)} from {self.origin} to {self.to}"
+                )
+        finally:
+            shifting.cancel()
+            await asyncio.gather(shifting, return_exceptions=True)
+            for service in self.services:
+                await bed.change_policy(service, {"targets": bed.policy_of(service).get("targets")})
+
+    async def _shift(self, bed: Bed, trace: Trace) -> None:
+        for step in self.steps:
+            weights = {self.origin: 100 - step, self.to: step}
+            targets = [{"cluster": cluster, "weight": weight} for cluster, weight in weights.items()]
+            for service in self.services:
+                await bed.change_policy(service, {"targets": targets})
+            began = time.monotonic() + SETTLED_SECONDS
+            await asyncio.sleep(self.each)
+            shares = {cluster: weight / 100 for cluster, weight in weights.items()}
+            trace.phases.append(Phase(began=began, ended=time.monotonic() - 0.1, shares=shares))

@@ -1,0 +1,120 @@
+"""Reports are drawn from the JSON result alone, stand by themselves, and say what was seen."""
+
+from __future__ import annotations
+
+from html.parser import HTMLParser
+from pathlib import Path
+
+import msgspec
+
+from loadtests.load.expect import EXPECTATIONS, Seen, judge
+from loadtests.load.marks import Mark
+from loadtests.load.report import write_index, write_report
+from loadtests.load.result import SCHEMA, Result, Surroundings, result
+from loadtests.load.samples import Sample
+from loadtests.load.scenario import find, read
+
+CLUSTERS = ("eu-1", "eu-2", "us-1")
+SURROUNDINGS = Surroundings(
+    command="make load SCENARIO=cluster-silent",
+    started="2031-01-01T00:00:00+00:00",
+    machine="Linux x86_64",
+    cores=2,
+    load_average=0.5,
+    versions={"isthmus": "1", "envoy": "2"},
+)
+
+
+def told() -> Result:
+    """Ten seconds of calls at two doors, a failed one with markup in its cause among them."""
+    rows = [
+        Sample(n / 10, 3.0, door, "eu-1", CLUSTERS[n % 3], "<b>lost</b>" if n == 51 else "")
+        for n in range(100)
+        for door in ("envoy-get", "grpc")
+    ]
+    mark = Mark(
+        name="cluster-silent",
+        fault="cluster-silent",
+        victims=("eu-2",),
+        began=5.0,
+        ended=7.0,
+        undone=7.1,
+        evidence="12 packets dropped",
+    )
+    seen = Seen(began=0.0, ended=10.0, rows=rows, marks=[mark], memory=[(1.0, 300.0), (3.0, 301.0)])
+    scenario = read(find("cluster-silent"))
+    findings = judge([EXPECTATIONS["failures"](doors=("envoy-get",))], seen)
+    return result(scenario, seen, findings, CLUSTERS, SURROUNDINGS)
+
+
+class _Page(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.text: list[str] = []
+        self.fetched: list[str] = []
+        self.ids: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        for key, value in attrs:
+            if key in ("src", "href", "xlink:href") and tag != "a" and not str(value).startswith("#"):
+                self.fetched.append(f"{tag} {value}")
+            if key == "id":
+                self.ids.append(str(value))
+
+    def handle_data(self, data: str) -> None:
+        self.text.append(data)
+
+
+def test_a_page_shows_everything_and_fetches_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "cluster-silent.html"
+    write_report(told(), file)
+    page = _Page()
+    page.feed(file.read_text())
+    text = " ".join(" ".join(page.text).split())
+    for word in (
+        "FAILED",
+        "12 packets dropped",
+        "<b>lost</b>",
+        "envoy-get",
+        "grpc",
+        "load average 0.5",
+        "us-1 33",
+    ):
+        assert word in text, word
+    assert page.fetched == []
+    assert len(page.ids) == len(set(page.ids)), "two plots share an id"
+
+
+def test_the_json_keeps_its_words_and_adds_up() -> None:
+    body = msgspec.json.decode(msgspec.json.encode(told()))
+    assert body["schema"] == SCHEMA == 1
+    assert set(body) == {
+        *("schema", "scenario", "about", "passed", "seconds", "step_s", "rates", "clusters"),
+        *("accidents", "findings", "doors", "memory_mb", "surroundings"),
+    }
+    assert body["passed"] is False
+    assert [door["door"] for door in body["doors"]] == [
+        "envoy-get",
+        "envoy-post",
+        "grpc",
+        "dns-udp",
+        "dns-tcp",
+    ]
+    for door in (body["doors"][0], body["doors"][2]):
+        line = door["line"]
+        served = sum(sum(counts) for counts in line["served"].values())
+        assert (served, sum(line["failed"])) == (99, 1)
+        assert (door["calls"], door["failed"]) == (100, 1)
+        assert {len(line["failed"]), len(line["p99_ms"]), *map(len, line["served"].values())} == {20}
+
+
+def test_the_index_names_each_scenario_with_its_failures(tmp_path: Path) -> None:
+    found = told()
+    (tmp_path / "cluster-silent.json").write_bytes(msgspec.json.encode(found))
+    (tmp_path / "of-another-time.json").write_text("{}")
+    write_report(found, tmp_path / "cluster-silent.html")
+    write_index(tmp_path)
+    text = (tmp_path / "index.html").read_text()
+    assert 'href="cluster-silent.html"' in text
+    assert "0 of 1 passed" in text
+    assert "another" not in text
