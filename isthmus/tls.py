@@ -15,13 +15,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import structlog
-from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives import serialization
 
 from isthmus.errors import ConfigError
+
+if TYPE_CHECKING:
+    from cryptography import x509
 
 log = structlog.get_logger()
 
@@ -95,6 +96,10 @@ def _signature(files: Files) -> tuple[object, ...]:
 
 
 def _load(files: Files, number: int) -> Pair:
+    # Here, because the library takes 10 MB, also of a process that is given no certificate.
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives import serialization
+
     certificate, key, authorities = (
         _read(path) for path in (files.certificate, files.key, files.authorities)
     )
@@ -121,6 +126,8 @@ def _read(path: Path) -> bytes:
 
 
 def _certificates(path: Path, pem: bytes) -> list[x509.Certificate]:
+    from cryptography import x509
+
     try:
         return x509.load_pem_x509_certificates(pem)
     except ValueError as error:

@@ -13,11 +13,12 @@ from weakref import WeakKeyDictionary
 from isthmus.model.names import ClusterId
 from isthmus.xds import wire
 from isthmus.xds.counts import Counts
+from isthmus.xds.holders import Holders
 from isthmus.xds.names import NameSets
 from isthmus.xds.node import Node
 from isthmus.xds.refusal import TooManyClasses
-from isthmus.xds.rows import ProxyClass, ResourceType, Row, ready_row, scope_of
-from isthmus.xds.snapshot import Collection, Resource, Scope, Snapshot, Variant
+from isthmus.xds.rows import ProxyClass, ResourceType, Row, ready_row
+from isthmus.xds.snapshot import Body, Collection, Resource, Scope, Snapshot, Variant
 from isthmus.xds.stream import Stream
 from isthmus.xds.wants import Wants
 
@@ -44,10 +45,12 @@ class Ads:
         self.snapshot = Snapshot()
         self.counts = Counts()
         self.sets = sets or NameSets()
+        self.holders = Holders()
         self._removed: dict[str, dict[str, tuple[Resource, float]]] = {}
         self._wants = wants
         self._classes: dict[ProxyClass, set[Stream]] = {}
         self._leads: WeakKeyDictionary[Resource, dict[str, bool]] = WeakKeyDictionary()
+        self._serialised: dict[ResourceType, tuple[Body, str, bytes]] = {}
 
     def open(
         self,
@@ -65,21 +68,14 @@ class Ads:
         self.snapshot.synced = True
         changed, removed = self.snapshot.apply(rows)
         self._remember(changed, removed, now)
-        for proxy_class, streams in self._classes.items():
-            concerns = _concerns(changed, proxy_class)
-            if not was_synced:
-                for stream in streams:
-                    stream.flush(now)
-                continue
-            row = ready_row(proxy_class)
-            woken = (row.type, row.scope) in changed
-            for stream in streams if concerns or woken else ():
-                if stream.changed(concerns, now) or woken:
-                    stream.flush(now)
+        concerned = self._concerned(changed, now) if was_synced else self.streams()
+        for stream in list(concerned):
+            stream.flush(now)
 
     def tick(self) -> None:
         """Sends what has waited for an answer long enough, and forgets what is over; once a second."""
         now = self.clock()
+        self._serialised.clear()
         for stream in self.streams():
             stream.tick(now)
         self._wants.expire(now)
@@ -114,6 +110,13 @@ class Ads:
             number = _NAMES_CLUSTERS[kind]
             found = known[cluster] = wire.field(number, cluster) in leader.framed
         return found
+
+    def serialised(self, body: Body, nonce: str) -> bytes:
+        """A response's bytes; the same ones for streams that are equally far, which are most of a fleet."""
+        known = self._serialised.get(body.kind)
+        if known is None or known[0] is not body or known[1] != nonce:
+            known = self._serialised[body.kind] = (body, nonce, body.with_nonce(nonce))
+        return known[2]
 
     def streams(self) -> Iterator[Stream]:
         """Every stream that has said who it is."""
@@ -156,8 +159,15 @@ class Ads:
                 for name in names & self.snapshot.collection(kind, scope).resources.keys():
                     gone.pop(name, None)
 
-
-def _concerns(changed: dict[Scope, set[str]], proxy_class: ProxyClass) -> dict[ResourceType, set[str]]:
-    """Changed names by type, as far as proxies of that class may see them."""
-    found = {kind: changed.get((kind, scope_of(kind, proxy_class))) for kind in ResourceType}
-    return {kind: names for kind, names in found.items() if names}
+    def _concerned(self, changed: dict[Scope, set[str]], now: float) -> Iterable[Stream]:
+        """Streams that want some of the changes, and are told so; and those of a class that is new."""
+        found: dict[Stream, None] = {}
+        for (kind, scope), names in changed.items():
+            for stream in self.holders.wanting((kind, scope), names):
+                stream.changed(kind, names, now)
+                found[stream] = None
+        listeners = {scope for kind, scope in changed if kind is ResourceType.LDS}
+        for proxy_class, streams in self._classes.items() if listeners else ():
+            if ready_row(proxy_class).scope in listeners:
+                found.update(dict.fromkeys(streams))
+        return found

@@ -33,6 +33,10 @@ class Counts:
     """Each bucket's own count, then the sum."""
     unknown: int = 0
     """Requests for types that are not served."""
+    methods: int = 0
+    """Calls of methods that are not served."""
+    handshakes: int = 0
+    """TLS handshakes that were begun."""
     endings: dict[Ending, int] = field(default_factory=lambda: dict.fromkeys(Ending, 0))
 
     def pushed(self, kind: ResourceType, size: int) -> None:

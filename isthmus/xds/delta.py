@@ -20,6 +20,12 @@ from isthmus.xds.subscription import FULL_STATE, WILDCARD, Subscription
 class Delta(Subscription):
     """Incremental. Beside `*` a client may name resources: unsubscribing from those is answered."""
 
+    __slots__ = (
+        "_begun",
+        "_gone",
+        "inherited",
+    )
+
     def __init__(self, kind: ResourceType, sets: NameSets, now: float) -> None:
         super().__init__(kind, sets, now)
         self.inherited: Mapping[str, str] = {}
@@ -37,8 +43,9 @@ class Delta(Subscription):
             everything = everything or (not subscribe and self.kind in FULL_STATE)
         if not (subscribe or unsubscribe or everything):
             return
-        named = subscribe - {WILDCARD}
-        self._set = self._sets.of((self._set.held - unsubscribe) | named)
+        named = subscribe - {WILDCARD} if WILDCARD in subscribe else subscribe
+        held = self._set.held
+        self._set = self._sets.of((held - unsubscribe) | named if held else named)
         if everything and not wildcard:
             self.first = True
         wildcard = everything or (wildcard and WILDCARD not in unsubscribe)
@@ -47,21 +54,25 @@ class Delta(Subscription):
             named |= unsubscribe - {WILDCARD}
         else:
             self.due &= self._set.held
-            self.quarantine.keep(self._set.held)
-        self.mark(named, now)
+            if self.quarantine:
+                self.quarantine.keep(self._set.held)
+        if wildcard or not self.first:
+            self.mark(named, now)
 
     def body(self, collection: Collection, kept: tuple[Resource, ...] = ()) -> Body | None:
         known = collection.resources
         inherited, everything = self.inherited, self.first and self.names is None
+        spared = {resource.name for resource in kept}
+        if everything and not inherited and not self.quarantine:
+            return collection.body(Variant.DELTA, None, (), frozenset(self.due.difference(known, spared)))
         if inherited:
             self._gone = frozenset(inherited.keys() - known.keys())
-        due: set[str] | frozenset[str] = self.due
+        due: set[str] | frozenset[str] = self.names if self.first and self.names is not None else self.due
         if everything:
             due = due | known.keys() | inherited.keys()
         elif inherited and self.names is not None:
             due = due | (inherited.keys() & self.names)
-        spared = {resource.name for resource in kept}
-        removed = frozenset(name for name in due if name not in known and name not in spared)
+        removed = frozenset(due.difference(known, spared))
         if not inherited and not self.quarantine:
             names = due if not removed and not spared else due & known.keys()
         else:

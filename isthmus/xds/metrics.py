@@ -44,6 +44,11 @@ ACK_SECONDS: Final = Metric(
 UNKNOWN: Final = Metric(
     name="isthmus_xds_unknown_type_requests", help="Requests for types that are not served."
 )
+METHODS: Final = Metric(name="isthmus_xds_unknown_method_calls", help="Calls of methods that are not served.")
+HANDSHAKES: Final = Metric(
+    name="isthmus_xds_tls_handshakes",
+    help="TLS handshakes begun, also those that came to nothing: garbage, or no certificate.",
+)
 NAMES: Final = Metric(
     name="isthmus_xds_subscribed_names",
     help="Names in subscriptions, equal sets of several streams counted once.",
@@ -61,6 +66,8 @@ METRICS: Final = (
     STALE,
     ACK_SECONDS,
     UNKNOWN,
+    METHODS,
+    HANDSHAKES,
     NAMES,
 )
 
@@ -74,6 +81,8 @@ def samples(ads: Ads, rows: int) -> Iterator[Sample]:
     yield Sample(ROWS, (), (float(rows),))
     yield Sample(CLASSES, (), (float(ads.classes),))
     yield Sample(UNKNOWN, (), (float(counts.unknown),))
+    yield Sample(METHODS, (), (float(counts.methods),))
+    yield Sample(HANDSHAKES, (), (float(counts.handshakes),))
     yield Sample(NAMES, (), (float(ads.sets.total),))
     for kind, times in counts.ack_seconds.items():
         yield Sample(ACK_SECONDS, (kind.value,), tuple(times))

@@ -53,7 +53,7 @@ class NameSets:
         held = names if isinstance(names, frozenset) else frozenset(names)
         key = hash(held)
         found = self._known.get(key)
-        if found is not None and found.held == held:
+        if found is not None and (found.held is held or found.held == held):
             if block and not found.block:
                 found.block = block
                 self.recent.append(found)

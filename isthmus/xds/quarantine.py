@@ -24,6 +24,13 @@ _WORD = r"[A-Za-z0-9_-]"
 class Quarantine:
     """Versions by name that are held back, because they were rejected or wait for their trial."""
 
+    __slots__ = (
+        "_groups",
+        "_row",
+        "_suspect",
+        "refused",
+    )
+
     def __init__(self) -> None:
         self.refused: dict[str, int] = {}
         """Rejected alone: not sent again."""

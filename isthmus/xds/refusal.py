@@ -17,6 +17,8 @@ class Ending(StrEnum):
     """One client, or all together, open streams too often."""
     PROTOCOL = "protocol"
     """What came is no request, or one that the protocol forbids."""
+    SIZE = "size"
+    """A request of more bytes than are read."""
     NAMES = "names"
     """More names than are kept."""
     CLASSES = "classes"
@@ -25,6 +27,8 @@ class Ending(StrEnum):
     """The certificate does not allow that node."""
     SILENT = "silent"
     """No first request."""
+    RESET = "reset"
+    """The client took the stream back, or the transport ended it, before a first request was read."""
     STALLED = "stalled"
     """The client does not read."""
 
@@ -33,6 +37,12 @@ class Refused(WireError):
     """A stream that may not be or may not go on; `ending` says why in one word."""
 
     ending: ClassVar[Ending] = Ending.PROTOCOL
+
+
+class TooLarge(Refused):
+    """A request has more bytes than are read."""
+
+    ending = Ending.SIZE
 
 
 class TooManyNames(Refused):

@@ -21,7 +21,11 @@ from isthmus.xds.snapshot import TYPE_URLS
 
 _KNOWN = frozenset(TYPE_URLS.values())
 _VERSION, _NODE, _NAMES = 0x0A, 0x12, 0x1A
+_DELTA_NODE, _DELTA_TYPE = 0x0A, 0x12
+"""Of a DeltaDiscoveryRequest, whose names to subscribe to have the tag of _NAMES."""
 MAX_NACK = 1000
+FEW_NAMES = 8
+"""So many names of a Delta request are parsed faster than they are recognised."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +71,11 @@ class _Seen:
 class RequestReader:
     """Reads the requests of one state-of-the-world stream; remembers how names were written."""
 
+    __slots__ = (
+        "_seen",
+        "_sets",
+    )
+
     def __init__(self, sets: NameSets) -> None:
         self._sets = sets
         self._seen: dict[str, _Seen] = {}
@@ -109,23 +118,45 @@ class RequestReader:
             self._seen[type_url] = _Seen(len(block), hash(block), shared)
 
 
-def read_delta(data: bytes, most: int) -> DeltaRequest:
-    """A DeltaDiscoveryRequest with at most so many names. Raises WireError for what is none."""
+def read_delta(data: bytes, sets: NameSets) -> DeltaRequest:
+    """A DeltaDiscoveryRequest. Raises WireError for what is none, and for too many names.
+
+    Many names that another client has written just so are recognised, and not parsed again.
+    """
     try:
-        message = discovery_pb2.DeltaDiscoveryRequest.FromString(data)
-    except DecodeError as error:
+        start, _ = _walk(data, 0, _DELTA_NODE, _DELTA_TYPE)
+        for names in sets.recent:
+            if names.block and data.startswith(names.block, start):
+                message = _delta_message(data[:start] + data[start + len(names.block) :], sets.most)
+                if not message.resource_names_subscribe:
+                    return _delta_request(message, names.held)
+        message = _delta_message(data, sets.most)
+        subscribe = message.resource_names_subscribe
+        if len(subscribe) <= FEW_NAMES:
+            return _delta_request(message, frozenset(subscribe))
+        end, run = _walk(data, start, _NAMES)
+    except (DecodeError, IndexError) as error:
         raise WireError(f"not a DeltaDiscoveryRequest: {error}") from error
+    names = sets.of(subscribe, data[start:end] if run == len(subscribe) else b"")
+    return _delta_request(message, names.held)
+
+
+def _delta_message(data: bytes, most: int) -> discovery_pb2.DeltaDiscoveryRequest:
+    message = discovery_pb2.DeltaDiscoveryRequest.FromString(data)
     subscribe, unsubscribe = message.resource_names_subscribe, message.resource_names_unsubscribe
-    versions = message.initial_resource_versions
-    if max(len(subscribe), len(unsubscribe), len(versions)) > most:
+    if max(len(subscribe), len(unsubscribe), len(message.initial_resource_versions)) > most:
         raise TooManyNames(f"more than {most} names in one subscription")
+    return message
+
+
+def _delta_request(message: discovery_pb2.DeltaDiscoveryRequest, subscribe: frozenset[str]) -> DeltaRequest:
     return DeltaRequest(
         message.type_url,
         message.response_nonce,
         message.error_detail.message[:MAX_NACK] if message.HasField("error_detail") else None,
-        frozenset(subscribe),
-        frozenset(unsubscribe),
-        dict(versions),
+        subscribe,
+        frozenset(message.resource_names_unsubscribe),
+        dict(message.initial_resource_versions),
         message.node,
     )
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -23,9 +23,10 @@ from isthmus.tls import Certificates, Pair
 from isthmus.xds import csds, identity
 from isthmus.xds.admission import Admission, Rate
 from isthmus.xds.ads import Ads
+from isthmus.xds.counts import Counts
 from isthmus.xds.names import MOST_IN_ALL, MOST_NAMES
 from isthmus.xds.node import Node
-from isthmus.xds.refusal import Ending, Refused
+from isthmus.xds.refusal import Ending, Refused, TooLarge
 from isthmus.xds.rows import ResourceType
 from isthmus.xds.snapshot import Variant
 from isthmus.xds.stream import Stream
@@ -47,6 +48,8 @@ METHODS: Final = {
 """Variant and type (None: all) of each method."""
 METHOD: Final = "/envoy.service.discovery.v3.AggregatedDiscoveryService/StreamAggregatedResources"
 FIRST_REQUEST_SECONDS = 10.0
+TRANSPORT_FACTOR = 4
+"""So many times `request_bytes` reach us at all: what the transport itself refuses it tells nobody."""
 QUEUE = 4
 """Responses that may wait for the transport: one per type."""
 LOOK_SECONDS = 1.0
@@ -93,7 +96,7 @@ class Security:
 def _options(limits: Limits) -> list[tuple[str, int]]:
     return [
         ("grpc.so_reuseport", 1),
-        ("grpc.max_receive_message_length", limits.request_bytes),
+        ("grpc.max_receive_message_length", TRANSPORT_FACTOR * limits.request_bytes),
         ("grpc.max_send_message_length", -1),
         # Above 1,000 calls that wait for the loop C-core sheds at random: a fleet that reconnects.
         ("grpc.server.max_pending_requests", 4 * limits.streams),
@@ -110,6 +113,9 @@ def _options(limits: Limits) -> list[tuple[str, int]]:
         # Proxies ping every few seconds to notice our silence; the default takes that for an attack.
         ("grpc.http2.min_ping_interval_without_data_ms", 1_000),
         ("grpc.http2.max_ping_strikes", 0),
+        # What clients send is small: to measure the line costs a ping for each of their answers.
+        ("grpc.http2.bdp_probe", 0),
+        ("grpc.enable_channelz", 0),
     ]
 
 
@@ -124,12 +130,12 @@ async def serving(
     limits = limits or Limits()
     streams = _Streams(ads, limits, security.trust_domain if security is not None else "")
     server = grpc.aio.server(options=_options(limits))
-    server.add_generic_rpc_handlers((_Methods(streams),))
+    server.add_generic_rpc_handlers((_Methods(streams, ads.counts),))
     try:
         if security is None:
             port = server.add_insecure_port(listen)
         else:
-            port = server.add_secure_port(listen, _credentials(security.certificates))
+            port = server.add_secure_port(listen, _credentials(security.certificates, ads.counts))
     except RuntimeError as error:
         raise PlatformError(f"cannot listen on {listen} for xDS: {error}") from error
     await server.start()
@@ -143,12 +149,13 @@ async def serving(
         await server.stop(grace=None)
 
 
-def _credentials(certificates: Certificates) -> Any:
+def _credentials(certificates: Certificates, counts: Counts) -> Any:
     """Credentials that are asked for at each handshake, so that a renewed certificate counts at once."""
     used = certificates.current()
 
     def newest() -> Any:
         nonlocal used
+        counts.handshakes += 1
         pair = certificates.current()
         if pair.number == used.number:
             return None
@@ -169,7 +176,8 @@ def _configuration(pair: Pair) -> Any:
 class _Methods(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc ships no types
     """Routes the streaming methods; every other one is UNIMPLEMENTED."""
 
-    def __init__(self, streams: _Streams) -> None:
+    def __init__(self, streams: _Streams, counts: Counts) -> None:
+        self._counts = counts
         self._handlers = {
             method: grpc.stream_stream_rpc_method_handler(partial(streams.serve, variant, only))
             for method, (variant, only) in METHODS.items()
@@ -178,7 +186,9 @@ class _Methods(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc ships no t
         self._handlers[csds.STREAM] = grpc.stream_stream_rpc_method_handler(streams.statuses)
 
     def service(self, details: Any) -> Any:
-        return self._handlers.get(details.method)
+        handler = self._handlers.get(details.method)
+        self._counts.methods += handler is None
+        return handler
 
 
 class _Streams:
@@ -197,11 +207,11 @@ class _Streams:
             await self._refuse(context, Ending.FULL, f"this worker carries {self._limits.streams} streams")
         task = asyncio.current_task()
         assert task is not None
-        outbox = self._open[task] = _Outbox(self._ads.clock)
+        outbox = self._open[task] = _Outbox(context.write, self._ads.clock)
         who, peer = identity.identity(context.auth_context()), context.peer()
         stream = self._ads.open(outbox.put, variant, only, partial(self._admit, who, peer))
         stream.peer, stream.identity = peer, "" if who is None else str(who)
-        writer = asyncio.create_task(outbox.run(context.write, stream.drained), name="xds-stream-writer")
+        outbox.stream = stream
         try:
             await self._read(stream, context)
         except WireError as error:
@@ -217,8 +227,7 @@ class _Streams:
         finally:
             stream.close()
             del self._open[task]
-            writer.cancel()
-            await asyncio.wait([writer])
+            await outbox.close()
 
     async def status(self, data: bytes, context: Any) -> bytes | None:
         """One answer about clients (CSDS)."""
@@ -258,9 +267,17 @@ class _Streams:
         identity.require(who, node.id, self._trust_domain)
 
     async def _read(self, stream: Stream, context: Any) -> None:
-        async with asyncio.timeout(FIRST_REQUEST_SECONDS):
-            data = await context.read()
+        endings, most = self._ads.counts.endings, self._limits.request_bytes
+        try:
+            async with asyncio.timeout(FIRST_REQUEST_SECONDS):
+                data = await context.read()
+        except asyncio.CancelledError:
+            endings[Ending.RESET] += 1
+            raise
+        endings[Ending.RESET] += data is grpc.aio.EOF
         while data is not grpc.aio.EOF:
+            if len(data) > most:
+                raise TooLarge(f"a request of {len(data)} bytes: {most} are read")
             stream.request(data)
             data = await context.read()
 
@@ -271,36 +288,60 @@ class _Streams:
 
 
 class _Outbox:
-    """Responses on their way to the transport."""
+    """Responses on their way to the transport; a task writes them while there are any."""
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    __slots__ = (
+        "_clock",
+        "_full",
+        "_lost",
+        "_waiting",
+        "_write",
+        "_writer",
+        "stalled",
+        "stream",
+        "writing_since",
+    )
+
+    def __init__(self, write: Callable[[bytes], Awaitable[None]], clock: Callable[[], float]) -> None:
         self.writing_since: float | None = None
         self.stalled = False
+        self.stream: Stream | None = None
+        """Whom to tell that there is room again."""
+        self._write = write
         self._clock = clock
         self._waiting: list[bytes] = []
-        self._wake = asyncio.Event()
-        self._full = False
+        self._writer: asyncio.Task[None] | None = None
+        self._full = self._lost = False
 
     def put(self, data: bytes) -> bool:
         """Takes a response; says whether there is room for another."""
+        if self._lost:
+            return False
         self._waiting.append(data)
-        self._wake.set()
+        if self._writer is None:
+            self._writer = asyncio.create_task(self._run(), name="xds-stream-writer")
         self._full = len(self._waiting) >= QUEUE
         return not self._full
 
-    async def run(self, write: Callable[[bytes], Any], drained: Callable[[], None]) -> None:
-        """Writes until cancelled, or until the client is gone."""
-        while True:
-            await self._wake.wait()
-            self._wake.clear()
+    async def close(self) -> None:
+        """Drops what waits."""
+        self._lost, self.stream = True, None
+        if self._writer is not None:
+            self._writer.cancel()
+            await asyncio.wait([self._writer])
+
+    async def _run(self) -> None:
+        try:
             while self._waiting:
                 self.writing_since = self._clock()
-                try:
-                    await write(self._waiting.pop(0))
-                except (grpc.RpcError, grpc.aio.UsageError) as error:
-                    log.debug("xds write failed", reason=str(error))
-                    return
+                await self._write(self._waiting.pop(0))
                 self.writing_since = None
-            if self._full:
-                self._full = False
-                drained()
+                if self._full and not self._waiting:
+                    self._full = False
+                    if self.stream is not None:
+                        self.stream.drained()
+        except (grpc.RpcError, grpc.aio.UsageError) as error:
+            self._lost = True
+            log.debug("xds write failed", reason=str(error))
+        finally:
+            self._writer = None

@@ -46,6 +46,29 @@ class Stream:
     the client says who it is, and raises WireError where it may not come.
     """
 
+    __slots__ = (
+        "_admit",
+        "_ads",
+        "_blocked",
+        "_in_order",
+        "_leading",
+        "_reader",
+        "_ready",
+        "_responses",
+        "_warming",
+        "_write",
+        "identity",
+        "kept",
+        "node",
+        "only",
+        "opened_at",
+        "peer",
+        "scopes",
+        "subscriptions",
+        "unknown",
+        "variant",
+    )
+
     def __init__(
         self,
         ads: Ads,
@@ -89,7 +112,7 @@ class Stream:
         if self.variant is Variant.SOTW:
             request = self._reader.read(data)
         else:
-            request = read_delta(data, self._ads.sets.most)
+            request = read_delta(data, self._ads.sets)
         now = self._ads.clock()
         if self.node is None:
             node = read_node(request.node, self._ads.cluster)
@@ -98,7 +121,7 @@ class Stream:
             self.node = node
             self._ready = ready_row(node.proxy_class)
             self.scopes = {kind: scope_of(kind, node.proxy_class) for kind in ResourceType}
-            log.info("xds stream opened", node=node.id, proxy_class=str(node.proxy_class))
+            log.debug("xds stream opened", node=node.id)
         kind = self._kind(request.type_url)
         if kind is None:
             return
@@ -107,6 +130,7 @@ class Stream:
             made: Subscription = (Sotw if self.variant is Variant.SOTW else Delta)(kind, self._ads.sets, now)
             subscription = self.subscriptions[kind] = made
             self._in_order = [self.subscriptions[one] for one in ResourceType if one in self.subscriptions]
+            self._ads.holders.join((kind, self.scopes[kind]), made.interest, self)
         elif request.nonce == subscription.nonce:
             if subscription.in_flight is not None:
                 self._answered(subscription, request.error, now)
@@ -115,6 +139,7 @@ class Stream:
             if isinstance(subscription, Sotw):
                 self._reader.forget(request.type_url)
                 return
+        wanted = subscription.interest
         if isinstance(subscription, Sotw):
             assert isinstance(request, Request)
             subscription.subscribe(request, now)
@@ -125,16 +150,15 @@ class Stream:
             if kind is ResourceType.EDS and self._warming:
                 subscription.renew(self._warming, now)
                 self._warming = frozenset()
+        if subscription.interest is not wanted:
+            scope = (kind, self.scopes[kind])
+            self._ads.holders.leave(scope, wanted, self)
+            self._ads.holders.join(scope, subscription.interest, self)
         self.flush(now)
 
-    def changed(self, names: dict[ResourceType, set[str]], now: float) -> bool:
-        """Notes resources of this stream's class that have changed; says whether it wants any."""
-        found = False
-        for kind, changed in names.items():
-            subscription = self.subscriptions.get(kind)
-            if subscription is not None and subscription.mark(changed, now):
-                found = True
-        return found
+    def changed(self, kind: ResourceType, names: Some[str], now: float) -> None:
+        """Notes resources of this stream's class that have changed, some of which it wants."""
+        self.subscriptions[kind].mark(names, now)
 
     def drained(self) -> None:
         """The transport can take more."""
@@ -162,8 +186,10 @@ class Stream:
     def close(self) -> None:
         """The client is gone."""
         if self.node is not None:
+            for kind, subscription in self.subscriptions.items():
+                self._ads.holders.leave((kind, self.scopes[kind]), subscription.interest, self)
             self._ads.leave(self, self.node.proxy_class)
-            log.info("xds stream closed", node=self.node.id)
+            log.debug("xds stream closed", node=self.node.id)
             self.node = None
 
     def _kind(self, type_url: str) -> ResourceType | None:
@@ -239,7 +265,7 @@ class Stream:
         self._responses += 1
         nonce = f"{self._responses:x}"
         subscription.sent(body, nonce, now)
-        data = body.with_nonce(nonce)
+        data = self._ads.serialised(body, nonce)
         self._ads.counts.pushed(kind, len(data))
         self._blocked = not self._write(data)
         if kind is ResourceType.CDS:

@@ -26,6 +26,25 @@ FULL_STATE = frozenset({ResourceType.CDS, ResourceType.LDS})
 class Subscription(ABC):
     """State of one type on one stream. Times are those of the stream's clock, in seconds."""
 
+    __slots__ = (
+        "_set",
+        "_sets",
+        "accepted",
+        "accepted_at",
+        "due",
+        "due_since",
+        "first",
+        "in_flight",
+        "kind",
+        "names",
+        "nonce",
+        "quarantine",
+        "refusal",
+        "refused_at",
+        "sent_at",
+        "took",
+    )
+
     def __init__(self, kind: ResourceType, sets: NameSets, now: float) -> None:
         self.kind = kind
         self.names: frozenset[str] | None = frozenset()
@@ -53,6 +72,11 @@ class Subscription(ABC):
     def waiting(self) -> bool:
         """Whether something is to be sent."""
         return self.first or bool(self.due)
+
+    @property
+    def interest(self) -> Names | None:
+        """The set of names that is wanted; None: everything."""
+        return None if self.names is None else self._set
 
     def wants(self, name: str) -> bool:
         return self.names is None or name in self.names
@@ -121,6 +145,16 @@ class Subscription(ABC):
 class Sotw(Subscription):
     """State of the world."""
 
+    __slots__ = (
+        "_again",
+        "_begun",
+        "_grown",
+        "_has",
+        "_named",
+        "_overtaken",
+        "_spurned",
+    )
+
     def __init__(self, kind: ResourceType, sets: NameSets, now: float) -> None:
         super().__init__(kind, sets, now)
         self._grown = False
@@ -153,8 +187,8 @@ class Sotw(Subscription):
         self._named |= bool(names.held)
         self._name(names)
         self.due &= names.held
-        if added := names.held - old:
-            self._grown |= not self.first
+        if not self.first and (added := names.held - old):
+            self._grown = True
             self.mark(added, now)
         if self.quarantine:
             self.quarantine.keep(names.held)

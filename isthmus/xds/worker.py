@@ -7,6 +7,7 @@ control is gone. What control should render it says in the table `wants`.
 from __future__ import annotations
 
 import asyncio
+import gc
 import resource
 import time
 from collections.abc import AsyncGenerator, Callable
@@ -68,6 +69,7 @@ async def run(options: Options, link: Path) -> None:
     async with asyncio.TaskGroup() as group:
 
         def listening(_address: str, ads: Ads) -> None:
+            gc.freeze()  # what was imported is no garbage: not to be looked through while a fleet comes
             counting = pulse.publish(
                 stats, lambda: metrics.samples(ads, len(rows)), lambda: rows.current and ads.snapshot.synced
             )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Self
 
 from envoy.config.core.v3 import base_pb2
 from envoy.service.discovery.v3 import discovery_pb2
@@ -46,6 +46,15 @@ class World:
         self.wants: Table[str, bytes] = Table("wants")
         self.ads = Ads(ClusterId("eu-1"), Wants(self.wants.partition("w")), self.clock)
         self.rows: dict[str, bytes] = {}
+
+    @classmethod
+    def of(cls, services: Iterable[str]) -> World:
+        """With these services, their assignments, and routes to them."""
+        world, names = cls(), list(services)
+        for name in names:
+            world.apply(**{f"cds_{name}": value(name, 0), f"eds_{name}": value(name, 0)})
+        world.apply(rds=routes(names), lds=b"listener")
+        return world
 
     def apply(self, **rows: bytes | None) -> None:
         """Takes rows in one batch; see `key`."""
@@ -128,6 +137,13 @@ class Client:
         """What Envoy asks for first."""
         self.subscribe(CDS, frozenset())
         self.subscribe(LDS, frozenset())
+
+    def started(self) -> Self:
+        """Has all that Envoy asks for, and has forgotten how it came."""
+        self.start()
+        self.settle()
+        self.received.clear()
+        return self
 
     def subscribe(self, kind: ResourceType, names: frozenset[str]) -> None:
         self.names[kind] = names
@@ -310,6 +326,18 @@ class DeltaClient(Client):
         for name in self.names.get(kind, frozenset()) - names:
             self.versions[kind].pop(name, None)
         super()._follow(kind, names)
+
+
+def running(*services: str) -> tuple[World, Client]:
+    """A world with these services, and a client that has all of it."""
+    world = World.of(services)
+    return world, world.connect().started()
+
+
+def running_delta(*services: str) -> tuple[World, DeltaClient]:
+    """The same with the incremental variant."""
+    world = World.of(services)
+    return world, world.connect_delta().started()
 
 
 def node(region: str = "eu", zone: str = "a", listen: str = "") -> base_pb2.Node:

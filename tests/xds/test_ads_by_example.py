@@ -6,26 +6,13 @@ from collections.abc import MutableMapping
 from typing import Any
 
 import pytest
-from ads_client import CDS, EDS, LDS, RDS, TYPE_URLS, Client, World, contents, node, routes, value
+from ads_client import CDS, EDS, LDS, RDS, TYPE_URLS, Client, World, contents, node, routes, running, value
 from envoy.service.discovery.v3 import discovery_pb2
 
 from isthmus.errors import WireError
 from isthmus.xds import ads, stream
 from isthmus.xds.proxies import described
 from isthmus.xds.wants import LINGER_SECONDS
-
-
-def running(*services: str) -> tuple[World, Client]:
-    """A world with these services, and a client that has all of it."""
-    world = World()
-    for name in services:
-        world.apply(**{f"cds_{name}": value(name, 0), f"eds_{name}": value(name, 0)})
-    world.apply(rds=routes(services), lds=b"listener")
-    client = world.connect()
-    client.start()
-    client.settle()
-    client.received.clear()
-    return world, client
 
 
 def types(client: Client) -> list[str]:

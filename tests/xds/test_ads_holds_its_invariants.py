@@ -248,6 +248,15 @@ class AdsMachine(RuleBasedStateMachine):
         return names.held
 
     @invariant()
+    def a_change_finds_exactly_who_wants_it(self) -> None:
+        ads = self.world.ads
+        for one in ads.streams():
+            for kind, subscription in one.subscriptions.items():
+                for name in ("a", "explicit"):
+                    found = list(ads.holders.wanting((kind, one.scopes[kind]), {name}))
+                    assert found == ([one] if subscription.wants(name) else [])
+
+    @invariant()
     def one_response_of_a_type_waits_for_its_answer(self) -> None:
         if not self.late:
             kinds = [r.type_url for r in self.client.inbox]

@@ -71,8 +71,28 @@ def ended(door: Door, ending: Ending) -> int:
     return door.ads.counts.endings[ending]
 
 
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+
+
+def frame(kind: int, flags: int, payload: bytes, stream: int = 1) -> bytes:
+    """A frame of HTTP/2 (RFC 9113, section 4.1)."""
+    return len(payload).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + payload
+
+
+def literally(**fields: str) -> bytes:
+    """Header fields, none of them indexed (RFC 7541, section 6.2.2); `_name` is the pseudo-header."""
+    texts = ((name.replace("_", ":").encode(), value.encode()) for name, value in fields.items())
+    return b"".join(b"\0%c%b%c%b" % (len(name), name, len(value), value) for name, value in texts)
+
+
+HEADERS = literally(_method="POST", _scheme="http", _path=METHOD, _authority="bad", te="trailers")
+HEADERS += b"\0\x0ccontent-type\x10application/grpc"
+OPENING = PREFACE + frame(4, 0, b"", 0) + frame(1, 4, HEADERS)
+"""A connection's first bytes, up to a stream that is open."""
+
+
 async def test_garbage_on_the_port() -> None:
-    preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+    preface = PREFACE
     chance = random.Random(7)
     pieces = [
         chance.randbytes(100_000),
@@ -93,16 +113,70 @@ async def test_garbage_on_the_port() -> None:
         assert door.ads.open_streams == 1
 
 
-@pytest.mark.parametrize("size", [200, 3_000_000], ids=["a little", "a lot"])
-async def test_a_message_that_is_too_large_ends_its_stream(size: int) -> None:
+async def counted(door: Door, ending: Ending, times: int) -> None:
+    async def enough() -> bool:
+        return ended(door, ending) >= times
+
+    await until(enough, f"{times} times {ending.value}")
+
+
+@pytest.mark.parametrize(
+    ("names", "ending"),
+    [(20, Ending.SIZE), (300_000, Ending.RESET)],
+    ids=["more than is read", "more than the transport takes"],
+)
+async def test_a_message_that_is_too_large_ends_its_stream(names: int, ending: Ending) -> None:
     async with good_neighbour(request_bytes=1000) as door, calling(door.address) as call:
-        await call.write(request(resource_names=["x" * 100] * (size // 10)))
+        await call.write(request(resource_names=["x" * 100] * names))
         assert await call.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        await counted(door, ending, 1)
+        assert door.ads.open_streams == 1
 
-        async def gone() -> bool:
-            return door.ads.open_streams == 1
 
-        await until(gone, "the stream is gone")
+@pytest.mark.parametrize(
+    "rest",
+    [
+        b"\xff\xff\xff" + frame(0, 0, bytes(100_000))[3:],
+        frame(0, 0, bytes(20_000)),
+        frame(1, 4, b"\xff" * 1000, 3),
+        frame(3, 0, b"short"),
+        frame(6, 0, bytes(9), 0),
+        frame(0, 0, b"\0\xff\xff\xff\xff"),
+    ],
+    ids=["endless frame", "large frame", "no headers", "cut reset", "odd ping", "endless message"],
+)
+async def test_frames_that_break_the_transport_end_their_connection(rest: bytes) -> None:
+    async with good_neighbour() as door:
+        host, _, port = door.address.rpartition(":")
+        _reader, writer = await asyncio.open_connection(host, int(port))
+        with suppress(OSError):
+            writer.write(OPENING + rest)
+            await writer.drain()
+            writer.write_eof()
+        await counted(door, Ending.RESET, 1)
+        writer.transport.abort()
+        assert door.ads.open_streams == 1
+
+
+async def test_a_flood_of_resets() -> None:
+    async with good_neighbour() as door:
+        host, _, port = door.address.rpartition(":")
+        for _ in range(20):
+            _reader, writer = await asyncio.open_connection(host, int(port))
+            streams = range(1, 101, 2)
+            with suppress(OSError):
+                writer.write(PREFACE + frame(4, 0, b"", 0))
+                writer.writelines(frame(1, 4, HEADERS, one) + frame(3, 0, bytes(4), one) for one in streams)
+                await writer.drain()
+            writer.transport.abort()
+        await counted(door, Ending.RESET, 100)
+        assert door.ads.open_streams == 1
+
+
+async def test_a_method_that_is_not_served_is_counted() -> None:
+    async with good_neighbour() as door, calling(door.address, METHOD + "s") as call:
+        assert await call.code() is grpc.StatusCode.UNIMPLEMENTED
+        assert door.ads.counts.methods == 1
 
 
 @pytest.mark.parametrize("method", [METHOD, DELTA])

@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 import pytest
-from ads_client import CDS, EDS, LDS, RDS, TYPE_URLS, DeltaClient, World, contents, node, routes, value
+from ads_client import (
+    CDS,
+    EDS,
+    LDS,
+    RDS,
+    TYPE_URLS,
+    DeltaClient,
+    World,
+    contents,
+    node,
+    routes,
+    running_delta,
+    value,
+)
 from envoy.service.discovery.v3 import discovery_pb2
 
 from isthmus.errors import WireError
 from isthmus.xds.proxies import described
 from isthmus.xds.rows import ResourceType
 from isthmus.xds.snapshot import Variant
-
-
-def running(*services: str) -> tuple[World, DeltaClient]:
-    """A world with these services, and a client that has all of it."""
-    world = World()
-    for name in services:
-        world.apply(**{f"cds_{name}": value(name, 0), f"eds_{name}": value(name, 0)})
-    world.apply(rds=routes(services), lds=b"listener")
-    client = world.connect_delta()
-    client.start()
-    client.settle()
-    client.received.clear()
-    return world, client
 
 
 def told(client: DeltaClient) -> list[tuple[str, list[str], list[str]]]:
@@ -34,7 +34,7 @@ def told(client: DeltaClient) -> list[tuple[str, list[str], list[str]]]:
 
 
 def test_only_what_changed_is_sent_with_its_own_version() -> None:
-    world, client = running("a", "b")
+    world, client = running_delta("a", "b")
     before = dict(client.versions[CDS])
     world.apply(cds_a=value("a", 1))
     assert told(client) == [("Cluster", ["a"], []), ("ClusterLoadAssignment", ["a"], [])]
@@ -44,7 +44,7 @@ def test_only_what_changed_is_sent_with_its_own_version() -> None:
 
 
 def test_an_unknown_name_is_answered_as_removed_at_once_and_stays_wanted() -> None:
-    world, client = running("a")
+    world, client = running_delta("a")
     client.subscribe(EDS, frozenset({"a", "late"}))
     assert told(client) == [("ClusterLoadAssignment", [], ["late"])]
     client.settle()
@@ -53,13 +53,13 @@ def test_an_unknown_name_is_answered_as_removed_at_once_and_stays_wanted() -> No
 
 
 def test_a_known_name_that_is_subscribed_to_again_is_answered_again() -> None:
-    _world, client = running("a", "b")
+    _world, client = running_delta("a", "b")
     client.send_delta(EDS, ["a"])
     assert told(client) == [("ClusterLoadAssignment", ["a"], [])]
 
 
 def test_a_name_that_was_unsubscribed_from_is_not_sent_and_comes_back_when_asked_for() -> None:
-    world, client = running("a", "b")
+    world, client = running_delta("a", "b")
     client.subscribe(EDS, frozenset({"b"}))
     world.apply(eds_a=value("a", 1))
     assert told(client) == []
@@ -68,7 +68,7 @@ def test_a_name_that_was_unsubscribed_from_is_not_sent_and_comes_back_when_asked
 
 
 def test_subscribing_counts_under_a_stale_nonce() -> None:
-    world, client = running("a", "b")
+    world, client = running_delta("a", "b")
     client.send_delta(EDS, leave=["a"], nonce="something old")
     world.apply(eds_a=value("a", 1))
     assert told(client) == []
@@ -78,7 +78,7 @@ def test_subscribing_counts_under_a_stale_nonce() -> None:
 
 
 def test_a_rejection_under_a_stale_nonce_rejects_nothing() -> None:
-    world, client = running("a")
+    world, client = running_delta("a")
     world.apply(eds_a=value("a", 1))
     client.send_delta(EDS, nonce="something old", error="no")
     client.settle()
@@ -87,7 +87,7 @@ def test_a_rejection_under_a_stale_nonce_rejects_nothing() -> None:
 
 
 def test_leaving_a_name_while_holding_the_wildcard_is_answered() -> None:
-    _world, client = running("a")
+    _world, client = running_delta("a")
     client.send_delta(CDS, ["a", "nothing"])
     client.settle()
     client.received.clear()
@@ -96,7 +96,7 @@ def test_leaving_a_name_while_holding_the_wildcard_is_answered() -> None:
 
 
 def test_leaving_the_wildcard_leaves_the_names_that_were_given() -> None:
-    world, client = running("a", "b")
+    world, client = running_delta("a", "b")
     client.send_delta(CDS, ["b"])
     client.settle()
     client.received.clear()
@@ -106,7 +106,7 @@ def test_leaving_the_wildcard_leaves_the_names_that_were_given() -> None:
 
 
 def test_the_wildcard_may_be_asked_for_by_its_name() -> None:
-    world, _ = running("a", "b")
+    world, _ = running_delta("a", "b")
     client = world.connect_delta()
     client.send_delta(CDS, ["b"])
     assert told(client) == [("Cluster", ["b"], [])]
@@ -116,7 +116,7 @@ def test_the_wildcard_may_be_asked_for_by_its_name() -> None:
 
 
 def test_no_names_in_a_later_request_are_no_wildcard() -> None:
-    world, _ = running("a", "b")
+    world, _ = running_delta("a", "b")
     client = world.connect_delta()
     client.send_delta(CDS, ["b"])
     client.settle()
@@ -127,12 +127,12 @@ def test_no_names_in_a_later_request_are_no_wildcard() -> None:
 
 
 def test_a_wildcard_over_nothing_is_answered() -> None:
-    _world, client = running()
+    _world, client = running_delta()
     assert client.view[LDS] == {"explicit": b"listener"}
 
 
 def test_a_client_that_comes_back_gets_the_differences() -> None:
-    world, client = running("a", "b", "c")
+    world, client = running_delta("a", "b", "c")
     client.stream.close()
     world.apply(cds_b=value("b", 1), cds_c=None, eds_c=None, rds=routes("ab"))
     again = world.connect_delta(client)
@@ -151,7 +151,7 @@ def test_a_client_that_comes_back_gets_the_differences() -> None:
 
 
 def test_a_client_that_comes_back_to_what_it_has_gets_nothing_but_an_answer_to_its_wildcards() -> None:
-    world, client = running("a", "b")
+    world, client = running_delta("a", "b")
     client.stream.close()
     other = World()
     other.batch(dict(reversed(world.rows.items())))
@@ -162,7 +162,7 @@ def test_a_client_that_comes_back_to_what_it_has_gets_nothing_but_an_answer_to_i
 
 
 def test_a_removed_cluster_and_its_assignment_stay_until_routes_without_it_are_accepted() -> None:
-    world, client = running("a", "b")
+    world, client = running_delta("a", "b")
     world.apply(rds=routes("b"), cds_a=None, eds_a=None)
     assert told(client) == [("RouteConfiguration", ["explicit"], [])]
     client.process()
@@ -170,7 +170,7 @@ def test_a_removed_cluster_and_its_assignment_stay_until_routes_without_it_are_a
 
 
 def test_a_rejected_resource_is_not_sent_again_and_its_siblings_are() -> None:
-    world, client = running("a", "b", "c")
+    world, client = running_delta("a", "b", "c")
     world.batch(
         {
             "cds|*|a": value("a", 1),
@@ -194,7 +194,7 @@ def test_a_rejected_resource_is_not_sent_again_and_its_siblings_are() -> None:
 
 
 def test_a_rejected_assignment_comes_again_only_when_it_changes() -> None:
-    world, client = running("a")
+    world, client = running_delta("a")
     world.apply(eds_a=value("a", 9))
     client.settle()
     client.received.clear()
@@ -206,7 +206,7 @@ def test_a_rejected_assignment_comes_again_only_when_it_changes() -> None:
 
 
 def test_what_a_new_server_has_never_heard_of_is_removed() -> None:
-    world, client = running("a", "gone")
+    world, client = running_delta("a", "gone")
     other = World()
     other.batch({key: held for key, held in world.rows.items() if "gone" not in key})
     again = other.connect_delta(client)
@@ -217,7 +217,7 @@ def test_what_a_new_server_has_never_heard_of_is_removed() -> None:
 
 
 def test_what_was_removed_beside_something_bad_is_removed_again() -> None:
-    world, client = running("a", "b", "c")
+    world, client = running_delta("a", "b", "c")
     world.apply(rds=routes("ab"))
     client.settle()
     client.received.clear()
@@ -229,7 +229,7 @@ def test_what_was_removed_beside_something_bad_is_removed_again() -> None:
 
 @pytest.mark.parametrize("only", list(ResourceType))
 def test_a_service_of_one_type_may_leave_the_type_out_and_not_ask_for_another(only: ResourceType) -> None:
-    world, _ = running("a")
+    world, _ = running_delta("a")
     sent: list[bytes] = []
 
     def write(data: bytes) -> bool:

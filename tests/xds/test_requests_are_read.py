@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from isthmus.errors import WireError
 from isthmus.xds.names import NameSets
 from isthmus.xds.refusal import TooManyNames
-from isthmus.xds.request import RequestReader, read_delta
+from isthmus.xds.request import FEW_NAMES, RequestReader, read_delta
 from isthmus.xds.snapshot import TYPE_URLS
 
 URLS = st.sampled_from([*TYPE_URLS.values(), "type.googleapis.com/unknown", ""])
@@ -64,6 +64,56 @@ def test_a_stream_of_requests_reads_as_if_each_were_parsed(sent: list[object]) -
         assert found.error == expected
 
 
+def delta_message(
+    url: str, add: list[str], leave: list[str], versions: dict[str, str], nonce: str, with_node: bool
+) -> discovery_pb2.DeltaDiscoveryRequest:
+    found = discovery_pb2.DeltaDiscoveryRequest(
+        type_url=url,
+        resource_names_subscribe=add,
+        resource_names_unsubscribe=leave,
+        initial_resource_versions=versions,
+        response_nonce=nonce,
+    )
+    if with_node:
+        found.node.id = "n" * 200
+    return found
+
+
+MANY = [f"s{number}" for number in range(FEW_NAMES + 4)]
+DELTA_MESSAGES = st.builds(
+    delta_message,
+    URLS,
+    st.one_of(st.integers(0, len(MANY)).map(lambda count: MANY[:count]), st.just([*MANY, *MANY]), NAMES),
+    NAMES,
+    st.dictionaries(st.sampled_from("ab"), st.text(max_size=3), max_size=2),
+    st.text(max_size=5),
+    st.booleans(),
+)
+
+
+@given(st.lists(st.one_of(DELTA_MESSAGES, st.tuples(DELTA_MESSAGES, DELTA_MESSAGES)), max_size=12))
+def test_delta_requests_read_as_if_each_were_parsed(sent: list[object]) -> None:
+    sets = NameSets()
+    for item in sent:
+        parts = item if isinstance(item, tuple) else (item,)
+        data = b"".join(part.SerializeToString() for part in parts)
+        plain = discovery_pb2.DeltaDiscoveryRequest.FromString(data)
+        found = read_delta(data, sets)
+        assert found.subscribe == frozenset(plain.resource_names_subscribe)
+        assert found.unsubscribe == frozenset(plain.resource_names_unsubscribe)
+        assert found.versions == dict(plain.initial_resource_versions)
+        assert (found.type_url, found.nonce) == (plain.type_url, plain.response_nonce)
+        assert found.node == plain.node
+
+
+def test_many_names_of_a_delta_request_are_recognised() -> None:
+    sets = NameSets()
+    url = TYPE_URLS[next(iter(TYPE_URLS))]
+    first = delta_message(url, MANY, [], {}, "", with_node=True).SerializeToString()
+    again = delta_message(url, MANY, [], {}, "1", with_node=False).SerializeToString()
+    assert read_delta(again, sets).subscribe is read_delta(first, sets).subscribe
+
+
 def test_repeated_names_are_not_parsed_again() -> None:
     reader = RequestReader(NameSets())
     url = TYPE_URLS[next(iter(TYPE_URLS))]
@@ -109,10 +159,10 @@ def test_too_many_names_in_a_delta_request_are_an_error() -> None:
     for field in ("resource_names_subscribe", "resource_names_unsubscribe"):
         request = discovery_pb2.DeltaDiscoveryRequest(**{field: list("abcd")})  # type: ignore[arg-type]
         with pytest.raises(TooManyNames):
-            read_delta(request.SerializeToString(), 3)
+            read_delta(request.SerializeToString(), NameSets(3))
     request = discovery_pb2.DeltaDiscoveryRequest(initial_resource_versions=dict.fromkeys("abcd", "1"))
     with pytest.raises(TooManyNames):
-        read_delta(request.SerializeToString(), 3)
+        read_delta(request.SerializeToString(), NameSets(3))
 
 
 def test_an_endless_name_is_an_error() -> None:
@@ -123,6 +173,6 @@ def test_an_endless_name_is_an_error() -> None:
 @given(st.binary(max_size=60))
 def test_any_bytes_are_a_request_or_a_wire_error(data: bytes) -> None:
     reader = RequestReader(NameSets())
-    for read in (reader.read, reader.read, lambda found: read_delta(found, 10)):
+    for read in (reader.read, reader.read, lambda found: read_delta(found, NameSets(10))):
         with suppress(WireError):
             read(data)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from ads_client import CDS, EDS, TYPE_URLS, Client, World, contents, routes, value
+from ads_client import CDS, EDS, TYPE_URLS, contents, routes, running, value
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -58,18 +58,6 @@ def test_what_has_changed_is_not_held_back() -> None:
     quarantine, _ = rejections({"s001"}, MANY)
     assert quarantine.holds(resources(["s001"])[0])
     assert not quarantine.holds(resources(["s001"], 1)[0])
-
-
-def running(*services: str) -> tuple[World, Client]:
-    world = World()
-    for name in services:
-        world.apply(**{f"cds_{name}": value(name, 0), f"eds_{name}": value(name, 0)})
-    world.apply(rds=routes(services), lds=b"listener")
-    client = world.connect()
-    client.start()
-    client.settle()
-    client.received.clear()
-    return world, client
 
 
 def test_a_full_state_goes_out_with_what_was_good_instead_of_what_is_bad() -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, MutableMapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -209,3 +210,22 @@ def test_a_pair_that_does_not_fit_is_not_handed_out(
     files.key.write_bytes(second[1])
     now += 2
     assert (found.current().number, found.current().certificate) == (2, second[0])
+
+
+async def test_garbage_on_the_port_is_counted_and_others_are_served(tmp_path: Path) -> None:
+    async with secured(tmp_path) as (door, authority):
+        host, _, port = door.address.rpartition(":")
+        for piece in (b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01" + bytes(512), bytes(100_000)) * 3:
+            _reader, writer = await asyncio.open_connection(host, int(port))
+            with suppress(OSError):
+                writer.write(piece)
+                await writer.drain()
+            writer.transport.abort()
+
+        async def all_counted() -> bool:
+            return door.ads.counts.handshakes >= 9
+
+        await until(all_counted, "handshakes are counted")
+        assert await asked(door.address, authority.client(authority.sign((SPIFFE,))), "web-1.shop") is (
+            grpc.StatusCode.OK
+        )
