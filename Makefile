@@ -7,6 +7,8 @@ BIN := $(VENV)/bin
 ARGS ?=
 NAME ?=
 SCENARIO ?=
+MINUTES ?= 30
+SEED ?=
 
 .PHONY: help
 help: ## Show this help
@@ -65,6 +67,10 @@ bench: $(VENV)/dev.done fastpath ## Run a benchmark (NAME=…); without NAME: li
 .PHONY: load
 load: $(VENV)/dev.done fastpath ## Play load and accidents on the demo's clusters (SCENARIO=…, all without; ARGS=--list)
 	@ISTHMUS_ENVOY="$$(tools/envoy.sh)" $(BIN)/python -m loadtests.load.run $(SCENARIO) $(ARGS)
+
+.PHONY: soak
+soak: $(VENV)/dev.done fastpath ## Accidents by chance for a long time, and what grows (MINUTES=30, SEED=… plays it again)
+	@ISTHMUS_ENVOY="$$(tools/envoy.sh)" $(BIN)/python -m loadtests.load.soak --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 .PHONY: lock
 lock: $(VENV)/dev.done ## Lock dependencies anew, with hashes and without index URLs

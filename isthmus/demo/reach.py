@@ -30,10 +30,10 @@ async def answers(address: str, port: int, path: str) -> str:
     return "" if answer.status == 200 else f"{address}:{port}{path}: HTTP {answer.status}: {text}"
 
 
-async def serves(member: Member, service: DemoService) -> str:
+async def serves(member: Member, service: DemoService, port: int = ENVOY_PORT) -> str:
     try:
         async with asyncio.timeout(3.0):
-            connection = await connect(member.envoy, ENVOY_PORT)
+            connection = await connect(member.envoy, port)
             try:
                 answer = await connection.get(f"{service.authority}:{service.http_port}", "/")
             finally:
@@ -43,9 +43,9 @@ async def serves(member: Member, service: DemoService) -> str:
     return "" if answer.status == 200 else f"HTTP {answer.status}"
 
 
-async def resolves(member: Member, service: DemoService) -> str:
+async def resolves(member: Member, service: DemoService, port: int = DNS_PORT) -> str:
     """Whether the agent's DNS gives addresses for the service's name."""
-    caller = await dns_caller(member.agent, DNS_PORT)
+    caller = await dns_caller(member.agent, port)
     try:
         code, addresses = await caller.ask(service.authority, QUERY_SECONDS)
     except OSError as error:

@@ -93,7 +93,7 @@ class Stage:
         self.plights: dict[str, str] = {}
         self.hub_cut = False
         self._dying: dict[str, float] = {}
-        self._envoy = envoy
+        self.envoy = envoy
         self._stack = AsyncExitStack()
         self._load: Child | None = None
         self._listening: asyncio.Task[None] | None = None
@@ -138,7 +138,7 @@ class Stage:
         for member in self.world.members:
             await self.start_pods(member)
         for member in self.world.members:
-            command = envoy_command(self._envoy, member, self.folder)
+            command = envoy_command(self.envoy, member, self.folder)
             await self.processes.start(f"envoy-{member.name}", command)
         await self.until("agents ready", self._agents_ready)
         await self.until("every service served through every Envoy", self._served)

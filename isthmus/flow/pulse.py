@@ -35,7 +35,10 @@ CPU: Final = Metric(
 MEMORY: Final = Metric(
     name="isthmus_process_resident_bytes", help="Memory that is resident now.", kind="gauge"
 )
-METRICS: Final = (LAG, LAG_MOST, CPU, MEMORY)
+TASKS: Final = Metric(
+    name="isthmus_process_tasks", help="Tasks of the event loop that have not ended.", kind="gauge"
+)
+METRICS: Final = (LAG, LAG_MOST, CPU, MEMORY, TASKS)
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -69,6 +72,7 @@ class Pulse:
         yield Sample(LAG, (), (*map(float, self._counts), self._sum))
         yield Sample(LAG_MOST, (), (max(self._most, self._most_before),))
         yield Sample(CPU, (), (time.process_time(),))
+        yield Sample(TASKS, (), (float(len(asyncio.all_tasks())),))
         with open("/proc/self/statm", "rb") as file:
             yield Sample(MEMORY, (), (float(int(file.read().split()[1]) * _PAGE),))
 

@@ -4,7 +4,9 @@ joined|new`: whether the member's agent has been there before.
 Objects are stored as they come, without the checks of a write, so that a world of 40,000 stands in seconds.
 Every request that writes is counted. Orders come as JSON lines on stdin, answers go to stdout:
 `{"do": "change", "times": N, "seconds": S, "crowd": false}` turns the readiness of one endpoint N times,
-spread over S seconds, `{"do": "writes"}` tells the requests that write and the objects that changed so far.
+spread over S seconds; `{"do": "stir", "times": N, "seconds": S, "own": K}` does so all over the clusterset,
+every K-th time in the member itself; `{"do": "writes"}` tells the requests that write and the objects that
+changed so far.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from aiohttp import web
 
-from isthmus.api import crds
+from isthmus.api import crds, kinds
 from isthmus.apiserver.cluster import Cluster, Write
 from isthmus.apiserver.deletion import Reaper
 from isthmus.apiserver.faults import Faults
@@ -40,6 +42,9 @@ from largeworld.layout import OWN, Export, Layout
 from largeworld.store import put, resource_of
 
 READS = frozenset({"GET", "HEAD"})
+OWN_SECONDS = 3.0
+FEW = 5
+"""Exports with fewer endpoints are left alone: a service that loses its last one is another matter."""
 HISTORY = {"history_events": 65_536, "history_bytes": 256 << 20}
 
 
@@ -65,6 +70,7 @@ class Server:
         self.cluster = Cluster(**HISTORY)
         self.changes: Counter[str] = Counter()
         """Objects stored or removed, by resource."""
+        self.watch: Callable[[Bucket, Any], None] = lambda _bucket, _obj: None
         self.cluster.store.put = self._counted(self.cluster.store.put)  # type: ignore[method-assign]
         self.cluster.store.drop = self._counted(self.cluster.store.drop)  # type: ignore[method-assign]
         faults = Faults(cut_all=lambda: None, wake=lambda: None)
@@ -75,6 +81,7 @@ class Server:
     def _counted(self, store: Callable[[Bucket, Any], Entry]) -> Callable[[Bucket, Any], Entry]:
         def count(bucket: Bucket, obj: Any) -> Entry:
             self.changes[bucket.id.plural] += 1
+            self.watch(bucket, obj)
             return store(bucket, obj)
 
         return count
@@ -91,6 +98,15 @@ class World:
         self.layout = layout
         self.hub, self.member = Server(), Server()
         self._turned = 0
+        self._offered: list[tuple[str, float]] = []
+        """Which service's endpoints the member's agent wrote on the hub, and when."""
+        self.hub.watch = self._note
+
+    def _note(self, bucket: Bucket, obj: Any) -> None:
+        own = hub_namespace(ClusterId(self.layout.cluster_name(OWN)))
+        if bucket.id.plural == kinds.EXPORTED_ENDPOINTS.plural and obj["metadata"]["namespace"] == own:
+            service = obj["spec"]["service"]
+            self._offered.append((f"{service['namespace']}/{service['name']}", time.monotonic()))
 
     def fill(self) -> None:
         self.hub.install(crds.hub_crds())
@@ -135,6 +151,54 @@ class World:
             self._turned += 1
         return told
 
+    async def stir(self, times: int, seconds: float, own: int) -> dict[str, Any]:
+        """Turns endpoints all over the clusterset, every `own`-th time one of the member's own.
+
+        `others`: services with the moment of the write on the hub. `own`: services with the moment of the
+        write in the member, and of what its agent wrote on the hub for it (null: nothing in OWN_SECONDS).
+        """
+        others = [
+            e for e in self.layout.exports if e.cluster != OWN and not e.everybody and e.endpoints >= FEW
+        ]
+        mine = [e for e in self.layout.exports if e.cluster == OWN and e.endpoints >= FEW]
+        found: list[tuple[str, float]] = []
+        asked: list[tuple[str, float]] = []
+        began = time.monotonic()
+        self._offered.clear()
+        for number in range(times):
+            await asyncio.sleep(max(0.0, began + number * seconds / times - time.monotonic()))
+            chosen = mine if number % own == 0 else others
+            # A large stride: services that are changed one after the other have nothing in common.
+            export = chosen[self._turned * 7919 % len(chosen)]
+            at = self._turned // len(chosen) % export.endpoints
+            self._turned += 1
+            if number % own:
+                found.append((self._turn(export, at), time.monotonic()))
+            else:
+                asked.append((self._turn_own(export, at), time.monotonic()))
+        await asyncio.sleep(OWN_SECONDS)
+        told = [
+            (
+                service,
+                at,
+                min((when for one, when in self._offered if one == service and when >= at), default=None),
+            )
+            for service, at in asked
+        ]
+        return {"others": found, "own": told}
+
+    def _turn_own(self, export: Export, at: int) -> str:
+        space, name = self.layout.namespace_of(export.service), self.layout.service_name(export.service)
+        resource = self.member.cluster.registry.find("discovery.k8s.io", "v1", "endpointslices")
+        assert resource is not None
+        entry = self.member.cluster.entry(resource, space, f"{name}-abcde")
+        obj = entry.object()
+        conditions = obj["endpoints"][at]["conditions"]
+        conditions["ready"] = conditions["serving"] = not conditions["ready"]
+        obj["metadata"]["generation"] += 1
+        self.member.cluster.save(resource, entry, obj)
+        return f"{space}/{name}"
+
     def _turn(self, export: Export, at: int) -> str:
         whole = next(
             one for one in objects.offered(self.layout, export) if one["kind"] == "ExportedEndpoints"
@@ -171,6 +235,8 @@ async def serve(layout: Layout, config: Path, joined: bool) -> None:
         match order["do"]:
             case "change":
                 _say({"changed": await world.change(order["times"], order["seconds"], order["crowd"])})
+            case "stir":
+                _say(await world.stir(order["times"], order["seconds"], order["own"]))
             case "writes":
                 _say(world.writes())
             case "lease":

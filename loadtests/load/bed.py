@@ -23,6 +23,7 @@ from isthmus.demo.world import DNS_PORT, ENVOY_PORT, XDS_PORT, Member, World
 from loadtests.load.crowd import Crowd
 from loadtests.load.errand import Place
 from loadtests.load.ground import WORLD
+from loadtests.load.peers import PEERS
 from loadtests.load.samples import Death, Samples
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -126,6 +127,7 @@ async def made(envoy: str, folder: Path, rates: Mapping[str, float], say: Say) -
                 envoy=(m.envoy, ENVOY_PORT),
                 dns=(m.agent, DNS_PORT),
                 xds=(m.agent, XDS_PORT),
+                peers={peer.name: (peer.address(m), peer.port) for peer in PEERS.values()},
             )
             for m in WORLD.members
         ]

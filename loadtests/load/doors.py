@@ -13,6 +13,8 @@ Program = Literal["http", "grpc", "dns"]
 class Door:
     """`idempotent`: whether a proxy may repeat a call that somebody may have seen already.
 
+    `beside` is the door of ours that a peer's stands beside; its callers do the same; "" is ours.
+
     `service` of the bed is asked for, at `port`; `target` is the port that its pods listen on.
     """
 
@@ -22,11 +24,22 @@ class Door:
     service: str
     port: int
     target: int
+    beside: str = ""
 
 
-def _door(name: str, program: Program, service: tuple[str, int, int], *, idempotent: bool = True) -> Door:
+def _door(
+    name: str, program: Program, service: tuple[str, int, int], *, idempotent: bool = True, beside: str = ""
+) -> Door:
     host, port, target = service
-    return Door(name=name, program=program, idempotent=idempotent, service=host, port=port, target=target)
+    return Door(
+        name=name,
+        program=program,
+        idempotent=idempotent,
+        service=host,
+        port=port,
+        target=target,
+        beside=beside,
+    )
 
 
 _FRONT = ("front.shop.svc.clusterset.local", 80, 8080)
@@ -42,5 +55,9 @@ DOORS = {
         # A name is asked for, kept as long as its TTL says, and connected to without any proxy.
         _door("dns-udp", "dns", _CHECKOUT),
         _door("dns-tcp", "dns", _CHECKOUT),
+        _door("envoy-static", "http", _FRONT, beside="envoy-get"),
+        _door("envoy-tuned", "http", _FRONT, beside="envoy-get"),
+        _door("coredns-static", "dns", _CHECKOUT, beside="dns-udp"),
     )
 }
+OURS = tuple(door.name for door in DOORS.values() if not door.beside)

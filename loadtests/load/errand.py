@@ -8,7 +8,7 @@ from loadtests.load.doors import Program
 
 
 class Place(msgspec.Struct, frozen=True, kw_only=True):
-    """Where the callers of one cluster stand, and its doors as (address, port)."""
+    """Where the callers of one cluster stand, and its doors as (address, port); `peers` by name."""
 
     cluster: str
     region: str
@@ -16,6 +16,7 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     envoy: tuple[str, int]
     dns: tuple[str, int]
     xds: tuple[str, int]
+    peers: dict[str, tuple[str, int]] = {}
 
 
 class Errand(msgspec.Struct, frozen=True, kw_only=True):

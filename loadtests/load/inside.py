@@ -28,7 +28,8 @@ from loadtests.load import bed
 from loadtests.load.expect import judge
 from loadtests.load.ground import WORLD
 from loadtests.load.order import EXIT_CANNOT, EXIT_FAILED, EXIT_PASSED, EXIT_STOPPED, EXIT_WRONG_USE, Order
-from loadtests.load.play import play
+from loadtests.load.peers import PEERS
+from loadtests.load.play import play, rates_with
 from loadtests.load.result import Surroundings, result
 from loadtests.load.scenario import read
 
@@ -45,8 +46,16 @@ async def perform(order: Order) -> int:
         sys.stdout.flush()
 
     namespace.furnish()
-    async with bed.made(order.envoy, Path(order.folder), scenario.rates, say) as made:
-        playing = asyncio.create_task(play(made, scenario, say), name="play")
+    missing = {name: PEERS[name].missing() for name in scenario.peers}
+    peers = [name for name, why in missing.items() if not why]
+    rates = rates_with(scenario.rates, peers)
+    async with bed.made(order.envoy, Path(order.folder), rates, say) as made:
+        for name, why in missing.items():
+            if why:
+                say(f"the peer {name} is left out: {why}", "bad")
+            else:
+                await PEERS[name].start(made.stage)
+        playing = asyncio.create_task(play(made, scenario, rates, say), name="play")
         broken = made.stage.processes.broken
         try:
             await asyncio.wait({playing, broken}, return_when=asyncio.FIRST_COMPLETED)
@@ -57,7 +66,7 @@ async def perform(order: Order) -> int:
             await asyncio.wait({playing})
         seen = playing.result()
     findings = judge(scenario.expect, seen)
-    told = result(scenario, seen, findings, [m.name for m in WORLD.members], surroundings)
+    told = result(scenario, seen, findings, [m.name for m in WORLD.members], surroundings, missing)
     await asyncio.to_thread(Path(order.out).write_bytes, msgspec.json.encode(told))
     return EXIT_PASSED if told.passed else EXIT_FAILED
 

@@ -49,6 +49,12 @@ def walled(rules: Sequence[str], verdict: str = "drop") -> Iterator[Wall]:
         run_tool("nft", "delete", "chain", *TABLE.split(), name)
 
 
+def walls() -> int:
+    """How many chains there are now."""
+    listed = json.loads(run_tool("nft", "-j", "list", "ruleset"))
+    return sum("chain" in item for item in listed["nftables"])
+
+
 @contextmanager
 def dropping(addresses: Sequence[str]) -> Iterator[Wall]:
     """All that goes to these addresses or prefixes."""

@@ -4,26 +4,34 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Iterable, Mapping, Sequence
 
-from isthmus.demo import memory
 from isthmus.demo.stage import Say
+from isthmus.demo.world import CONSOLE_PORT
 from loadtests.load.bed import Bed
+from loadtests.load.census import Census, Taken
+from loadtests.load.doors import DOORS
 from loadtests.load.expect import Seen
+from loadtests.load.expect.leaks import Leaks, left_over
 from loadtests.load.marks import Mark
 from loadtests.load.scenario import Event, Scenario
 
-MEMORY_SECONDS = 2.0
+WATCH_SECONDS = 2.0
+REST_SECONDS = 40.0
+"""Until then what callers left behind must be gone: connections are kept for some time."""
 
 
-async def play(bed: Bed, scenario: Scenario, say: Say) -> Seen:
-    """Everything that was seen of the scenario on this bed."""
+async def play(bed: Bed, scenario: Scenario, rates: Mapping[str, float], say: Say) -> Seen:
+    """Everything that was seen of the scenario on this bed; `rates` are those of the peers' doors too."""
+    census = Census([(m.agent, CONSOLE_PORT) for m in bed.world.members] + [(bed.world.hub, CONSOLE_PORT)])
+    before = await census.take(tasks=True)
     await bed.crowd.go()
-    await bed.stage.until("callers of every cluster served at every door", lambda: _unserved(bed, scenario))
-    rates = ", ".join(f"{rate:g}/s {door}" for door, rate in scenario.rates.items())
-    say(f"callers are served, the load counts: {rates}")
+    await bed.stage.until("callers of every cluster served at every door", lambda: _unserved(bed, rates))
+    told = ", ".join(f"{rate:g}/s {door}" for door, rate in rates.items())
+    say(f"callers are served, the load counts: {told}")
     began = time.monotonic()
-    taken: list[tuple[float, float]] = []
-    weighing = asyncio.create_task(_weigh(taken), name="memory")
+    watch: list[Taken] = []
+    watching = asyncio.create_task(_watch(census, watch), name="watch")
     try:
         async with asyncio.TaskGroup() as group:
             events = [
@@ -32,24 +40,37 @@ async def play(bed: Bed, scenario: Scenario, say: Say) -> Seen:
             ]
             await asyncio.sleep(began + scenario.seconds - time.monotonic())
     finally:
-        weighing.cancel()
-        await asyncio.gather(weighing, return_exceptions=True)
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
     ended = time.monotonic()
     await bed.crowd.stop()
     marks = sorted((task.result() for task in events), key=lambda mark: mark.began)
+    rest = None
+    if any(isinstance(wanted, Leaks) for wanted in scenario.expect):
+        say("callers are gone; what they left behind must go too")
+        rest = before, await _at_rest(census, before)
+    rows = [row for row in bed.samples.living(bed.deaths) if row.at >= began]
     return Seen(
         began=began,
         ended=ended,
-        rows=[row for row in bed.samples.living(bed.deaths) if row.at >= began],
+        rows=[row for row in rows if not DOORS[row.door].beside],
+        others=[row for row in rows if DOORS[row.door].beside],
         marks=marks,
-        memory=taken,
+        memory=[(taken.at, round(taken.memory_mb, 1)) for taken in watch if taken.memory_mb],
+        watch=watch,
+        rest=rest,
     )
 
 
-async def _unserved(bed: Bed, scenario: Scenario) -> str:
+def rates_with(rates: Mapping[str, float], peers: Sequence[str]) -> dict[str, float]:
+    """Calls per second by door: a peer has as many as the door it stands beside."""
+    return {**rates, **{peer: rates[DOORS[peer].beside] for peer in peers}}
+
+
+async def _unserved(bed: Bed, doors: Iterable[str]) -> str:
     """The first door and cluster whose callers were not served yet; calls count when there is none."""
     served = {(row.door, row.caller) for row in bed.samples if not row.why}
-    for door in scenario.rates:
+    for door in doors:
         for member in bed.world.members:
             if (door, member.name) not in served:
                 return f"{door} of {member.name}"
@@ -80,9 +101,17 @@ async def _event(bed: Bed, event: Event, began: float, say: Say) -> Mark:
     )
 
 
-async def _weigh(taken: list[tuple[float, float]]) -> None:
+async def _watch(census: Census, watch: list[Taken]) -> None:
     while True:
-        megabytes = await asyncio.to_thread(memory.pss_mb)
-        if megabytes is not None:
-            taken.append((time.monotonic(), megabytes))
-        await asyncio.sleep(MEMORY_SECONDS)
+        watch.append(await census.take())
+        await asyncio.sleep(WATCH_SECONDS)
+
+
+async def _at_rest(census: Census, before: Taken) -> Taken:
+    """The first census with nothing left over, or the last one in REST_SECONDS."""
+    until = time.monotonic() + REST_SECONDS
+    while True:
+        after = await census.take(tasks=True)
+        if time.monotonic() > until or not left_over(before, after):
+            return after
+        await asyncio.sleep(WATCH_SECONDS)

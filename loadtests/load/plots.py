@@ -79,14 +79,21 @@ def course(result: Result, door: DoorResult) -> str:
 
 
 def memory(result: Result) -> str:
-    """Megabytes of all processes of Isthmus."""
-    figure = Figure(figsize=(WIDTH, 1.9), layout="constrained")
+    """Megabytes of all processes of Isthmus, and of each role."""
+    figure = Figure(figsize=(WIDTH, 2.4), layout="constrained")
     axes = figure.subplots()
-    moments, taken = zip(*result.memory_mb, strict=True)
-    axes.plot(moments, taken, color=CLUSTER_COLOURS[0], linewidth=1.3)
+    lines = [("all", result.memory_mb, P50_COLOUR)]
+    told = [level for level in result.levels if level.memory_mb]
+    lines += [
+        (level.role, level.memory_mb, colour) for level, colour in zip(told, CLUSTER_COLOURS, strict=False)
+    ]
+    for label, pairs, colour in lines:
+        moments, taken = zip(*pairs, strict=True)
+        axes.plot(moments, taken, color=colour, linewidth=1.3, label=label)
     axes.set_ylim(bottom=0)
     axes.set_ylabel("MB")
     axes.set_xlabel("seconds")
+    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), handlelength=1.0)
     _bands(axes, result, named=False)
     return _markup(figure, "Memory of Isthmus and the API servers")
 

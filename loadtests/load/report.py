@@ -41,6 +41,7 @@ def write_index(folder: Path) -> None:
 
 def page(result: Result) -> str:
     courses = [(door, plots.course(result, door)) for door in result.doors]
+    courses += [(door, plots.course(result, door)) for door in result.peer_doors]
     memory = plots.memory(result) if result.memory_mb else ""
     template = _environment().get_template("report.html.j2")
     return template.render(result=result, courses=courses, memory=memory, style=_style())

@@ -5,19 +5,25 @@ Times are seconds since the load began, latencies milliseconds.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
+from loadtests.load.census import Count
+from loadtests.load.comparison import Beside, felt
 from loadtests.load.doors import DOORS
 from loadtests.load.expect import Finding, Seen
 from loadtests.load.marks import Mark
+from loadtests.load.peers import PEERS, Peer
 from loadtests.load.samples import Sample, quantile
 from loadtests.load.scenario import Scenario
 
 SCHEMA = 1
 STEP_SECONDS = 0.5
+MOST_STEPS = 400
+"""A longer course is told in longer steps."""
 FAILURES_KEPT = 10
 
 
@@ -61,6 +67,18 @@ class DoorResult(msgspec.Struct, frozen=True, kw_only=True):
     line: Line
 
 
+class Level(msgspec.Struct, frozen=True, kw_only=True):
+    """A role's processes. `memory_mb` as pairs of time and megabytes.
+
+    `rest` has processes, descriptors and tasks before the callers came and after; empty where nobody waited.
+    """
+
+    role: str
+    cpu_s: float
+    memory_mb: list[tuple[float, float]]
+    rest: list[tuple[int, int, int]]
+
+
 class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
     """What it ran on, and how to run it again."""
 
@@ -85,6 +103,9 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     findings: list[Finding]
     doors: list[DoorResult]
     memory_mb: list[tuple[float, float]]
+    levels: list[Level]
+    peers: list[Beside]
+    peer_doors: list[DoorResult]
     surroundings: Surroundings
 
 
@@ -94,23 +115,35 @@ def result(
     findings: Sequence[Finding],
     clusters: Sequence[str],
     surroundings: Surroundings,
+    missing: Mapping[str, str],
 ) -> Result:
-    steps = max(1, round((seen.ended - seen.began) / STEP_SECONDS))
+    """`missing`: the peers that were asked for, and why each was left out ("": it was not)."""
+    seconds = seen.ended - seen.began
+    step = STEP_SECONDS * math.ceil(seconds / STEP_SECONDS / MOST_STEPS)
+    steps = max(1, round(seconds / step))
     return Result(
         schema=SCHEMA,
         scenario=scenario.name,
         about=scenario.about,
         passed=all(finding.passed for finding in findings),
-        seconds=round(seen.ended - seen.began, 1),
-        step_s=STEP_SECONDS,
+        seconds=round(seconds, 1),
+        step_s=step,
         rates=dict(scenario.rates),
         clusters=list(clusters),
         accidents=[_accident(mark, seen.began) for mark in seen.marks],
         findings=list(findings),
         doors=[
-            _door(door, rows, seen.began, steps, clusters) for door, rows in seen.at(tuple(scenario.rates))
+            _door(door, rows, seen.began, (steps, step), clusters)
+            for door, rows in seen.at(tuple(scenario.rates))
         ],
         memory_mb=[(round(at - seen.began, 1), mb) for at, mb in seen.memory],
+        levels=_levels(seen),
+        peers=[_beside(PEERS[name], why, seen) for name, why in missing.items()],
+        peer_doors=[
+            _door(name, [row for row in seen.others if row.door == name], seen.began, (steps, step), clusters)
+            for name, why in missing.items()
+            if not why
+        ],
         surroundings=surroundings,
     )
 
@@ -127,7 +160,46 @@ def _accident(mark: Mark, began: float) -> Accident:
     )
 
 
-def _door(door: str, rows: Sequence[Sample], began: float, steps: int, clusters: Sequence[str]) -> DoorResult:
+def _beside(peer: Peer, missing: str, seen: Seen) -> Beside:
+    spent = {level.role: level.cpu_s for level in _levels(seen)}
+    roles = (peer.name, peer.beside_role, "control")
+    return Beside(
+        peer=peer.name,
+        about=peer.about,
+        door=DOORS[peer.name].beside,
+        missing=missing,
+        felt=[] if missing else felt([*seen.rows, *seen.others], seen.marks, peer.name),
+        cpu_s=(0.0, 0.0, 0.0) if missing else tuple(spent.get(role, 0.0) for role in roles),
+    )
+
+
+def _levels(seen: Seen) -> list[Level]:
+    """All roles that were seen; what they spent is from the first census to the last."""
+    if not seen.watch:
+        return []
+    first, last = seen.watch[0].roles, seen.watch[-1].roles
+    return [
+        Level(
+            role=role,
+            cpu_s=round(last[role].cpu_s - (first[role].cpu_s if role in first else 0.0), 2),
+            memory_mb=[
+                (round(taken.at - seen.began, 1), taken.roles[role].memory_mb)
+                for taken in seen.watch
+                if role in taken.roles and taken.roles[role].memory_mb
+            ],
+            rest=[
+                (count.processes, count.descriptors, count.tasks)
+                for taken in seen.rest or ()
+                for count in (taken.roles.get(role, Count()),)
+            ],
+        )
+        for role in sorted(last)
+    ]
+
+
+def _door(
+    door: str, rows: Sequence[Sample], began: float, course: tuple[int, float], clusters: Sequence[str]
+) -> DoorResult:
     bad = [row for row in rows if row.why]
     took = [row.ms for row in rows if not row.why]
     return DoorResult(
@@ -144,14 +216,15 @@ def _door(door: str, rows: Sequence[Sample], began: float, steps: int, clusters:
             for row in bad[:FAILURES_KEPT]
         ],
         causes=dict(Counter(row.why for row in bad).most_common()),
-        line=_line(rows, began, steps, clusters),
+        line=_line(rows, began, course, clusters),
     )
 
 
-def _line(rows: Sequence[Sample], began: float, steps: int, clusters: Sequence[str]) -> Line:
+def _line(rows: Sequence[Sample], began: float, course: tuple[int, float], clusters: Sequence[str]) -> Line:
+    steps, seconds = course
     taken: list[list[Sample]] = [[] for _ in range(steps)]
     for row in rows:
-        step = int((row.at - began) / STEP_SECONDS)
+        step = int((row.at - began) / seconds)
         if 0 <= step < steps:
             taken[step].append(row)
     answered = [[row.ms for row in some if not row.why] for some in taken]

@@ -52,26 +52,43 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         # Everything is read before anything starts: the last file's mistake need not be waited for.
         chosen = [(path, read(path)) for path in map(find, options.scenarios or names())]
-        if options.ci:
-            chosen = [(path, scenario) for path, scenario in chosen if scenario.ci]
-        if options.list:
-            for _, scenario in chosen:
-                console.print(f"[bold]{scenario.name}[/]  {escape(scenario.about)}")
-            return EXIT_PASSED
-        envoy = find_envoy(options.envoy, os.environ, Path.home())
-        enter = namespace.enter_command()
     except ConfigError as error:
         console.print(f"load: {error}", markup=False)
         return EXIT_WRONG_USE
+    if options.ci:
+        chosen = [(path, scenario) for path, scenario in chosen if scenario.ci]
+    if options.list:
+        for _, scenario in chosen:
+            console.print(f"[bold]{scenario.name}[/]  {escape(scenario.about)}")
+        return EXIT_PASSED
+    return perform(chosen, options.envoy, options.out, console)
+
+
+def perform(
+    chosen: Sequence[tuple[Path, Scenario]],
+    asked: Path | None,
+    out: Path,
+    console: Console,
+    command: str = "",
+) -> int:
+    """Play these with the Envoy asked for, or one that is found; `command` is how people play it again."""
+    try:
+        envoy = find_envoy(asked, os.environ, Path.home())
+        enter = namespace.enter_command()
     except PlatformError as error:
         console.print(f"load: {error}", markup=False)
         return EXIT_CANNOT
-    options.out.mkdir(parents=True, exist_ok=True)
-    return _play(chosen, enter, envoy, options.out, console)
+    out.mkdir(parents=True, exist_ok=True)
+    return _play(chosen, enter, envoy, out, console, command)
 
 
 def _play(
-    chosen: Sequence[tuple[Path, Scenario]], enter: Sequence[str], envoy: Path, out: Path, console: Console
+    chosen: Sequence[tuple[Path, Scenario]],
+    enter: Sequence[str],
+    envoy: Path,
+    out: Path,
+    console: Console,
+    command: str,
 ) -> int:
     began, worst = time.monotonic(), EXIT_PASSED
     told: list[tuple[str, Result | None, float]] = []
@@ -80,7 +97,7 @@ def _play(
         since = time.monotonic()
         target = out.resolve() / f"{scenario.name}.json"
         target.unlink(missing_ok=True)
-        code = _one(path, enter, envoy, target, console)
+        code = _one(path, enter, envoy, target, console, command)
         result = msgspec.json.decode(target.read_bytes(), type=Result) if target.exists() else None
         if result is not None:
             write_report(result, target.with_suffix(".html"))
@@ -95,7 +112,7 @@ def _play(
     return worst
 
 
-def _one(path: Path, enter: Sequence[str], envoy: Path, target: Path, console: Console) -> int:
+def _one(path: Path, enter: Sequence[str], envoy: Path, target: Path, console: Console, command: str) -> int:
     """Play one scenario and return how it went; its folder stays where it failed."""
     parent = tempfile.gettempdir()
     folder = tempfile.mkdtemp(prefix="isthmus-load-", dir=parent if len(parent) <= LONGEST_PARENT else "/tmp")
@@ -104,7 +121,7 @@ def _one(path: Path, enter: Sequence[str], envoy: Path, target: Path, console: C
         envoy=str(envoy),
         folder=folder,
         out=str(target),
-        command=f"make load SCENARIO={shlex.quote(path.stem)}",
+        command=command or f"make load SCENARIO={shlex.quote(path.stem)}",
     )
     # A session of its own: Ctrl-C reaches this process alone, which then lets the other stop in order.
     inner = subprocess.Popen(

@@ -15,10 +15,11 @@ import msgspec
 import yaml
 
 from isthmus.errors import ConfigError
-from loadtests.load.doors import DOORS
+from loadtests.load.doors import DOORS, OURS
 from loadtests.load.expect import EXPECTATIONS, Expectation
 from loadtests.load.faults import FAULTS, Fault
 from loadtests.load.ground import WORLD
+from loadtests.load.peers import PEERS
 
 FOLDER = Path(__file__).resolve().parents[1] / "scenarios"
 MAX_RATE = 2_000.0
@@ -39,7 +40,10 @@ class Event:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scenario:
-    """`rates` are calls per second by door; `ci`: it is one of the few that every change runs."""
+    """`rates` are calls per second by door; `ci`: it is one of the few that every change runs.
+
+    `peers` stand beside our doors and have the same rates.
+    """
 
     name: str
     about: str
@@ -48,6 +52,7 @@ class Scenario:
     events: tuple[Event, ...]
     expect: tuple[Expectation, ...]
     ci: bool
+    peers: tuple[str, ...]
 
 
 class _File(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -57,6 +62,7 @@ class _File(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     events: list[dict[str, Any]] = []
     expect: list[dict[str, dict[str, Any]]]
     ci: bool = False
+    peers: list[str] = []
 
 
 class _Event(msgspec.Struct, kw_only=True):
@@ -100,12 +106,18 @@ def _scenario(name: str, body: Any) -> Scenario:
     if not 1 <= file.seconds <= MAX_SECONDS:
         raise ValueError(f"seconds: {file.seconds:g} is not from 1 to {MAX_SECONDS:g}")
     if not file.load:
-        raise ValueError(f"load: names no door; there are {', '.join(DOORS)}")
+        raise ValueError(f"load: names no door; there are {', '.join(OURS)}")
     for door, rate in file.load.items():
-        if door not in DOORS:
-            raise ValueError(f"load.{door}: there is no door {door!r}{_meant(door, DOORS)}")
+        if door not in OURS:
+            raise ValueError(f"load.{door}: there is no door {door!r}{_meant(door, OURS)}")
         if not 0 < rate <= MAX_RATE:
             raise ValueError(f"load.{door}: {rate:g} is not a rate from 0 to {MAX_RATE:g} calls a second")
+    for number, peer in enumerate(file.peers):
+        if peer not in PEERS:
+            raise ValueError(f"peers[{number}]: there is no peer {peer!r}{_meant(peer, PEERS)}")
+        beside = DOORS[peer].beside
+        if beside not in file.load:
+            raise ValueError(f"peers[{number}]: {peer} stands beside {beside}, which the load has not")
     events = [_event(number, given, file.seconds) for number, given in enumerate(file.events)]
     expect = [_expectation(number, given, file, events) for number, given in enumerate(file.expect)]
     if not expect:
@@ -121,6 +133,7 @@ def _scenario(name: str, body: Any) -> Scenario:
         events=tuple(events),
         expect=tuple(expect),
         ci=file.ci,
+        peers=tuple(file.peers),
     )
 
 

@@ -84,7 +84,7 @@ def test_rows_of_another_version_are_passed_over(rows: dict[str, bytes]) -> None
     ]
 
 
-def test_the_lag_of_the_loop_is_counted_and_its_maximum_is_forgotten_in_time() -> None:
+async def test_the_lag_of_the_loop_is_counted_and_its_maximum_is_forgotten_in_time() -> None:
     now = 0.0
     loop = pulse.Pulse(lambda: now)
 
@@ -104,3 +104,4 @@ def test_the_lag_of_the_loop_is_counted_and_its_maximum_is_forgotten_in_time() -
     assert found[pulse.LAG] == (1, 1, 1, 0, 0, 0, 0, 0, 0, 1, 0, 0, pytest.approx(0.706))
     assert found[pulse.CPU][0] > 0
     assert found[pulse.MEMORY][0] > 1_000_000
+    assert found[pulse.TASKS] == (1.0,)  # the one that asks

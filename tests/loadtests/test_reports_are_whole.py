@@ -44,7 +44,7 @@ def told() -> Result:
     seen = Seen(began=0.0, ended=10.0, rows=rows, marks=[mark], memory=[(1.0, 300.0), (3.0, 301.0)])
     scenario = read(find("cluster-silent"))
     findings = judge([EXPECTATIONS["failures"](doors=("envoy-get",))], seen)
-    return result(scenario, seen, findings, CLUSTERS, SURROUNDINGS)
+    return result(scenario, seen, findings, CLUSTERS, SURROUNDINGS, {})
 
 
 class _Page(HTMLParser):
@@ -90,7 +90,7 @@ def test_the_json_keeps_its_words_and_adds_up() -> None:
     assert body["schema"] == SCHEMA == 1
     assert set(body) == {
         *("schema", "scenario", "about", "passed", "seconds", "step_s", "rates", "clusters"),
-        *("accidents", "findings", "doors", "memory_mb", "surroundings"),
+        *("accidents", "findings", "doors", "memory_mb", "levels", "peers", "peer_doors", "surroundings"),
     }
     assert body["passed"] is False
     assert [door["door"] for door in body["doors"]] == [

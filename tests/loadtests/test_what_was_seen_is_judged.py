@@ -87,7 +87,7 @@ def test_an_expectation_passes_and_fails(
 
 def test_a_door_without_calls_passes_nothing() -> None:
     for kind, expectation in EXPECTATIONS.items():
-        given = {"seconds": 10.0, "ms": 10.0, "percent": 10.0, "what": "deaths", "most": 1}
+        given = {"seconds": 10.0, "ms": 10.0, "percent": 10.0, "after": 0.0, "what": "deaths", "most": 1}
         needed = {key: value for key, value in given.items() if key in expectation.__struct_fields__}
         wanted = expectation(doors=("grpc",), **needed)
         found = judge([wanted], Seen(began=0.0, ended=OVER, rows=[], marks=[mark()]))

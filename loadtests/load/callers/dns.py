@@ -74,7 +74,7 @@ class Udp(OpenLoop):
         raise Failed("no address in the DNS answer")
 
     def ask(self, query: dns.message.Message) -> dns.message.Message:
-        server, port = self.place.dns
+        server, port = self.place.peers.get(self.door.name, self.place.dns)
         answer, _ = dns.query.udp_with_fallback(query, server, QUERY_SECONDS, port)
         return answer
 
@@ -93,4 +93,4 @@ class Tcp(Udp):
 
 
 if __name__ == "__main__":
-    run({"dns-udp": Udp, "dns-tcp": Tcp})
+    run({"dns-udp": Udp, "dns-tcp": Tcp, "coredns-static": Udp})

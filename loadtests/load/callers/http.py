@@ -24,7 +24,7 @@ class Get(OpenLoop):
         self._client = self._connect()
 
     def _connect(self) -> HTTPClient:
-        host, port = self.place.envoy
+        host, port = self.place.peers.get(self.door.name, self.place.envoy)
         return HTTPClient(
             host,
             port,
@@ -58,4 +58,4 @@ class Post(Get):
 
 
 if __name__ == "__main__":
-    run({"envoy-get": Get, "envoy-post": Post})
+    run({"envoy-get": Get, "envoy-post": Post, "envoy-static": Get, "envoy-tuned": Get})

@@ -1,6 +1,16 @@
 """What a scenario must show: a module for each kind of question. Importing this registers them all."""
 
-from loadtests.load.expect import failures, levels, movement
+from loadtests.load.expect import failures, leaks, levels, movement
 from loadtests.load.expect.expectation import EXPECTATIONS, Expectation, Finding, Seen, judge
 
-__all__ = ["EXPECTATIONS", "Expectation", "Finding", "Seen", "failures", "judge", "levels", "movement"]
+__all__ = [
+    "EXPECTATIONS",
+    "Expectation",
+    "Finding",
+    "Seen",
+    "failures",
+    "judge",
+    "leaks",
+    "levels",
+    "movement",
+]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar, TypeVar
 
 import msgspec
 
+from loadtests.load.census import Taken
 from loadtests.load.marks import Mark
 from loadtests.load.samples import Sample
 
@@ -15,11 +17,12 @@ BEFORE_SECONDS = 3.0
 """What was so long before a fault is how it was without it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Seen:
     """Everything that was seen, times on the monotonic clock.
 
-    `rows` by when they were due, the dead left out; `memory` as (when, megabytes).
+    `rows` by when they were due, the dead left out; `memory` as (when, megabytes). `watch` is who ran
+    meanwhile, `rest` the same before the callers came and when they were gone.
     """
 
     began: float
@@ -27,11 +30,22 @@ class Seen:
     rows: Sequence[Sample]
     marks: Sequence[Mark]
     memory: Sequence[tuple[float, float]] = ()
+    others: Sequence[Sample] = ()
+    """Calls through the doors of peers, which no expectation is about."""
+    watch: Sequence[Taken] = ()
+    rest: tuple[Taken, Taken] | None = None
 
     def at(self, doors: Sequence[str]) -> Iterator[tuple[str, list[Sample]]]:
         """The calls of each of these doors, or of all that were used."""
-        for door in doors or sorted({row.door for row in self.rows}):
-            yield door, [row for row in self.rows if row.door == door]
+        for door in doors or sorted(self._by_door):
+            yield door, self._by_door.get(door, [])
+
+    @cached_property
+    def _by_door(self) -> dict[str, list[Sample]]:
+        found: dict[str, list[Sample]] = {}
+        for row in self.rows:
+            found.setdefault(row.door, []).append(row)
+        return found
 
     def marked(self, event: str) -> list[Mark]:
         """The marks of that event, or of all."""

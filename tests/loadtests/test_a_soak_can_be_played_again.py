@@ -1,0 +1,119 @@
+"""A soak is drawn by its seed alone, brings every accident's bounds along, and tells what has grown."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from loadtests.load.census import Count, Taken, role_of, tasks_in
+from loadtests.load.expect.expectation import Seen
+from loadtests.load.expect.leaks import Flat, Leaks
+from loadtests.load.scenario import read
+from loadtests.load.soak import FIRST_SECONDS, GAP_SECONDS, compose, library, main
+
+
+def test_a_seed_gives_the_same_soak_and_another_gives_another() -> None:
+    assert compose(library(), 600, 7) == compose(library(), 600, 7)
+    assert compose(library(), 600, 7)["events"] != compose(library(), 600, 8)["events"]
+
+
+@pytest.mark.parametrize("minutes", [2, 30])
+def test_what_is_drawn_is_a_scenario(tmp_path: Path, minutes: int) -> None:
+    file = tmp_path / "soak.yaml"
+    file.write_text(yaml.safe_dump(compose(library(), minutes * 60, 3)))
+    scenario = read(file)
+    assert len(scenario.events) >= 2 * minutes / 2
+    assert scenario.seconds == minutes * 60
+
+
+def test_every_accident_comes_and_accidents_of_different_scenarios_are_apart() -> None:
+    events = compose(library(), 1800, 5)["events"]
+    faults = {event["fault"] for body in library().values() for event in body["events"]}
+    assert {event["fault"] for event in events} == faults
+    ends: dict[str, float] = {}
+    for event in events:
+        number = event["name"].split()[0]
+        others = [end for one, end in ends.items() if one != number]
+        assert event["at"] >= max([end + GAP_SECONDS for end in others], default=FIRST_SECONDS) - 0.01
+        ends[number] = max(ends.get(number, 0.0), event["at"] + event.get("for", 0.0))
+
+
+def test_bounds_come_along_under_the_new_name() -> None:
+    body = {
+        "about": "one",
+        "seconds": 20,
+        "load": {"grpc": 1},
+        "events": [{"fault": "drain", "cluster": "eu-2", "at": 5, "for": 4}],
+        "expect": [{"failures": {"most": 0}}, {"returns": {"seconds": 2}}],
+    }
+    drawn = compose({"one": body}, 40, 1)
+    assert [event["name"] for event in drawn["events"]] == ["1 drain", "2 drain"]
+    assert drawn["expect"][:2] == [
+        {"failures": {"most": 0, "event": "1 drain"}},
+        {"failures": {"most": 0, "event": "2 drain"}},
+    ]
+    assert [next(iter(one)) for one in drawn["expect"][2:]] == ["flat", "leaks"]
+
+
+def taken(at: float = 0.0, *, mb: float = 100.0, **other: int) -> Taken:
+    counts = {"processes": 3, "descriptors": 60, "tasks": 30, **other}
+    return Taken(at=at, roles={"control": Count(memory_mb=mb, **counts)}, other=[])
+
+
+def seen(watch: list[Taken], rest: tuple[Taken, Taken] | None = None) -> Seen:
+    return Seen(began=0.0, ended=600.0, rows=[], marks=[], watch=watch, rest=rest)
+
+
+def test_memory_that_grows_beyond_its_level_is_found() -> None:
+    before = [taken(at, mb=50.0) for at in range(0, 300, 2)]
+    flat = [taken(at, mb=104.0 if at > 500 else 100.0) for at in range(300, 600, 2)]
+    grown = [taken(at, mb=106.0 if at > 500 else 100.0) for at in range(300, 600, 2)]
+    for after, passed in ((flat, True), (grown, False)):
+        findings = list(Flat(percent=5.0, after=300.0).judge(seen(before + after)))
+        assert [finding.passed for finding in findings] == [passed, passed], findings
+    assert not list(Flat(percent=5.0, after=300.0).judge(seen([])))
+
+
+@pytest.mark.parametrize(
+    ("after", "said"),
+    [
+        (taken(), ""),
+        (taken(descriptors=73), "control: 60 descriptors became 73"),
+        (taken(tasks=40), "control: 30 tasks became 40"),
+        (taken(processes=4), "control: 3 processes became 4"),
+        (taken(processes=2), "control: 3 processes became 2"),
+        (Taken(at=0.0, roles=taken().roles, other=["sleep 9"]), "still there: sleep 9"),
+        (Taken(at=0.0, roles=taken().roles, other=[], rules=2), "2 rules that drop packets"),
+        (
+            Taken(at=0.0, roles={**taken().roles, "callers": Count(processes=1)}, other=[]),
+            "callers: 0 processes became 1",
+        ),
+    ],
+)
+def test_what_is_left_over_is_found(after: Taken, said: str) -> None:
+    (finding,) = Leaks().judge(seen([], (taken(), after)))
+    assert finding.passed is not bool(said)
+    assert said in finding.text
+    assert not list(Leaks().judge(seen([])))
+
+
+def test_processes_are_told_by_what_they_run() -> None:
+    assert role_of("python\0-m\0isthmus.agent.worker\0/f/settings.json\0dns\x000\0") == "dns"
+    assert role_of("python\0-m\0isthmus.agent.control\0/f/settings.json\0") == "control"
+    assert role_of("python\0-m\0isthmus\0run\0agent\0--cluster\0eu-1\0") == "supervisor"
+    assert role_of("/x/envoy\0-c\0/f/envoy-static-eu-1.json\0") == "envoy-static"
+    assert role_of("/x/envoy\0-c\0/f/envoy-eu-1.json\0") == "envoy"
+    assert role_of("sleep\x009\0") == ""
+
+
+def test_tasks_are_read_from_a_page_of_metrics() -> None:
+    lines = ['isthmus_process_tasks{process="control"} 41.0', 'isthmus_process_tasks{process="dns-0"} 7.0']
+    page = "\n".join(["# HELP isthmus_process_tasks x", *lines]).encode()
+    assert tasks_in(page) == {"control": 41, "dns": 7}
+
+
+def test_a_soak_of_no_length_is_refused_in_one_line(capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["--minutes", "0"]) == 2
+    assert "soak: --minutes 0 is not from 1 to 60" in capfd.readouterr().err
