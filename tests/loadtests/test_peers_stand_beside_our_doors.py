@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import msgspec
@@ -11,7 +13,8 @@ import yaml
 from isthmus.errors import ConfigError
 from loadtests.load.census import Count, Taken
 from loadtests.load.comparison import Felt, felt
-from loadtests.load.doors import DOORS, OURS
+from loadtests.load.doors import DOORS, OURS, Program
+from loadtests.load.errand import Errand, Place
 from loadtests.load.expect import Seen, judge
 from loadtests.load.expect.failures import Failures
 from loadtests.load.marks import Mark
@@ -94,6 +97,30 @@ def test_a_peer_has_the_rate_of_the_door_that_it_stands_beside() -> None:
     for name, peer in PEERS.items():
         assert DOORS[name].beside != ""
         assert peer.about
+
+
+@pytest.mark.parametrize("program", ["http", "dns"])
+def test_callers_of_all_doors_of_a_program_start_in_one_process(tmp_path: Path, program: Program) -> None:
+    places = tuple(
+        Place(
+            cluster=cluster,
+            region="eu",
+            zone="",
+            envoy=("127.0.0.1", 1),
+            dns=("127.0.0.1", 1),
+            xds=("127.0.0.1", 1),
+            peers=dict.fromkeys(PEERS, ("127.0.0.1", 2)),
+        )
+        for cluster in CLUSTERS
+    )
+    rates = {door.name: 1.0 for door in DOORS.values() if door.program == program}
+    errand = tmp_path / "errand.json"
+    errand.write_bytes(msgspec.json.encode(Errand(program=program, places=places, rates=rates)))
+    command = [sys.executable, "-m", f"loadtests.load.callers.{program}", str(errand)]
+    done = subprocess.run(
+        command, cwd=Path(__file__).parents[2], input=b"", capture_output=True, timeout=120, check=False
+    )
+    assert (done.returncode, done.stdout.splitlines()[:1]) == (0, [b"ready"]), done.stderr.decode()
 
 
 @pytest.mark.parametrize(

@@ -113,7 +113,7 @@ def run(kinds: dict[str, type[OpenLoop]]) -> None:
     errand = msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=Errand)
     users = [
         type(
-            f"{kinds[door].__name__}-{place.cluster}",
+            f"{door}-{place.cluster}",
             (kinds[door],),
             {
                 "door": DOORS[door],
