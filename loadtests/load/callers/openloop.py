@@ -27,7 +27,7 @@ CALL_SECONDS = 5.0
 """A call that takes longer has failed."""
 MAX_IN_FLIGHT = 512
 """Per user; what is due beyond is a failure of its own, never a queue."""
-MAX_LAG = 0.5
+MAX_LAG = 2.0
 """Seconds that a stalled process may make up for; what is older is not sent at all."""
 
 
