@@ -15,6 +15,7 @@ from loadtests.load.errand import Errand, Orders, Place
 from loadtests.load.samples import Sample, Samples
 
 READY_SECONDS = 60.0
+END_SECONDS = 5.0
 
 
 class Crowd:
@@ -76,8 +77,12 @@ class Crowd:
             assert child.process.stdin is not None
             child.process.stdin.close()
         await asyncio.gather(*self._listening)
+        # They end by themselves. One that is signalled while it ends is reaped behind asyncio's back.
+        waits = [asyncio.create_task(child.process.wait()) for child in self._children.values()]
+        await asyncio.wait(waits, timeout=END_SECONDS)
         for name in self._children:
             await self._processes.stop(name)
+        await asyncio.gather(*waits)
 
     async def close(self) -> None:
         """Listen no longer, whatever is still said."""
