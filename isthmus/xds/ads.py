@@ -88,7 +88,7 @@ class Ads:
 
     def ready(self, row: Row) -> bool:
         """Whether the class is rendered that this is the `ready_row` of."""
-        return self.snapshot.synced and bool(self.snapshot.collection(row.type, row.scope).resources)
+        return bool(self.snapshot.collection(row.type, row.scope).resources)
 
     def collection(self, kind: ResourceType, scopes: Mapping[ResourceType, str]) -> Collection:
         """What proxies of the class with these scopes may see of a type."""

@@ -70,8 +70,6 @@ class Delta(Subscription):
         due: set[str] | frozenset[str] = self.names if self.first and self.names is not None else self.due
         if everything:
             due = due | known.keys() | inherited.keys()
-        elif inherited and self.names is not None:
-            due = due | (inherited.keys() & self.names)
         removed = frozenset(due.difference(known, spared))
         if not inherited and not self.quarantine:
             names = due if not removed and not spared else due & known.keys()

@@ -243,7 +243,7 @@ class Stream:
         if subscription.kind in (ResourceType.CDS, ResourceType.EDS) or clusters is None:
             return False
         since = now if subscription.due_since is None else subscription.due_since
-        return (clusters.waiting or clusters.in_flight is not None) and now - since < ORDER_SECONDS
+        return clusters.in_flight is not None and now - since < ORDER_SECONDS
 
     def _send(self, subscription: Subscription, now: float) -> bool:
         """Sends what is due of one type; says whether the transport can take more."""

@@ -197,7 +197,7 @@ class Sotw(Subscription):
         if self.kind in FULL_STATE:
             body = self._full(collection, kept)
             had = body.fingerprint in (self._has, self._spurned)
-            return None if had and not (self.first or self._grown) else body
+            return None if had and not self._grown else body
         known = collection.resources
         if self.first and self.names is not None:
             if not self.quarantine and not self.names.isdisjoint(known):
