@@ -72,7 +72,8 @@ class Limits:
 
     `names` are those of one subscription, `all_names` those of all distinct ones; `node` and `all_nodes` are
     how often streams may be opened. A connection ends after `age_seconds`, give or take a tenth, so that a
-    fleet spreads over replicas again; a client that has not read a response for `stall_seconds` is let go.
+    fleet spreads over replicas again. Let go are clients that have not read a response for `stall_seconds`,
+    and those that do not answer a ping, sent after `ping_seconds` of silence, within `silence_seconds`.
     """
 
     streams: int = 5_000
@@ -83,6 +84,8 @@ class Limits:
     all_nodes: Rate = FLEET_RATE
     age_seconds: float = 1800.0
     stall_seconds: float = 30.0
+    ping_seconds: float = 10.0
+    silence_seconds: float = 20.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,8 +110,10 @@ def _options(limits: Limits) -> list[tuple[str, int]]:
         ("grpc.max_connection_age_ms", int(limits.age_seconds * 1000)),
         ("grpc.max_connection_age_grace_ms", 5_000),
         ("grpc.max_concurrent_streams", 100),
-        ("grpc.keepalive_time_ms", 10_000),
-        ("grpc.keepalive_timeout_ms", 5_000),
+        ("grpc.keepalive_time_ms", int(limits.ping_seconds * 1000)),
+        # The second is what counts: by itself it is a minute, whatever the first says.
+        ("grpc.keepalive_timeout_ms", int(limits.silence_seconds * 1000)),
+        ("grpc.http2.ping_timeout_ms", int(limits.silence_seconds * 1000)),
         ("grpc.keepalive_permit_without_calls", 1),
         # Proxies ping every few seconds to notice our silence; the default takes that for an attack.
         ("grpc.http2.min_ping_interval_without_data_ms", 1_000),

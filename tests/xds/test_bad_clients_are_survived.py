@@ -158,6 +158,26 @@ async def test_frames_that_break_the_transport_end_their_connection(rest: bytes)
         assert door.ads.open_streams == 1
 
 
+async def test_a_client_that_answers_no_ping_is_let_go() -> None:
+    """One whose host has gone without a word: nothing is written to it that it could fail to read."""
+    async with good_neighbour(ping_seconds=0.5, silence_seconds=0.5) as door:
+        host, _, port = door.address.rpartition(":")
+        data = request()
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(OPENING + frame(0, 0, b"\0" + len(data).to_bytes(4, "big") + data))
+        async with asyncio.timeout(20):
+            while await reader.read(65536):
+                pass
+        writer.close()
+        with suppress(OSError):
+            await writer.wait_closed()
+
+        async def gone() -> bool:
+            return door.ads.open_streams == 1
+
+        await until(gone, "the stream is gone")
+
+
 async def test_a_flood_of_resets() -> None:
     async with good_neighbour() as door:
         host, _, port = door.address.rpartition(":")
