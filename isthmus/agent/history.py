@@ -57,6 +57,7 @@ async def _follow(
     async for keys in table.changes():
         if before is None:
             before = dict(table.items())
+            del keys  # the first are all, and it may be long until the next
             continue
         told: list[tuple[str, str]] = []
         for index, key in enumerate(keys, 1):

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from isthmus.agent.lastgood import LastGood, seed
+from isthmus.agent.lean import lean
 from isthmus.api import core, hub, kinds, labels, mcs
 from isthmus.api.meta import Kind, ObjectKey
 from isthmus.api.policy import GlobalTrafficPolicy
@@ -115,6 +116,7 @@ def _source(
     def on_state(_state: State) -> None:
         heard.set()
 
+    kind = lean(kind)
     lingering = Linger(seconds=linger, group=_whole(kind)) if linger else None
     reflector = Reflector(
         client,

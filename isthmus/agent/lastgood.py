@@ -97,6 +97,7 @@ class LastGood:
                 async for keys in table.changes():
                     fresh.clear()
                     await self._keep(source, table, keys)
+                    del keys  # the first are all, and it may be long until the next
                     await asyncio.sleep(BATCH_SECONDS)
             except asyncio.CancelledError:  # an orderly end: the next start knows what we knew
                 if fresh and table.synced:

@@ -27,10 +27,10 @@ class SessionAffinityConfig(Struct, frozen=True):
 class ServiceSpec(Struct, frozen=True):
     type: str = "ClusterIP"
     cluster_ip: str = msgspec.field(default="", name="clusterIP")
-    cluster_ips: list[str] = msgspec.field(default_factory=list, name="clusterIPs")
-    ports: list[ServicePort] = []
+    cluster_ips: tuple[str, ...] = msgspec.field(default=(), name="clusterIPs")
+    ports: tuple[ServicePort, ...] = ()
     selector: dict[str, str] = {}
-    ip_families: list[str] = []
+    ip_families: tuple[str, ...] = ()
     ip_family_policy: str | None = None
     session_affinity: str = "None"
     session_affinity_config: SessionAffinityConfig | None = None
@@ -60,11 +60,11 @@ class NodeAddress(Struct, frozen=True):
 
 
 class NodeSpec(Struct, frozen=True):
-    pod_cidrs: list[str] = msgspec.field(default_factory=list, name="podCIDRs")
+    pod_cidrs: tuple[str, ...] = msgspec.field(default=(), name="podCIDRs")
 
 
 class NodeStatus(Struct, frozen=True):
-    addresses: list[NodeAddress] = []
+    addresses: tuple[NodeAddress, ...] = ()
 
 
 class Node(Struct, frozen=True):
@@ -104,11 +104,11 @@ class ZoneHint(Struct, frozen=True):
 
 
 class EndpointHints(Struct, frozen=True):
-    for_zones: list[ZoneHint] | None = None
+    for_zones: tuple[ZoneHint, ...] | None = None
 
 
 class SliceEndpoint(Struct, frozen=True):
-    addresses: list[str] = []
+    addresses: tuple[str, ...] = ()
     conditions: EndpointConditions = EndpointConditions()
     hostname: str | None = None
     node_name: str | None = None
@@ -127,8 +127,8 @@ class SlicePort(Struct, frozen=True):
 class EndpointSlice(Struct, frozen=True):
     metadata: ObjectMeta = ObjectMeta()
     address_type: str = "IPv4"
-    endpoints: list[SliceEndpoint] | None = None
-    ports: list[SlicePort] | None = None
+    endpoints: tuple[SliceEndpoint, ...] | None = None
+    ports: tuple[SlicePort, ...] | None = None
 
 
 class LeaseSpec(Struct, frozen=True):

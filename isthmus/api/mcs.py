@@ -14,7 +14,7 @@ class ServiceExportSpec(Struct, frozen=True):
 
 
 class ServiceExportStatus(Struct, frozen=True):
-    conditions: list[Condition] = []
+    conditions: tuple[Condition, ...] = ()
 
 
 class ServiceExport(Struct, frozen=True):
@@ -32,9 +32,9 @@ class ImportPort(Struct, frozen=True):
 
 class ServiceImportSpec(Struct, frozen=True):
     type: str = "ClusterSetIP"
-    ports: list[ImportPort] = []
-    ips: list[str] = []
-    ip_families: list[str] = []
+    ports: tuple[ImportPort, ...] = ()
+    ips: tuple[str, ...] = ()
+    ip_families: tuple[str, ...] = ()
     session_affinity: str = ""
     session_affinity_config: SessionAffinityConfig | None = None
     internal_traffic_policy: str | None = None
@@ -46,8 +46,8 @@ class ImportCluster(Struct, frozen=True):
 
 
 class ServiceImportStatus(Struct, frozen=True):
-    clusters: list[ImportCluster] = []
-    conditions: list[Condition] = []
+    clusters: tuple[ImportCluster, ...] = ()
+    conditions: tuple[Condition, ...] = ()
     endpoint_slice_objects: str = ""
 
 
@@ -61,7 +61,7 @@ class FieldsEntry(Struct, frozen=True):
 class ImportMeta(ObjectMeta, frozen=True):
     """Metadata that also tell who wrote the object: an import may be somebody else's."""
 
-    managed_fields: list[FieldsEntry] = []
+    managed_fields: tuple[FieldsEntry, ...] = ()
 
 
 class ServiceImport(Struct, frozen=True):

@@ -8,6 +8,7 @@ other key; a decision that depends on time says when it wants to be asked again.
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 from enum import IntEnum
@@ -98,7 +99,8 @@ class Derived(Table[K, V]):
         """How many rows were computed so far (each call of `compute`)."""
         self._compute = compute
         self._writer = self.partition("derived")
-        self._dirty: tuple[dict[K, None], ...] = tuple({} for _ in Priority)
+        self._dirty: tuple[OrderedDict[K, None], ...] = tuple(OrderedDict() for _ in Priority)
+        """By priority. Not dicts, whose first key is slow to find once many before it have gone."""
         self._timers: dict[K, asyncio.TimerHandle] = {}
         self._wake: Callable[[Priority], None] = lambda _priority: None
         self._passing: Priority | None = None
@@ -154,6 +156,8 @@ class Derived(Table[K, V]):
         key = next(iter(self._dirty[priority]))
         for dirty in self._dirty:
             dirty.pop(key, None)
+            if not dirty:
+                dirty.clear()  # emptied one by one it keeps the room of all that it ever held
         if (timer := self._timers.pop(key, None)) is not None:
             timer.cancel()
         self.computed += 1

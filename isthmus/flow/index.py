@@ -18,7 +18,8 @@ class Index(Generic[G, K, V]):
 
     def __init__(self, table: Table[K, V], by: Callable[[K, V], Iterable[G]]) -> None:
         self._by = by
-        self._groups: dict[G, dict[K, None]] = {}
+        self._groups: dict[G, dict[K, None] | tuple[K]] = {}
+        """A key that is alone in its group stands there without a dict: most are, and there are many."""
         table.follow(self._observe)
 
     def _observe(self, key: K, old: V | None, new: V | None) -> None:
@@ -26,11 +27,16 @@ class Index(Generic[G, K, V]):
         after = set(self._by(key, new)) if new is not None else set()
         for group in before - after:
             members = self._groups[group]
-            members.pop(key, None)
-            if not members:
+            if isinstance(members, dict):
+                members.pop(key, None)
+            if isinstance(members, tuple) or not members:
                 del self._groups[group]
         for group in after - before:
-            self._groups.setdefault(group, {})[key] = None
+            members = self._groups.setdefault(group, (key,))
+            if isinstance(members, dict):
+                members[key] = None
+            elif members[0] != key:
+                self._groups[group] = {members[0]: None, key: None}
 
     def of(self, group: G) -> Iterable[K]:
         """The keys of that group, in order of arrival."""

@@ -344,6 +344,7 @@ async def _send(writer: asyncio.StreamWriter, name: str, table: Table[str, bytes
             if not complete:
                 writer.write(frames.encode(End(name)))
                 complete = True
+            del keys  # the first are all, and it may be long until the next
 
 
 def _newest(table: Table[str, bytes], keys: frozenset[str]) -> Iterator[tuple[str, bytes | None]]:

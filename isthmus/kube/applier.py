@@ -220,6 +220,7 @@ class Applier:
         async for refs in self._desired.changes():
             async for ref in paced(refs):
                 self._queue.add(ref)
+            del refs  # the first are all, and it may be long until the next
             if first:
                 await self._mark_observed()  # what is not desired is known only now
                 first = False
@@ -233,6 +234,7 @@ class Applier:
                 first = False
             async for key in paced(keys):
                 self._mark(kind, key, table.get(key))
+            del keys
 
     async def _mark_observed(self) -> None:
         for kind, table in self._observed.items():

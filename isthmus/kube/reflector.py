@@ -9,6 +9,7 @@ to (`Linger`), rows that a list has lost without a word of their deletion stay f
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from collections.abc import Callable, Hashable
 from contextlib import nullcontext
@@ -246,7 +247,7 @@ class Reflector(Generic[T]):
                 await asyncio.sleep(0)
             head = self._head(item)
             if head is not None and (value := self._decode(item, head)) is not None:
-                rows[head.metadata.key] = value
+                rows[_key(head)] = value
         return rows
 
     async def _watch(self, version: str) -> None:
@@ -281,7 +282,7 @@ class Reflector(Generic[T]):
         head = self._head(event.object)
         if head is None:
             return
-        key = head.metadata.key
+        key = _key(head)
         self._lost.pop(key, None)
         match event.type:
             case "ADDED" | "MODIFIED":
@@ -346,3 +347,8 @@ class Reflector(Generic[T]):
                 self._writer.stale(self._wall())
             if self._on_state is not None:
                 self._on_state(self.state)
+
+
+def _key(head: Head) -> ObjectKey:
+    """The key of an object; thousands share a namespace, and objects of several kinds a name."""
+    return ObjectKey(sys.intern(head.metadata.namespace), sys.intern(head.metadata.name))

@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import time
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass
 from random import Random
@@ -69,8 +70,9 @@ class Schedule(Generic[K]):
 
     def __init__(self, backoff: Backoff) -> None:
         self._backoff = backoff
-        self._ready: dict[K, float] = {}
-        """Keys that are due, each with the time from which on."""
+        self._ready: OrderedDict[K, float] = OrderedDict()
+        """Keys that are due, each with the time from which on. Not a dict, whose first key is slow to find
+        once many before it have gone."""
         self._due: dict[K, float] = {}
         self._heap: list[tuple[float, int, K]] = []
         self._order = 0

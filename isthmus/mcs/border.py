@@ -281,7 +281,8 @@ def _speaker_and_key(
         return Refused(reason="InvalidName", message="spec.service: namespace and name must be DNS labels")
     if algorithm < 1:
         return Refused(reason="InvalidAlgorithm", message="spec.algorithm: must be 1 or more")
-    return ClusterId(claimed), ServiceKey(service.namespace, service.name)
+    intern = sys.intern  # each of these stands in thousands of objects
+    return ClusterId(intern(claimed)), ServiceKey(intern(service.namespace), intern(service.name))
 
 
 def _service_ports(ports: list[hub.ExportedPort]) -> tuple[Port, ...] | Refused:
@@ -292,7 +293,7 @@ def _service_ports(ports: list[hub.ExportedPort]) -> tuple[Port, ...] | Refused:
     return tuple(
         sorted(
             Port(
-                name=port.name,
+                name=sys.intern(port.name),
                 protocol=Protocol(port.protocol),
                 port=port.port,
                 app_protocol=port.app_protocol or "",

@@ -119,6 +119,7 @@ class Prober:
                     async with aclosing(rows) as changes:
                         async for keys in changes:
                             await self._follow(keys)
+                            del keys  # the first are all, and it may be long until the next
                 finally:
                     self._stop()
         finally:

@@ -48,7 +48,7 @@ TARGETS = {
     "p99_x_gdnsd": 1.5,
     "propagation_ms_p99": 20.0,
     "memory_mb": 400.0,
-    "forward_micros": 400.0,
+    "forward_micros": 150.0,
     "forward_lost_percent": 0.1,
 }
 console = Console()
