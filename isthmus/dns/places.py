@@ -167,6 +167,8 @@ class Places:
             return ANYWHERE
         high, low = client_words(client)
         first = high << 64 | low
+        if ":" in client and first < _V4_SPACE:
+            return ANYWHERE
         return self._subnets.of(first, first | (1 << ((128 if ":" in client else 32) - length)) - 1)
 
 

@@ -35,6 +35,9 @@ class Target:
     def __init__(self, library: ctypes.CDLL | None) -> None:
         from conftest import Make, Server
 
+        from isthmus.dns.places import Prefix, Zones
+        from isthmus.dns.row import decode
+
         self.server: Any = Server(fast=library)
         pods = [Make.backend("eu-1", f"10.64.0.{n}", hostname=f"db-{n}", port=8080) for n in range(3)]
         many = [Make.backend("eu-1", f"10.64.1.{n}", f"fd00::{n}", port=80) for n in range(40)]
@@ -42,6 +45,15 @@ class Target:
         for name, backends, headless in (("h", pods, True), ("d", many, False), ("m", many, True)):
             plans = Make.plans(f"a/{name}", ("eu-1", 10_000, backends))
             self.server.put(Make.service(f"a/{name}", headless=headless), [], plans)
+        # Who asks here stands in a zone, where one service is another one.
+        zones = Zones(("eu-1/eu/a",), (Prefix(bytes((10, 0, 0, 1)), 32, 0),))
+        self.server.zone.stand(zones)
+        near = Make.render(
+            Make.service("a/z", headless=True), [], Make.plans("a/z", ("eu-1", 10_000, pods[:1]))
+        )
+        self.server.put(Make.service("a/z", headless=True), [], Make.plans("a/z", ("eu-1", 10_000, many)))
+        key, place = Make.key("a/z"), self.server.zone.places.number("eu-1/eu/a")
+        self.server.zone.put(key, decode(near), place)
 
     def feed(self, data: bytes) -> None:
         if not data:
@@ -92,12 +104,14 @@ class Target:
             return
         try:
             self.server.zone.put("fuzz", found)
+            self.server.zone.put("fuzz", found, self.server.zone.places.number("eu-1/eu/a"))
         except Exception:  # noqa: BLE001 - the worker refuses the row and goes on; nothing may have changed
             return
         for name in list(self.server.zone._names)[-4:]:
             for rtype in (1, 28, 33, 255):
                 self._query(bytes(5) + b"\x01" + bytes(6) + name + bytes((0, rtype, 0, 1)), "udp")
         self.server.zone.drop("fuzz")
+        self.server.zone.drop("fuzz", self.server.zone.places.number("eu-1/eu/a"))
 
 
 def seeds() -> Iterator[bytes]:
@@ -107,7 +121,19 @@ def seeds() -> Iterator[bytes]:
     from conftest import Make
 
     chance = random.Random(6)
-    names = ["c.a", "h.a", "d.a", "m.a", "db-1.eu-1.h.a", "_http._tcp.h.a", "_http._tcp.c.a", "no.a", "a"]
+    names = [
+        "c.a",
+        "h.a",
+        "d.a",
+        "m.a",
+        "z.a",
+        "db-0.eu-1.z.a",
+        "db-1.eu-1.h.a",
+        "_http._tcp.h.a",
+        "_http._tcp.c.a",
+        "no.a",
+        "a",
+    ]
     wholes = [f"{name}.svc.clusterset.local" for name in names]
     options = [[], [dns.edns.ECSOption("192.0.2.0", 24)], [dns.edns.CookieOption(b"12345678", b"")]]
     for name in [

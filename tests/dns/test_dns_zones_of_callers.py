@@ -105,6 +105,7 @@ def test_pods_stand_somewhere_where_they_ask_by_themselves(make: Any) -> None:
         ("10.244.0.0/16", ""),
         ("192.0.2.0/24", ""),
         ("fd00::/64", "near"),
+        ("::/1", ""),
     ],
 )
 def test_a_subnet_goes_before_the_address_where_it_lies_in_one_zone(

@@ -84,7 +84,7 @@ def test_an_import_is_json_that_decodes_as_the_published_kind() -> None:
 
     decoded = SERVICE_IMPORT.decode(json.dumps(service_import(service(), IPS)).encode())
     assert isinstance(decoded, mcs.ServiceImport)
-    assert decoded.spec.ip_families == ["IPv4", "IPv6"]
+    assert decoded.spec.ip_families == ("IPv4", "IPv6")
     assert decoded.spec.session_affinity_config is not None
 
 
