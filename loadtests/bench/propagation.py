@@ -39,6 +39,7 @@ INSIDE = "LARGEWORLD_INSIDE"
 TARGET_MS = 500.0
 OWN_EVERY = 10
 NAIVE_SECONDS = 120.0
+QUIET_SECONDS = 120.0
 Figures = dict[str, Any]
 
 
@@ -92,8 +93,10 @@ async def measure(layout: Layout, folder: Path, rate: float, seconds: float, rou
         try:
             await agent.start(fresh=True)
             await agent.until_ready()
-            await agent.until_quiet()
-            _say(f"{layout.clusters} clusters: the agent is ready and quiet")
+            # On a busy machine it never looks quiet; what is still to be compared then goes on beside.
+            with contextlib.suppress(TimeoutError):
+                await agent.until_quiet(QUIET_SECONDS)
+            _say(f"{layout.clusters} clusters: the agent is ready")
             async with Door(agent) as door:
                 for _ in range(rounds):
                     began, before = time.monotonic(), agent.cpu()
