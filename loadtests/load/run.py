@@ -25,6 +25,7 @@ from rich.table import Table
 from isthmus.demo import namespace
 from isthmus.demo.envoy import find_envoy
 from isthmus.errors import ConfigError, PlatformError
+from loadtests.load.census import survivors
 from loadtests.load.order import EXIT_CANNOT, EXIT_FAILED, EXIT_PASSED, EXIT_STOPPED, EXIT_WRONG_USE, Order
 from loadtests.load.report import write_index, write_report
 from loadtests.load.result import Result
@@ -152,6 +153,9 @@ def _one(path: Path, enter: Sequence[str], envoy: Path, target: Path, console: C
             inner.wait()
         inner.stdin.close()
         inner.stdout.close()
+    if left := survivors(folder):
+        console.print(f"{len(left)} processes of the bed are left, and with them its namespaces: {left[0]}")
+        code = EXIT_FAILED
     if code in (EXIT_FAILED, EXIT_CANNOT):
         console.print(f"what the processes said is in {folder}", markup=False)
     else:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
 import yaml
 
-from loadtests.load.census import Count, Taken, role_of, tasks_in
+from loadtests.load.census import Count, Taken, role_of, survivors, tasks_in
 from loadtests.load.expect.expectation import Seen
 from loadtests.load.expect.leaks import Flat, Leaks
 from loadtests.load.scenario import read
@@ -106,6 +107,13 @@ def test_processes_are_told_by_what_they_run() -> None:
     assert role_of("/x/envoy\0-c\0/f/envoy-static-eu-1.json\0") == "envoy-static"
     assert role_of("/x/envoy\0-c\0/f/envoy-eu-1.json\0") == "envoy"
     assert role_of("sleep\x009\0") == ""
+
+
+def test_who_outlives_its_bed_is_found(tmp_path: Path) -> None:
+    assert survivors(str(tmp_path)) == []
+    with subprocess.Popen(["sh", "-c", "read line", str(tmp_path)], stdin=subprocess.PIPE):
+        (left,) = survivors(str(tmp_path))
+        assert left.startswith("sh -c read line /")
 
 
 def test_tasks_are_read_from_a_page_of_metrics() -> None:
