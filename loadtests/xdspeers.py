@@ -17,6 +17,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from types import TracebackType
@@ -55,18 +56,19 @@ def servers(programs: Path) -> dict[str, list[str]]:
 
 
 class Process:
-    """A child that answers each line with a JSON object."""
+    """A child that answers each line with a JSON object; what it complains of is told when it ends early."""
 
     def __init__(self, command: list[str]) -> None:
+        self._complaints = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115  # until __exit__
         self._child = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._complaints, text=True
         )
 
     def read(self) -> dict[str, Any]:
         assert self._child.stdout is not None
         line = self._child.stdout.readline()
         if not line:
-            raise RuntimeError(f"{self._child.args} ended with {self._child.wait()}")
+            raise RuntimeError(f"{self._child.args} ended with {self._child.wait()}: {self.complaints()}")
         found: dict[str, Any] = json.loads(line)
         return found
 
@@ -75,6 +77,11 @@ class Process:
         self._child.stdin.write(line + "\n")
         self._child.stdin.flush()
         return self.read()
+
+    def complaints(self) -> str:
+        """The end of what it wrote to standard error."""
+        self._complaints.seek(0)
+        return self._complaints.read()[-2000:]
 
     def quiet(self, limit: float = 20.0) -> dict[str, Any]:
         """Its stats once it uses less than 2 % of a core."""
@@ -96,3 +103,4 @@ class Process:
             pipe.close()
         self._child.terminate()
         self._child.wait()
+        self._complaints.close()

@@ -64,7 +64,7 @@ class Run:
 MATRIX = (
     *(Case(1000, streams, variant, False) for streams in (100, 1000, 2000) for variant in ("sotw", "delta")),
     *(Case(20, 1000, variant, False) for variant in ("sotw", "delta")),
-    *(Case(1000, 1000, variant, True) for variant in ("sotw", "delta")),
+    *(Case(services, 1000, variant, True) for services in (20, 1000) for variant in ("sotw", "delta")),
 )
 TARGETS = {
     # against go-control-plane, and of the processor time against the floor: many services, few services
@@ -97,7 +97,8 @@ def measure(command: list[str], fleet: str, case: Case, flips: int, files: dict[
                 server.ask(f"flip {number}")
                 got = clients.ask(f"wait {began} {SECONDS}")
                 if got["received"] != case.streams:
-                    raise RuntimeError(f"{case}: {got['received']} of {case.streams} streams got a flip")
+                    text = f"{case}: {got['received']} of {case.streams} streams got flip {number}"
+                    raise RuntimeError(f"{text}; {clients.complaints()}; {server.complaints()}")
                 if number:  # the first one warms up
                     run.cpu_us.append(1e6 * (server.quiet()["cpu_s"] - before) / case.streams)
                     run.p50_ms.append(got["p50_ms"])

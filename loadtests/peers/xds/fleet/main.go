@@ -28,35 +28,17 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
-	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/encoding/protowire"
+
+	"isthmus.dev/loadtests/peers/xds/peer"
 )
 
-const (
-	cdsType = "type.googleapis.com/envoy.config.cluster.v3.Cluster"
-	edsType = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment"
-	service = "/envoy.service.discovery.v3.AggregatedDiscoveryService/"
-)
-
-// rawCodec passes message bytes through.
-type rawCodec struct{}
-
-func (rawCodec) Name() string { return "proto" }
-func (rawCodec) Marshal(v any) (mem.BufferSlice, error) {
-	return mem.BufferSlice{mem.SliceBuffer(*v.(*[]byte))}, nil
-}
-func (rawCodec) Unmarshal(data mem.BufferSlice, v any) error {
-	out := v.(*[]byte)
-	*out = slices.Grow((*out)[:0], data.Len())[:data.Len()]
-	data.CopyTo(*out)
-	return nil
-}
+const service = "/envoy.service.discovery.v3.AggregatedDiscoveryService/"
 
 // response is the part of a DiscoveryResponse or DeltaDiscoveryResponse that a
 // client must look at. Field numbers agree between the two messages.
@@ -190,7 +172,7 @@ func (f *fleet) run(i int) error {
 		grpc.WithTransportCredentials(creds),
 		grpc.WithInitialWindowSize(16<<20), grpc.WithInitialConnWindowSize(24<<20), // as Envoy
 		grpc.WithSharedWriteBuffer(true),
-		grpc.WithDefaultCallOptions(grpc.ForceCodecV2(rawCodec{}), grpc.MaxCallRecvMsgSize(256<<20)))
+		grpc.WithDefaultCallOptions(grpc.ForceCodecV2(peer.RawCodec{}), grpc.MaxCallRecvMsgSize(256<<20)))
 	if err != nil {
 		return err
 	}
@@ -204,7 +186,7 @@ func (f *fleet) run(i int) error {
 		return err
 	}
 	send := func(b []byte) error { return stream.SendMsg(&b) }
-	if err := send(f.request(fmt.Sprintf("node-%05d.bench", i), cdsType, "", "", nil)); err != nil {
+	if err := send(f.request(fmt.Sprintf("node-%05d.bench", i), peer.CDSType, "", "", nil)); err != nil {
 		return err
 	}
 	var names, msg []byte
@@ -218,17 +200,17 @@ func (f *fleet) run(i int) error {
 		f.messages.Add(1)
 		r := parse(msg)
 		switch r.typeURL {
-		case cdsType:
-			if err := send(f.request("", cdsType, r.version, r.nonce, nil)); err != nil {
+		case peer.CDSType:
+			if err := send(f.request("", peer.CDSType, r.version, r.nonce, nil)); err != nil {
 				return err
 			}
 			if names == nil {
 				names = f.encodeNames(r.resources)
-				if err := send(f.request("", edsType, "", "", names)); err != nil {
+				if err := send(f.request("", peer.EDSType, "", "", names)); err != nil {
 					return err
 				}
 			}
-		case edsType:
+		case peer.EDSType:
 			if epoch := f.epoch.Load(); seen != epoch {
 				if name := f.watched.Load(); name != nil && bytes.Contains(msg, *name) {
 					seen = epoch
@@ -239,7 +221,7 @@ func (f *fleet) run(i int) error {
 			if f.delta {
 				ackNames = nil
 			}
-			if err := send(f.request("", edsType, r.version, r.nonce, ackNames)); err != nil {
+			if err := send(f.request("", peer.EDSType, r.version, r.nonce, ackNames)); err != nil {
 				return err
 			}
 			if received < f.services {
@@ -268,12 +250,6 @@ func mutual(files string) *tls.Config {
 	pool := x509.NewCertPool()
 	pool.AppendCertsFromPEM(authorities)
 	return &tls.Config{Certificates: []tls.Certificate{pair}, RootCAs: pool, ServerName: "localhost"}
-}
-
-func cpuSeconds() float64 {
-	var ru syscall.Rusage
-	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &ru)
-	return float64(ru.Utime.Sec+ru.Stime.Sec) + float64(ru.Utime.Usec+ru.Stime.Usec)/1e6
 }
 
 func main() {
@@ -307,7 +283,7 @@ func main() {
 			}
 			f.synced.Wait()
 			answer(map[string]any{"sync_s": time.Since(begin).Seconds(), "bytes": f.bytes.Load(),
-				"messages": f.messages.Load(), "fleet_cpu_s": cpuSeconds()})
+				"messages": f.messages.Load(), "fleet_cpu_s": peer.Stats()["cpu_s"]})
 		case "arm":
 			name := []byte(words[1])
 			f.bytes.Store(0)
@@ -345,7 +321,7 @@ func main() {
 			answer(map[string]any{"received": len(ms), "p50_ms": at(.5), "p99_ms": at(.99), "max_ms": at(1),
 				"bytes": f.bytes.Load(), "messages": f.messages.Load()})
 		case "stats":
-			answer(map[string]any{"cpu_s": cpuSeconds()})
+			answer(peer.Stats())
 		default:
 			log.Fatalf("unknown command %q", lines.Text())
 		}

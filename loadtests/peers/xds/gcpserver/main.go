@@ -19,7 +19,6 @@ import (
 	"os"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	cluster "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
@@ -34,6 +33,8 @@ import (
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"isthmus.dev/loadtests/peers/xds/peer"
 )
 
 // oneView maps every node to the same snapshot key.
@@ -155,21 +156,6 @@ func mutual(files string) credentials.TransportCredentials {
 	})
 }
 
-func stats() map[string]any {
-	var ru syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &ru); err != nil {
-		log.Fatal(err)
-	}
-	seconds := func(t syscall.Timeval) float64 { return float64(t.Sec) + float64(t.Usec)/1e6 }
-	rss := 0
-	if data, err := os.ReadFile("/proc/self/statm"); err == nil {
-		if pages, err := strconv.Atoi(strings.Fields(string(data))[1]); err == nil {
-			rss = pages * os.Getpagesize() / (1 << 20)
-		}
-	}
-	return map[string]any{"cpu_s": seconds(ru.Utime) + seconds(ru.Stime), "rss_mb": rss}
-}
-
 func main() {
 	addr := flag.String("addr", "127.0.0.1:0", "listen address")
 	mode := flag.String("mode", "snapshot", "cache for EDS: snapshot or linear")
@@ -216,7 +202,7 @@ func main() {
 			must(publish(ctx, makeLoadAssignment(i, *endpoints, sick[i])))
 			must(reply.Encode(map[string]any{"flipped": clusterName(i)}))
 		case len(words) == 1 && words[0] == "stats":
-			must(reply.Encode(stats()))
+			must(reply.Encode(peer.Stats()))
 		case len(words) == 1 && words[0] == "quit":
 			return
 		default:

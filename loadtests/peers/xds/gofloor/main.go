@@ -17,28 +17,12 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/encoding/protowire"
+
+	"isthmus.dev/loadtests/peers/xds/peer"
 )
-
-const (
-	cdsType = "type.googleapis.com/envoy.config.cluster.v3.Cluster"
-	edsType = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment"
-)
-
-type rawCodec struct{}
-
-func (rawCodec) Name() string { return "proto" }
-func (rawCodec) Marshal(v any) (mem.BufferSlice, error) {
-	return mem.BufferSlice{mem.SliceBuffer(v.([]byte))}, nil
-}
-func (rawCodec) Unmarshal(data mem.BufferSlice, v any) error {
-	*v.(*[]byte) = data.Materialize()
-	return nil
-}
 
 func field(b []byte, num protowire.Number, v []byte) []byte {
 	return protowire.AppendBytes(protowire.AppendTag(b, num, protowire.BytesType), v)
@@ -87,7 +71,7 @@ func (h *hub) serve(delta int) grpc.StreamHandler {
 					h.mu.Unlock()
 					return
 				}
-				for _, t := range []string{cdsType, edsType} {
+				for _, t := range []string{peer.CDSType, peer.EDSType} {
 					if !answered[t] && bytes.Contains(msg, []byte(t)) {
 						answered[t] = true
 						out <- h.full[delta][t]
@@ -96,7 +80,7 @@ func (h *hub) serve(delta int) grpc.StreamHandler {
 			}
 		}()
 		for msg := range out {
-			if err := stream.SendMsg(msg); err != nil {
+			if err := stream.SendMsg(&msg); err != nil {
 				return err
 			}
 		}
@@ -113,17 +97,17 @@ func main() {
 	for delta := range 2 {
 		var cds, eds []byte
 		for i := range *services {
-			cds = append(cds, resourceBytes(cdsType, name(i), field(nil, 1, []byte(name(i))), delta == 1)...)
-			eds = append(eds, resourceBytes(edsType, name(i), assignment(name(i), *endpoints), delta == 1)...)
+			cds = append(cds, resourceBytes(peer.CDSType, name(i), field(nil, 1, []byte(name(i))), delta == 1)...)
+			eds = append(eds, resourceBytes(peer.EDSType, name(i), assignment(name(i), *endpoints), delta == 1)...)
 		}
 		h.streams[delta] = map[chan []byte]bool{}
-		h.full[delta] = map[string][]byte{cdsType: response(cdsType, cds, 1), edsType: response(edsType, eds, 1)}
+		h.full[delta] = map[string][]byte{peer.CDSType: response(peer.CDSType, cds, 1), peer.EDSType: response(peer.EDSType, eds, 1)}
 	}
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		log.Fatal(err)
 	}
-	server := grpc.NewServer(grpc.ForceServerCodecV2(rawCodec{}), grpc.MaxConcurrentStreams(1_000_000))
+	server := grpc.NewServer(grpc.ForceServerCodecV2(peer.RawCodec{}), grpc.MaxConcurrentStreams(1_000_000))
 	server.RegisterService(&grpc.ServiceDesc{
 		ServiceName: "envoy.service.discovery.v3.AggregatedDiscoveryService",
 		HandlerType: (*any)(nil),
@@ -145,7 +129,7 @@ func main() {
 			nonce++
 			h.mu.Lock()
 			for delta := range 2 {
-				msg := response(edsType, resourceBytes(edsType, name(i), assignment(name(i), *endpoints), delta == 1), nonce)
+				msg := response(peer.EDSType, resourceBytes(peer.EDSType, name(i), assignment(name(i), *endpoints), delta == 1), nonce)
 				for out := range h.streams[delta] {
 					out <- msg
 				}
@@ -154,9 +138,6 @@ func main() {
 			_ = reply.Encode(map[string]any{"flipped": name(i)})
 			continue
 		}
-		var ru syscall.Rusage
-		_ = syscall.Getrusage(syscall.RUSAGE_SELF, &ru)
-		cpu := float64(ru.Utime.Sec+ru.Stime.Sec) + float64(ru.Utime.Usec+ru.Stime.Usec)/1e6
-		_ = reply.Encode(map[string]any{"cpu_s": cpu, "rss_mb": ru.Maxrss / 1024})
+		_ = reply.Encode(peer.Stats())
 	}
 }
