@@ -81,16 +81,14 @@ class Subscription(ABC):
     def wants(self, name: str) -> bool:
         return self.names is None or name in self.names
 
-    def mark(self, names: Some[str], now: float) -> bool:
-        """Has the wanted ones among these names sent; says whether there are any."""
+    def mark(self, names: Some[str], now: float) -> None:
+        """Has the wanted ones among these names sent."""
         held = self.names
         wanted = names if held is None else [name for name in names if name in held]
-        if not wanted:
-            return False
-        self.due.update(wanted)
-        if self.due_since is None:
-            self.due_since = now
-        return True
+        if wanted:
+            self.due.update(wanted)
+            if self.due_since is None:
+                self.due_since = now
 
     def answered(self, error: str | None, now: float) -> Body | None:
         """Takes the answer to the response in flight; returns the body if it was accepted."""
