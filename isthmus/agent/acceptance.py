@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
+from isthmus.api import kinds
 from isthmus.api.meta import ObjectKey
 from isthmus.api.policy import GlobalTrafficPolicy
 from isthmus.flow import Derived, Priority, Table, derive, on
@@ -80,6 +81,16 @@ def _earlier(found: GlobalTrafficPolicy, kept: GlobalTrafficPolicy | None) -> Gl
         return None
     head = msgspec.structs.replace(found.metadata, generation=kept.metadata.generation)
     return GlobalTrafficPolicy(metadata=head, spec=kept.spec)
+
+
+def policy_status(key: ObjectKey, status: Mapping[str, Any]) -> dict[str, Any]:
+    """What is applied to a policy's status subresource, by a member's agent or by the hub's process."""
+    return {
+        "apiVersion": kinds.POLICY.api_version,
+        "kind": kinds.POLICY.kind,
+        "metadata": {"namespace": key.namespace, "name": key.name},
+        "status": status,
+    }
 
 
 def named_services(policy: Policy | None) -> Iterable[ServiceKey]:

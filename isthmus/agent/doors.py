@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, TypeGuard
 
+from isthmus.agent.assignments import load_assignments
 from isthmus.agent.capturerows import CaptureRows
 from isthmus.agent.chain import Chain
 from isthmus.agent.grpcrows import GrpcRows
@@ -16,7 +17,7 @@ from isthmus.dns import rrset
 from isthmus.dns.row import row_key
 from isthmus.flow import Derived, Priority, Table, Writer, derive, on, spread
 from isthmus.model.names import ServiceKey, Vantage
-from isthmus.model.plan import Plan, PlanKey, port_id
+from isthmus.model.plan import PlanKey, port_id
 from isthmus.model.service import Port, Protocol, Service
 from isthmus.xds import envoy, rows
 from isthmus.xds.rows import Capture, ProxyClass, Renderer, ResourceType, Row
@@ -36,7 +37,7 @@ class Doors:
         self.xds: Table[str, bytes] = Table("xds")
         self.dns: Table[str, bytes] = Table("dns")
         self.classes = self._classes()
-        self.assignments = self._assignments()
+        self.assignments = load_assignments(chain.plans, self.classes, Renderer.ENVOY, self.xds)
         self.clusters = self._clusters()
         self.hosts = self._hosts()
         self.routes = self._routes()
@@ -54,7 +55,6 @@ class Doors:
             chain.caller_zones.row,
             *self.grpc.tables,
         ]
-        spread(self.assignments, self.xds, _assignment_row)
         spread(self.clusters, self.xds, lambda _key, row: dict([row]))
         spread(self.routes, self.xds, lambda key, row: {str(Row(ResourceType.RDS, key, rows.EXPLICIT)): row})
         spread(
@@ -87,27 +87,6 @@ class Doors:
 
         wants = on(self.wants, lambda key, _o, _n: (_class_text(key),), priority=Priority.POLICY)
         return derive("proxy classes", wants, compute=compute)
-
-    def _assignments(self) -> Derived[PlanKey, bytes]:
-        """For the vantages of proxies: where only DNS asks, nobody needs them."""
-        plans, classes = self.chain.plans, self.classes
-
-        def compute(key: PlanKey) -> bytes | None:
-            plan = plans.get(key)
-            if all(proxies.vantage != key.vantage for proxies in classes.values() if _is_envoy(proxies)):
-                return None
-            if plan is None or plan.port is None or plan.port.protocol is not Protocol.TCP:
-                return None
-            return envoy.load_assignment(plan)
-
-        def affected(key: PlanKey, _old: Plan | None, _new: Plan | None) -> Iterable[PlanKey]:
-            return (key,) if key.port else ()
-
-        def on_class(_key: str, old: ProxyClass | None, new: ProxyClass | None) -> Iterable[PlanKey]:
-            vantages = {proxies.vantage for proxies in (old, new) if proxies is not None}
-            return [key for key in plans if key.port and key.vantage in vantages]
-
-        return derive("load assignments", on(plans, affected), on(classes, on_class), compute=compute)
 
     def _clusters(self) -> Derived[PortKey, tuple[str, bytes]]:
         chain = self.chain
@@ -274,8 +253,3 @@ def _port(service: Service | None, wanted: str) -> Port | None:
     if service is None:
         return None
     return next((port for port in service.ports if port_id(port) == wanted), None)
-
-
-def _assignment_row(key: PlanKey, row: bytes) -> dict[str, bytes]:
-    name = rows.resource_name(key.service, int(key.port.partition("/")[2]))
-    return {str(Row(ResourceType.EDS, str(key.vantage), name)): row}

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from isthmus.agent.assignments import load_assignments
 from isthmus.agent.chain import Chain
 from isthmus.flow import Derived, Priority, Table, derive, on, spread
 from isthmus.model.names import ServiceKey
-from isthmus.model.plan import Plan, PlanKey
-from isthmus.model.service import Protocol, Service
+from isthmus.model.plan import PlanKey
+from isthmus.model.service import Service
 from isthmus.xds import grpc
 from isthmus.xds.rows import (
     GRPC_CLIENTS,
@@ -18,7 +19,6 @@ from isthmus.xds.rows import (
     Row,
     ready_row,
     resource_name,
-    scope_of,
 )
 
 
@@ -29,7 +29,7 @@ class GrpcRows:
         self._chain = chain
         self._classes = classes
         self.services = self._services()
-        self.assignments = self._assignments()
+        self.assignments = load_assignments(chain.plans, classes, Renderer.GRPC, xds)
         self.ready = self._ready()
         self.tables: list[Derived[str, bytes] | Derived[PlanKey, bytes] | Derived[ServiceKey, _Rows]] = [
             self.services,
@@ -37,7 +37,6 @@ class GrpcRows:
             self.ready,
         ]
         spread(self.services, xds, lambda _key, row: row)
-        spread(self.assignments, xds, self._assignment_row)
         spread(self.ready, xds, lambda key, row: {str(ready_row(ProxyClass.parse(key))): row})
 
     @property
@@ -60,26 +59,6 @@ class GrpcRows:
             compute=compute,
         )
 
-    def _assignments(self) -> Derived[PlanKey, bytes]:
-        plans = self._chain.plans
-
-        def compute(key: PlanKey) -> bytes | None:
-            plan = plans.get(key)
-            if plan is None or plan.port is None or plan.port.protocol is not Protocol.TCP:
-                return None
-            if all(client.vantage != key.vantage for client in self._clients):
-                return None
-            return grpc.load_assignment(plan)
-
-        def affected(key: PlanKey, _old: Plan | None, _new: Plan | None) -> Iterable[PlanKey]:
-            return (key,) if key.port and self._clients else ()
-
-        def on_class(_key: str, old: ProxyClass | None, new: ProxyClass | None) -> Iterable[PlanKey]:
-            vantages = {one.vantage for one in (old, new) if one is not None and _is_grpc(one)}
-            return [key for key in plans if key.port and key.vantage in vantages]
-
-        return derive("grpc assignments", on(plans, affected), on(self._classes, on_class), compute=compute)
-
     def _ready(self) -> Derived[str, bytes]:
         """One empty row for each class, after everything else that it needs."""
 
@@ -94,12 +73,6 @@ class GrpcRows:
             on(self.assignments, lambda _key, _o, _n: ()),
             compute=compute,
         )
-
-    @staticmethod
-    def _assignment_row(key: PlanKey, row: bytes) -> dict[str, bytes]:
-        name = resource_name(key.service, int(key.port.partition("/")[2]))
-        scope = scope_of(ResourceType.EDS, ProxyClass(key.vantage, Renderer.GRPC.value))
-        return {str(Row(ResourceType.EDS, scope, name)): row}
 
 
 _Rows = Mapping[str, bytes]

@@ -7,9 +7,10 @@ PAUSE seconds. Who speaks is told by a report's namespace; what others than memb
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Iterable
 
-from isthmus.agent.acceptance import judged
+from isthmus.agent.acceptance import judged, policy_status
 from isthmus.api import hub, kinds
 from isthmus.api.meta import Kind, ObjectKey
 from isthmus.api.policy import GlobalTrafficPolicy
@@ -22,6 +23,8 @@ from isthmus.traffic.policysum import Report, Told, status
 from isthmus.traffic.words import plan_line
 
 PAUSE_SECONDS = 1.0
+AT_A_TIME = 10
+"""So many statuses are summed up before others get a turn; each is of one report for each member."""
 TOLD_POLICY = Kind(
     kinds.POLICY_REPORT.group,
     kinds.POLICY_REPORT.version,
@@ -51,23 +54,24 @@ class PolicySums:
     async def run(self) -> None:
         """Renews statuses until cancelled."""
         while True:
-            self.renew()
-            await asyncio.sleep(PAUSE_SECONDS)
+            more = self.renew()
+            await asyncio.sleep(0 if more else PAUSE_SECONDS)
 
-    def renew(self) -> None:
-        """Renews the statuses of which something changed, once everything was read."""
+    def renew(self) -> bool:
+        """Renews statuses of which something changed, once everything was read. Says whether more are due."""
         if not (self.policies.synced and self.reports.synced and self._clusters.synced):
-            return
-        changed, self._changed = self._changed, {}
-        for key in changed:
+            return False
+        for key in list(itertools.islice(self._changed, AT_A_TIME)):
+            del self._changed[key]
             ref = ObjectRef(kinds.POLICY, *key, "status")
             found = self.policies.get(key)
             if found is None:
                 self._writer.drop(ref)
             else:
                 self._writer.put(ref, self._status(key, found))
-        if not self._writer.synced:
+        if not self._changed and not self._writer.synced:
             self._writer.complete()
+        return bool(self._changed)
 
     def _on_cluster(self, _key: ObjectKey, old: hub.Cluster | None, new: hub.Cluster | None) -> None:
         if old is None or new is None:
@@ -89,12 +93,7 @@ class PolicySums:
         else:
             refused, plan = None, plan_line(answer)
         reports = {name: _report(spec) for name, spec in said.items()}
-        return {
-            "apiVersion": kinds.POLICY.api_version,
-            "kind": kinds.POLICY.kind,
-            "metadata": {"namespace": key.namespace, "name": key.name},
-            "status": status(found.metadata.generation, refused, plan, members, reports),
-        }
+        return policy_status(key, status(found.metadata.generation, refused, plan, members, reports))
 
 
 def _report(spec: hub.ToldPolicySpec) -> Report:

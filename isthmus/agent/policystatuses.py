@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from isthmus.agent.acceptance import PolicyKey, named_services
+from isthmus.agent.acceptance import PolicyKey, named_services, policy_status
 from isthmus.agent.chain import Chain, turned
 from isthmus.api import kinds
 from isthmus.api.meta import ObjectKey
@@ -24,7 +24,7 @@ from isthmus.model.cluster import ClusterView
 from isthmus.model.names import ClusterId, ServiceKey
 from isthmus.model.service import Port
 from isthmus.traffic.accept import unresolved
-from isthmus.traffic.policystatus import policy_conditions
+from isthmus.traffic.policystatus import policy_conditions, standing_status
 from isthmus.traffic.standing import PolicyId, Standing, standings
 from isthmus.traffic.words import plan_line
 from isthmus.xds.appprotocol import app_protocol
@@ -131,17 +131,8 @@ class PolicyStatuses:
             state = self.states.get(key)
             if state is None or key[0] != "member":
                 return None
-            wanted = {
-                "apiVersion": kinds.POLICY.api_version,
-                "kind": kinds.POLICY.kind,
-                "metadata": {"namespace": key[1].namespace, "name": key[1].name},
-                "status": {
-                    "observedGeneration": state.generation,
-                    "plan": state.plan,
-                    "conditions": list(state.conditions),
-                },
-            }
-            return {ObjectRef(kinds.POLICY, *key[1], "status"): pack(wanted)}
+            told = standing_status(state.generation, state.plan, state.conditions)
+            return {ObjectRef(kinds.POLICY, *key[1], "status"): pack(policy_status(key[1], told))}
 
         return derive("policy statuses", on(self.states), compute=compute)
 

@@ -47,6 +47,11 @@ def policy_conditions(
     return [{**_condition(one), "observedGeneration": generation} for one in told]
 
 
+def standing_status(generation: int, plan: str, conditions: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """What every status of a policy says, whoever writes it; `plan` is the ladder on one line."""
+    return {"observedGeneration": generation, "plan": plan, "conditions": list(conditions)}
+
+
 def accepted_condition(refused: Refused | None, *, older_in_force: bool) -> dict[str, Any]:
     """The condition Accepted alone, without its time and generation."""
     return _condition(_accepted(refused, older_in_force=older_in_force))

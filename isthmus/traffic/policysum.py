@@ -11,7 +11,7 @@ from typing import Any
 
 from isthmus.model.names import ClusterId
 from isthmus.model.refusal import Refused
-from isthmus.traffic.policystatus import TYPES, accepted_condition
+from isthmus.traffic.policystatus import TYPES, accepted_condition, standing_status
 
 MAX_CLUSTERS = 500
 MAX_TEXT = 256
@@ -56,11 +56,10 @@ def status(
     here = {name: reports[name] for name in sorted(members) if name in reports}
     conditions = [accepted_condition(refused, older_in_force=older)]
     conditions += [_summed(kind, here) for kind in TYPES if kind != "Accepted"]
+    told = ({**one, "observedGeneration": generation} for one in conditions)
     return {
-        "observedGeneration": generation,
-        "plan": plan,
+        **standing_status(generation, plan, told),
         "applied": f"{applied}/{len(members)}",
-        "conditions": [{**one, "observedGeneration": generation} for one in conditions],
         "clusters": followers[:MAX_CLUSTERS],
     }
 

@@ -18,8 +18,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,62 +30,16 @@ from grpc_parts import GrpcBackend, caller
 from http_load import HttpBackend, exchange, free_port, until
 from rich.console import Console
 from rich.table import Table
+from worker_process import worker
 from xds_harness import GRPC_CLASS, Rows, Shares, find_envoy, plan_of, sidecar
 
-from isthmus.flow.replica import Publisher
-from isthmus.flow.stats import STATS
-from isthmus.flow.table import Table as FlowTable
 from isthmus.model.names import ServiceKey
-from isthmus.xds.proxies import LOOKS, PROXIES
 
-ROOT = Path(__file__).parents[2]
 TARGET_MS = 10.0
 LONG_ENOUGH = 20
 """Answers in a row by the new cluster that end a round."""
-WORKER = """
-import asyncio, sys
-from pathlib import Path
-from isthmus.model.names import ClusterId
-from isthmus.xds import worker
-options = worker.Options(name="xds-0", cluster=ClusterId("eu-1"), listen=sys.argv[2])
-asyncio.run(worker.run(options, Path(sys.argv[1])))
-"""
 Flip = Callable[[str], float]
 """Gives everything to the cluster of that name; says when, in monotonic seconds."""
-
-
-@asynccontextmanager
-async def worker(rows: Rows, folder: Path) -> AsyncIterator[str]:
-    """A worker process that serves the rows; gives its address."""
-    link, address = folder / "link", f"127.0.0.1:{free_port()}"
-    looks: FlowTable[str, bytes] = FlowTable(LOOKS)
-    looks.partition("nobody").replace({})
-    heard = {"wants": rows.wants, STATS: FlowTable(STATS), PROXIES: FlowTable(PROXIES)}
-    publisher = Publisher(link, {"xds": rows.table, LOOKS: looks}, heard)
-    published = asyncio.create_task(publisher.run(), name="publisher")
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", WORKER, str(link), address),
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.DEVNULL,
-    )
-
-    async def listening() -> bool:
-        try:
-            _, writer = await asyncio.open_connection(*address.split(":"))
-        except OSError:
-            return False
-        writer.close()
-        return True
-
-    try:
-        await until(listening, "the worker listens", 60)
-        yield address
-    finally:
-        process.terminate()
-        await process.wait()
-        published.cancel()
-        await asyncio.wait([published])
 
 
 def flipping(rows: Rows, backends: dict[str, Any]) -> Flip:

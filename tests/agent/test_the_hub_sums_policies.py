@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from isthmus.agent.hubpolicies import TOLD_POLICY, PolicySums
+from isthmus.agent.hubpolicies import AT_A_TIME, TOLD_POLICY, PolicySums
 from isthmus.api import hub, kinds
 from isthmus.api.meta import ObjectKey
 from isthmus.flow import Table
@@ -163,6 +163,34 @@ def test_members_that_come_and_go_change_the_count() -> None:
     world.policies.drop(WEB)
     world.sums.renew()
     assert not world.sums.desired
+
+
+def test_a_sum_that_comes_out_the_same_is_not_written() -> None:
+    world = HubTables(*MEMBERS)
+    world.policy({})
+    for name in MEMBERS:
+        world.report(name)
+    world.status()
+    written: list[ObjectRef] = []
+    world.sums.desired.observe(lambda key, _old, _new: written.append(key))
+    for name in MEMBERS:
+        world.report(name, Accepted="True Accepted said otherwise, and summed up as before")
+    world.members.put(ObjectKey("", "eu-1"), msgspec.convert({"metadata": {"name": "eu-1"}}, hub.Cluster))
+    assert not world.sums.renew()
+    assert written == []
+    world.report("eu-1", InForce="False NoService Nothing.")
+    world.sums.renew()
+    assert written == [ObjectRef(kinds.POLICY, *WEB, "status")]
+
+
+def test_many_sums_leave_turns_to_others_and_all_are_made() -> None:
+    world = HubTables(*MEMBERS)
+    for number in range(3 * AT_A_TIME):
+        metadata = {"namespace": "shop", "name": f"web-{number}", "uid": "u", "generation": 1}
+        found = kinds.POLICY.decode(msgspec.json.encode({"metadata": metadata, "spec": {}}))
+        world.policies.put(found.metadata.key, found)
+    assert [world.sums.renew() for _ in range(4)] == [True, True, False, False]
+    assert len(world.sums.desired) == 3 * AT_A_TIME
 
 
 def test_nothing_is_told_before_everything_was_read() -> None:

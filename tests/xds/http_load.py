@@ -37,7 +37,7 @@ class HttpBackend:
         self.cluster, self.address, self.port = cluster, address, 0
         self.hanging = False
         self.delay = 0.0
-        self.served = 0
+        self.served = self.requests = 0
         self._server: asyncio.Server | None = None
         self._open: set[asyncio.Transport] = set()
 
@@ -54,6 +54,19 @@ class HttpBackend:
                 transport.abort()
             await self._server.wait_closed()
             self._server = None
+
+
+@asynccontextmanager
+async def backends(*names: str, address: str = "127.0.0.1") -> AsyncIterator[list[HttpBackend]]:
+    """One for each name."""
+    found = [HttpBackend(name, address) for name in names]
+    for backend in found:
+        await backend.start()
+    try:
+        yield found
+    finally:
+        for backend in found:
+            await backend.stop()
 
 
 class _Connection(asyncio.Protocol):
@@ -73,6 +86,7 @@ class _Connection(asyncio.Protocol):
         self._buffer += data
         while b"\r\n\r\n" in self._buffer:
             _, _, self._buffer = self._buffer.partition(b"\r\n\r\n")
+            self._backend.requests += 1
             if not self._backend.hanging:
                 asyncio.get_running_loop().call_later(self._backend.delay, self._answer)
 

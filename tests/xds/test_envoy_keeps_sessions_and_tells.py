@@ -5,38 +5,16 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from http_load import HttpBackend, free_port, until
-from xds_harness import Rows, Shares, Sidecar, plan_of, served, sidecar
+from http_load import backends, until
+from xds_harness import Rows, Shares, plan_of, proxied
 
 from isthmus.model.policy import DoorSettings, SessionAffinity
 
 pytestmark = pytest.mark.envoy
-
-
-@asynccontextmanager
-async def proxied(binary: str, folder: Path, rows: Rows, *, log: bool = False) -> AsyncIterator[Sidecar]:
-    listen = f"127.0.0.1:{free_port()}"
-    rows.listen(listen, log=log)
-    async with served(rows) as door, sidecar(binary, folder, door.address, listen, access_log=log) as proxy:
-        yield proxy
-
-
-@asynccontextmanager
-async def backends(*names: str, address: str = "127.0.0.1") -> AsyncIterator[list[HttpBackend]]:
-    found = [HttpBackend(name, address) for name in names]
-    for backend in found:
-        await backend.start()
-    try:
-        yield found
-    finally:
-        for backend in found:
-            await backend.stop()
 
 
 async def ask(address: str, headers: str = "", path: str = "/") -> tuple[str, dict[str, str]]:

@@ -16,6 +16,7 @@ from http_load import HttpBackend, Load, fetch, free_port, loaded, until
 from xds_harness import Door, Rows, Shares, Sidecar, plan_of, served, sidecar
 
 from isthmus.model.names import ServiceKey
+from isthmus.model.policy import CircuitBreaker, DoorSettings, OutlierDetection, Retry
 from isthmus.xds.proxies import described
 
 pytestmark = pytest.mark.envoy
@@ -121,6 +122,45 @@ async def test_refusing_endpoints_fail_no_request(envoy_binary: str, tmp_path: P
     assert load.failed == []
 
 
+@pytest.mark.parametrize("method", ["GET", "PUT"])
+async def test_a_dead_first_tier_fails_no_idempotent_request(
+    envoy_binary: str, tmp_path: Path, method: str
+) -> None:
+    """All of the first tier dies under load, and nobody tells the proxy; retries are on by default."""
+    async with stage(envoy_binary, tmp_path) as found:
+        own, other = {"eu-1/eu/a": (10_000, found.eu)}, {"us-1/us/a": found.us}
+        found.rows.plan(plan_of(Shares(shares=own, standby=[other])))
+        async with loaded(Load(found.proxy.listen, method=method)) as load:
+            await only(load, "eu-1")
+            for backend in found.eu:
+                await backend.stop()
+            await only(load, "us-1")
+            await answers(load, 200)
+    assert load.failed == []
+
+
+async def test_all_that_were_on_their_way_to_a_tier_when_it_died_are_repeated(
+    envoy_binary: str, tmp_path: Path
+) -> None:
+    """Hundreds of requests are reset in one moment: hundreds of retries are due, beside no other request."""
+    count = 300
+    async with stage(envoy_binary, tmp_path) as found:
+        own, other = {"eu-1/eu/a": (10_000, found.eu)}, {"us-1/us/a": found.us}
+        found.rows.plan(plan_of(Shares(shares=own, standby=[other])))
+        for backend in found.eu:
+            backend.hanging = True
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(found.proxy.get(method="PUT")) for _ in range(count)]
+
+            async def underway() -> bool:
+                return sum(backend.requests for backend in found.eu) >= count
+
+            await until(underway, f"{count} requests wait for the first tier")
+            for backend in found.eu:
+                await backend.stop()
+    assert {task.result() for task in tasks} == {(200, "us-1")}
+
+
 async def test_endpoints_that_accept_and_never_answer_fail_no_request(
     envoy_binary: str, tmp_path: Path
 ) -> None:
@@ -173,23 +213,25 @@ async def test_a_silent_cluster_fails_no_request(
 
 @VARIANTS
 async def test_a_changed_cluster_warms_without_an_error(envoy_binary: str, tmp_path: Path, api: str) -> None:
-    from isthmus.model.policy import CircuitBreaker, DoorSettings
-
     async with stage(envoy_binary, tmp_path, api) as found, loaded(Load(found.proxy.listen)) as load:
         await answers(load, 50)
-        for number in range(1, 6):
-            found.rows.service(
-                doors=DoorSettings(circuit_breaker=CircuitBreaker(max_connections=10_000 + number))
+        for number in range(1, 11):
+            doors = DoorSettings(
+                circuit_breaker=CircuitBreaker(max_connections=10_000 + number),
+                outlier=OutlierDetection(consecutive_failures=2 + number),
+                retry=Retry(attempts=number),
+                timeout=10.0 + number,
             )
-            await answers(load, 20)
+            found.rows.service(doors=doors)
 
-        async def warm() -> bool:
-            stats = await found.proxy.stats("cluster_manager.(warming_clusters|cluster_modified)")
-            return stats["cluster_manager.warming_clusters"] == 0 and (
-                stats["cluster_manager.cluster_modified"] >= 1
-            )
+            async def warm(number: int = number) -> bool:
+                stats = await found.proxy.stats("cluster_manager.(warming_clusters|cluster_modified)")
+                return stats["cluster_manager.warming_clusters"] == 0 and (
+                    stats["cluster_manager.cluster_modified"] >= number
+                )
 
-        await until(warm, "changed clusters warm")
+            await until(warm, f"edit {number} is there, and nothing warms")
+            await answers(load, 10)
         fetches = await found.proxy.stats("init_fetch_timeout")
         assert sum(fetches.values()) == 0
     assert load.failed == []

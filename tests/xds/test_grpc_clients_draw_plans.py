@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 from authority import Authority
+from drawing import within_bound
 from grpc_parts import Caller, GrpcBackend, caller, grpc_backends
 from http_load import until
 from xds_harness import GRPC_CLASS, Rows, Shares, identity_of, plan_of, served
@@ -41,23 +41,13 @@ def share(rows: Rows, **shares: tuple[int, list[GrpcBackend]]) -> None:
     )
 
 
-def within_bound(seen: dict[str, int], shares: dict[str, int]) -> None:
-    """Property 8 of traffic-semantics, section 6."""
-    count = sum(seen.values())
-    assert set(seen) <= set(shares), seen
-    for name, points in shares.items():
-        p = points / 10_000
-        bound = 5 * math.sqrt(p * (1 - p) / count) + 0.002
-        assert abs(seen.get(name, 0) / count - p) <= bound, (name, seen, shares)
-
-
 async def test_the_shares_are_drawn_whatever_the_numbers_of_endpoints(tmp_path: Path) -> None:
     async with grpc_backends("a", "a", "a", "b", "c", "c") as found:
         rows = Rows()
         rows.for_grpc()
         share(rows, a=(1972, found[:3]), b=(5915, found[3:4]), c=(2113, found[4:]))
         async with client(tmp_path, rows) as calls:
-            seen = await calls.call(6000, f"{NAME}:80")
+            seen = await calls.call(6000, f"{NAME}:80", together=50)
     within_bound(seen, {"a": 1972, "b": 5915, "c": 2113})
 
 

@@ -279,3 +279,12 @@ async def sidecar(
         with suppress(ProcessLookupError):
             process.kill()
         await process.wait()
+
+
+@asynccontextmanager
+async def proxied(binary: str, folder: Path, rows: Rows, *, log: bool = False) -> AsyncIterator[Sidecar]:
+    """A real Envoy that is given these rows."""
+    listen = f"127.0.0.1:{free_port()}"
+    rows.listen(listen, log=log)
+    async with served(rows) as door, sidecar(binary, folder, door.address, listen, access_log=log) as proxy:
+        yield proxy

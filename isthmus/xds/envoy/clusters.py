@@ -30,9 +30,10 @@ IDLE_SECONDS = 4.0
 """Common servers close idle connections after 5 s; a request that crosses such a close on its way is lost."""
 RAISED_LIMIT = 65_536
 RETRY_BUDGET_PERCENT = 100.0
-RETRIES_AT_LEAST = 64
-"""Retries at a time, of the requests at a time, but never fewer than so many. Envoy's own default of 3 would
-turn the death of one cluster into failed requests; without a bound, retries would multiply an overload."""
+RETRIES_AT_LEAST = 1024
+"""Retries at a time, of the requests at a time, but never fewer than so many. Requests that wait for their
+retry do not count as requests there: when a whole tier dies, all that were on their way to it retry at once
+beside next to none, so it is this number that decides (decision 7)."""
 LOCAL_FAILURES = 5
 """Failed connections in a row that eject a host. Envoy counts a hedged request like one, and any new stream
 ends the row: with lower numbers hosts that are merely slow would be ejected often."""
