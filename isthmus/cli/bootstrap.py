@@ -12,7 +12,7 @@ from isthmus.errors import ConfigError
 
 if TYPE_CHECKING:
     from isthmus.model.names import Vantage
-    from isthmus.xds.bootstrap import Identity
+    from isthmus.xds.secrets import Identity
 
 ENVOY_EXAMPLES = (
     "Example: isthmus bootstrap envoy --cluster eu-1 --zone eu-1a --xds 10.96.0.20:18000 > envoy.yaml && "
@@ -96,12 +96,20 @@ def envoy(
     cert: Cert = None,
     key: Key = None,
     server_name: Server = "",
+    secrets: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Write there what lets the proxy follow --ca, --cert and --key when they are renewed.",
+        ),
+    ] = None,
     output: YamlFirst = Structured.YAML,
 ) -> None:
     """Print the configuration that a stock Envoy starts from."""
     from isthmus.xds.bootstrap import envoy_bootstrap
     from isthmus.xds.rows import Capture
 
+    identity = _identity(ca, cert, key, server_name, secrets)
     made = envoy_bootstrap(
         _name(node_id),
         _vantage(cluster, region, zone),
@@ -112,9 +120,11 @@ def envoy(
         access_log=access_log,
         namespace=namespace,
         uses=uses,
-        identity=_identity(ca, cert, key, server_name),
+        identity=identity,
         delta=delta,
     )
+    if identity is not None and identity.secrets:
+        _write_secrets(xds.rpartition(":")[0], identity)
     _print(made, output)
 
 
@@ -148,17 +158,37 @@ def _vantage(cluster: str, region: str, zone: str) -> Vantage:
     return Vantage(region, zone, ClusterId(cluster))
 
 
-def _identity(ca: str | None, cert: str | None, key: str | None, server: str = "") -> Identity | None:
+def _identity(
+    ca: str | None, cert: str | None, key: str | None, server: str = "", secrets: str | None = None
+) -> Identity | None:
     from pathlib import Path
 
-    from isthmus.xds.bootstrap import Identity
+    from isthmus.xds.secrets import Identity
 
     if ca is None and cert is None and key is None:
+        if secrets is not None:
+            raise ConfigError("--secrets is for --ca, --cert and --key, and none of them is given")
         return None
     if ca is None or cert is None or key is None:
         raise ConfigError("--ca, --cert and --key go together: both sides show who they are")
     paths = [str(Path(file).absolute()) for file in (ca, cert, key)]
-    return Identity(ca=paths[0], certificate=paths[1], key=paths[2], server=server)
+    folder = "" if secrets is None else str(Path(secrets).absolute())
+    return Identity(ca=paths[0], certificate=paths[1], key=paths[2], server=server, secrets=folder)
+
+
+def _write_secrets(host: str, identity: Identity) -> None:
+    import json
+    from pathlib import Path
+
+    from isthmus.xds.secrets import secret_files
+
+    folder = Path(identity.secrets)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, content in secret_files(host, identity).items():
+            (folder / name).write_text(json.dumps(content, indent=2) + "\n")
+    except OSError as error:
+        raise ConfigError(f"--secrets {folder}: {error.strerror}") from error
 
 
 def _name(given: str | None) -> str:

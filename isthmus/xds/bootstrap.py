@@ -6,7 +6,6 @@ is not live while it knows nothing) and notices within seconds that its control 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from isthmus.errors import ConfigError
@@ -28,6 +27,7 @@ from isthmus.xds.rows import (
     read_uses,
     split_listen,
 )
+from isthmus.xds.secrets import Identity, transport_socket
 
 ADS_CLUSTER = "isthmus"
 TLS_REFRESH = "600s"
@@ -40,20 +40,6 @@ _PASSTHROUGH: dict[str, Any] = {
     "connect_timeout": "5s",
 }
 _BLACKHOLE: dict[str, Any] = {"name": BLACKHOLE, "type": "STATIC", "connect_timeout": "1s"}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Identity:
-    """Files with which a client proves who it is, and knows its control plane by (PEM, absolute paths).
-
-    Envoy reads them when it starts; gRPC libraries look for new ones from time to time. `server`: the name or
-    IP address that the control plane's certificate is to be for, says Envoy; empty: the host it is found at.
-    """
-
-    ca: str
-    certificate: str
-    key: str
-    server: str = ""
 
 
 def envoy_bootstrap(
@@ -199,34 +185,8 @@ def _control_plane(address: str, identity: Identity | None) -> dict[str, Any]:
         },
     }
     if identity is not None:
-        made["transport_socket"] = _transport_socket(address.rpartition(":")[0], identity)
+        made["transport_socket"] = transport_socket(address.rpartition(":")[0], identity)
     return made
-
-
-def _transport_socket(host: str, identity: Identity) -> dict[str, Any]:
-    """Both sides show a certificate, and that of the control plane is for the host that is asked for."""
-    name = identity.server or host.strip("[]")
-    is_name = split_listen(f"[{name}]:1") is None
-    san = {"san_type": "DNS" if is_name else "IP_ADDRESS", "matcher": {"exact": name}}
-    found: dict[str, Any] = {
-        "@type": _TYPES + "transport_sockets.tls.v3.UpstreamTlsContext",
-        "common_tls_context": {
-            "tls_certificates": [
-                {
-                    "certificate_chain": {"filename": identity.certificate},
-                    "private_key": {"filename": identity.key},
-                }
-            ],
-            "validation_context": {
-                "trusted_ca": {"filename": identity.ca},
-                "match_typed_subject_alt_names": [san],
-            },
-            "alpn_protocols": ["h2"],
-        },
-    }
-    if is_name:
-        found["sni"] = name
-    return {"name": "envoy.transport_sockets.tls", "typed_config": found}
 
 
 def _socket_address(text: str) -> dict[str, Any]:

@@ -70,6 +70,28 @@ async def test_both_show_the_certificate_that_they_are_given(isthmus: Isthmus, t
     assert credentials["config"]["certificate_file"] == "/tls/own.pem"
 
 
+async def test_an_envoy_that_follows_its_certificate_gets_files_beside(
+    isthmus: Isthmus, tmp_path: Path
+) -> None:
+    files = ("--ca", "/tls/ca.pem", "--cert", "/tls/own.pem", "--key", "/tls/own.key")
+    folder = tmp_path / "new" / "secrets"
+    ran = await isthmus("bootstrap", "envoy", *PLACE, *files, "--secrets", str(folder))
+    assert (ran.code, ran.err) == (0, "")
+    socket = yaml.safe_load(ran.out)["static_resources"]["clusters"][0]["transport_socket"]["typed_config"]
+    context = socket["common_tls_context"]
+    assert "tls_certificates" not in context
+    configs = [
+        *context["tls_certificate_sds_secret_configs"],
+        context["validation_context_sds_secret_config"],
+    ]
+    for config in configs:
+        path = Path(config["sds_config"]["path_config_source"]["path"])
+        assert path.parent == folder
+        (secret,) = json.loads(await asyncio.to_thread(path.read_text))["resources"]
+        assert secret["name"] == config["name"]
+    assert "/tls/own.key" not in ran.out
+
+
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
@@ -79,6 +101,7 @@ async def test_both_show_the_certificate_that_they_are_given(isthmus: Isthmus, t
         (("envoy", "--cluster", "eu-1", "--uses", "a/b/c"), "a/b/c"),
         (("envoy", "--cluster", "eu-1", "--xds", "nowhere"), "nowhere"),
         (("grpc", "--cluster", "eu-1", "--ca", "ca.pem"), "--cert"),
+        (("envoy", "--cluster", "eu-1", "--secrets", "/tmp"), "--secrets"),
     ],
 )
 async def test_wrong_use_is_named(isthmus: Isthmus, arguments: tuple[str, ...], named: str) -> None:

@@ -13,8 +13,9 @@ from typing import Any
 
 import grpc
 
-from isthmus.xds.bootstrap import Identity, grpc_bootstrap
+from isthmus.xds.bootstrap import grpc_bootstrap
 from isthmus.xds.rows import ProxyClass
+from isthmus.xds.secrets import Identity
 
 
 class GrpcBackend:

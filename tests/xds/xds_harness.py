@@ -6,6 +6,7 @@ Also imported by the scripts that run in a network namespace of their own.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import os
 import shutil
@@ -25,7 +26,7 @@ from isthmus.model.service import Port, Protocol
 from isthmus.tls import Files
 from isthmus.xds import envoy, grpc, worker
 from isthmus.xds.ads import Ads
-from isthmus.xds.bootstrap import Identity, envoy_bootstrap
+from isthmus.xds.bootstrap import envoy_bootstrap
 from isthmus.xds.rows import (
     EVERYBODY,
     EXPLICIT,
@@ -37,6 +38,7 @@ from isthmus.xds.rows import (
     scope_of,
     split_listen,
 )
+from isthmus.xds.secrets import Identity, secret_files
 from isthmus.xds.server import Limits
 
 DEFAULT_LIMITS = Limits()
@@ -247,11 +249,17 @@ async def sidecar(
     vantage: Vantage = VANTAGE,
     api: str = "GRPC",
     tls: Files | None = None,
+    follow: bool = False,
     **settings: Any,
 ) -> AsyncIterator[Sidecar]:
+    """`tls`: its certificate, which it follows when it is renewed where `follow` says so."""
     listen = listen or f"127.0.0.1:{free_port()}"
     proxy = Sidecar(listen, f"127.0.0.1:{free_port()}")
     identity = identity_of(tls) if tls is not None else None
+    if identity is not None and follow:
+        identity = dataclasses.replace(identity, secrets=str(folder))
+        for name, content in secret_files(xds.rpartition(":")[0], identity).items():
+            (folder / name).write_text(json.dumps(content))
     delta = api == "DELTA_GRPC"
     config = envoy_bootstrap(
         "test-sidecar", vantage, xds, proxy.admin, listen, identity=identity, delta=delta, **settings
