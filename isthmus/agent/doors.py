@@ -17,7 +17,7 @@ from isthmus.dns import rrset
 from isthmus.dns.row import row_key
 from isthmus.flow import Derived, Priority, Table, Writer, derive, on, spread
 from isthmus.model.names import ServiceKey, Vantage
-from isthmus.model.plan import PlanKey, port_id
+from isthmus.model.plan import Plan, PlanKey, port_id
 from isthmus.model.service import Port, Protocol, Service
 from isthmus.xds import envoy, rows
 from isthmus.xds.rows import Capture, ProxyClass, Renderer, ResourceType, Row

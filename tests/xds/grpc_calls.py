@@ -5,6 +5,7 @@ Usage: grpc_calls.py. Reads commands from standard input, a JSON object a line, 
 "together": N as many at a time;
 {"target": …, "until": NAME} calls until only NAME answers, and says since when, in monotonic seconds;
 {"target": …, "connected": [NAME, …]} calls until each of these has answered lately, and nobody else.
+"timeout" is that of each call, in seconds; "options" are those of the channel.
 The bootstrap is read from the environment, as users give it.
 """
 
@@ -24,18 +25,21 @@ DEADLINE = 20.0
 
 
 class Client:
-    """One channel for each target."""
+    """One channel for each target and its options."""
 
     def __init__(self) -> None:
-        self._calls: dict[str, Any] = {}
+        self._calls: dict[Any, Any] = {}
+        self._options: tuple[tuple[str, int], ...] = ()
 
     def who(self, target: str, headers: dict[str, str], timeout: float = 5.0) -> str:
         """Who answers; the status code where nobody does."""
-        if target not in self._calls:
-            channel = grpc.insecure_channel(target)
-            self._calls[target] = channel.unary_unary(METHOD, lambda data: data, lambda data: data)
+        call = self._calls.get((target, self._options))
+        if call is None:
+            channel = grpc.insecure_channel(target, options=self._options)
+            call = channel.unary_unary(METHOD, lambda data: data, lambda data: data)
+            self._calls[target, self._options] = call
         try:
-            answer: bytes = self._calls[target](b"", timeout=timeout, metadata=tuple(headers.items()))
+            answer: bytes = call(b"", timeout=timeout, metadata=tuple(headers.items()))
         except grpc.RpcError as error:
             return f"{error.code().name}: {error.details()}"
         return answer.decode()
@@ -43,6 +47,7 @@ class Client:
     def run(self, command: dict[str, Any]) -> dict[str, Any]:
         target, headers = command["target"], command.get("headers", {})
         timeout = command.get("timeout", 5.0)
+        self._options = tuple(command.get("options", {}).items())
         if "connected" in command:
             return self._connected(target, set(command["connected"]))
         if "together" in command:
@@ -52,7 +57,7 @@ class Client:
             return {"seen": dict(seen)}
         started, seen, row = time.monotonic(), Counter[str](), 0
         while row < 20:
-            if time.monotonic() - started > DEADLINE:
+            if time.monotonic() - started > DEADLINE + timeout:
                 return {"seen": dict(seen), "late": True}
             answer = self.who(target, headers, timeout)
             seen[answer] += 1

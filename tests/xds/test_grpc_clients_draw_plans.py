@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -18,6 +21,7 @@ from isthmus.model.service import Port, Protocol
 from isthmus.xds.proxies import described
 from isthmus.xds.rows import ResourceType
 
+ROOT = Path(__file__).parents[2]
 NAME = "web.shop.svc.clusterset.local"
 
 
@@ -76,6 +80,29 @@ async def test_a_refusing_tier_is_left_for_the_next_one_and_no_call_fails(tmp_pa
             moved = await calls.ask(target=f"{NAME}:80", until="b")
             assert not moved["late"]
             assert set(moved["seen"]) == {"b"}
+
+
+async def test_a_silent_tier_costs_at_most_the_call_that_was_on_its_way(
+    own_network: list[str], tmp_path: Path
+) -> None:
+    """Calls one after another. gRPC takes no call off a connection: that one may wait for its deadline."""
+    script = str(Path(__file__).with_name("grpc_silence.py"))
+    process = await asyncio.create_subprocess_exec(
+        *(*own_network, sys.executable, script, str(tmp_path)),
+        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
+        stdout=asyncio.subprocess.PIPE,
+    )
+    output, _ = await process.communicate()
+    assert process.returncode == 0
+    report = json.loads(output.splitlines()[-1])
+    assert set(report) == {"told", "told, keepalive", "alone, keepalive"}
+    for case, found in report.items():
+        seen = found["seen"]
+        assert not found["late"], (case, found)
+        assert seen.pop("victim") > 0, case
+        assert seen.pop("other") >= 20, case
+        assert sum(seen.values()) <= 1, (case, found)
+        assert all(answer.startswith("DEADLINE_EXCEEDED") for answer in seen), (case, found)
 
 
 async def test_a_name_without_a_port_means_the_port_that_speaks_grpc(tmp_path: Path) -> None:
