@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 sys.path.append(str(Path(__file__).parent))  # test folders are not packages
 
-from policyworld import ME, World, settles
+from fedtables import settles
+from policyworld import ME, World
 
 from isthmus.agent.doors import Doors
 from isthmus.api import kinds, labels
@@ -64,7 +65,7 @@ class Counted(World):
 
     def edit(self, name: str, what: str, number: int) -> None:
         key = ObjectKey("shop", name)
-        slices = self.writers["member", kinds.ENDPOINT_SLICE]
+        slices = self.writers["member/endpointslices"]
         match what:
             case "slice":
                 body = {
@@ -80,16 +81,15 @@ class Counted(World):
                 slices.drop(key)
             case "policy":
                 spec = {"expectedEndpoints": number, "dns": {"answer": "Endpoints"}}
-                body = {"metadata": {"name": name, "namespace": "shop"}, "spec": spec}
-                self.writers["member", kinds.POLICY].put(key, kinds.POLICY.decode(msgspec.json.encode(body)))
+                self.policy("member", spec, name)
             case "no policy":
-                self.writers["member", kinds.POLICY].drop(key)
+                self.writers["member/globaltrafficpolicies"].drop(key)
             case "export":
                 ports = [{"port": 80, "name": "http"}]
                 self.put("member", kinds.SERVICE, key, spec={"clusterIP": "10.0.0.1", "ports": ports})
                 self.put("member", kinds.SERVICE_EXPORT, key)
             case "no export":
-                self.writers["member", kinds.SERVICE_EXPORT].drop(key)
+                self.writers["member/serviceexports"].drop(key)
             case _:
                 endpoint = EndpointId(f"10-64-{NAMES.index(name)}-1")
                 check = CheckKey(ServiceKey("shop", name), ME, endpoint, "TCP/80")

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import msgspec
+from fedtables import HERE, Fed, settles
 
 from isthmus.agent.chain import OWN as STANDING
-from isthmus.agent.chain import Chain, Place
-from isthmus.agent.inputs import Hub, Member
 from isthmus.api import hub
 from isthmus.api.meta import ObjectKey, ObjectMeta
 from isthmus.flow import Graph
@@ -32,26 +28,14 @@ EXPORT = Export(
 )
 
 
-class World:
+class World(Fed):
     """An agent's chain that hears one other cluster."""
 
     def __init__(self, grace: float = 60.0) -> None:
-        self.hub = Hub()
-        member = Member()
-        place = Place(cluster=OWN, region="eu", network="", grace=grace)
-        self.chain = Chain(place, member, self.hub)
+        super().__init__(replace(HERE, grace=grace))
         self.graph = Graph([self.chain.services, self.chain.endpoints])
-        for _, table in member.pairs():
-            table.partition("test").replace({})
-        self.chain.session.partition("session").replace({"hub": True})
-        self.clusters = self.hub.clusters.partition("test")
-        self.exports = self.hub.exported_services.partition("test")
-        self.hub.exported_endpoints.partition("test").replace({})
-        self.hub.policies.partition("test").replace({})
+        self.clusters, self.exports = self.writers["hub/clusters"], self.writers["hub/exportedservices"]
         self.clusters.replace({FAR_ENTRY: hub.Cluster(metadata=ObjectMeta(name=FAR))})
-        self.membership = self.chain.membership.partition("test")
-        self.membership.replace({})
-        self.exports.replace({})
 
     def exported(self, audience: Audience | None) -> None:
         body = exported_service(replace(EXPORT, audience=audience))
@@ -62,20 +46,6 @@ class World:
         found = hub.Cluster(metadata=ObjectMeta(name=OWN, labels=own), spec=hub.ClusterSpec(region=region))
         self.clusters.put(ObjectKey("", OWN), found)
 
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
-        task = asyncio.create_task(self.graph.run())
-        try:
-            yield
-        finally:
-            task.cancel()
-            await asyncio.wait([task])
-
-    async def settles(self, condition: Callable[[], bool]) -> None:
-        async with asyncio.timeout(20):
-            while not condition():
-                await asyncio.sleep(0.001)
-
     @property
     def imported(self) -> bool:
         return KEY in self.chain.services
@@ -85,7 +55,7 @@ async def test_an_export_without_an_audience_is_for_everybody() -> None:
     world = World()
     world.exported(None)
     async with world.running():
-        await world.settles(lambda: world.imported)
+        await settles(lambda: world.imported)
         assert world.chain.admission.withheld(KEY) == ()
 
 
@@ -93,35 +63,35 @@ async def test_an_export_appears_and_vanishes_with_its_audience() -> None:
     world = World()
     world.exported(Audience(clusters=(ClusterId("ap-1"),)))
     async with world.running():
-        await world.settles(lambda: world.chain.services.synced)
+        await settles(lambda: world.chain.services.synced)
         assert not world.imported
         assert world.chain.admission.withheld(KEY) == (FAR,)
         world.exported(Audience(clusters=(OWN,)))
-        await world.settles(lambda: world.imported)
+        await settles(lambda: world.imported)
         assert world.chain.admission.withheld(KEY) == ()
         world.exported(Audience())
-        await world.settles(lambda: not world.imported)
+        await settles(lambda: not world.imported)
 
 
 async def test_a_changed_label_or_region_of_the_own_cluster_counts_at_once() -> None:
     world = World()
     world.exported(Audience(labels=(("region", "ap"), ("tier", "gold"))))
     async with world.running():
-        await world.settles(lambda: world.chain.services.synced)
+        await settles(lambda: world.chain.services.synced)
         assert not world.imported
         world.labelled("eu", tier="gold")
-        await world.settles(lambda: world.imported)
+        await settles(lambda: world.imported)
         world.labelled("eu")
-        await world.settles(lambda: not world.imported)
+        await settles(lambda: not world.imported)
         world.labelled("ap")
-        await world.settles(lambda: world.imported)
+        await settles(lambda: world.imported)
 
 
 async def test_before_the_hub_knows_the_cluster_its_configured_region_counts() -> None:
     world = World()
     world.exported(Audience(labels=(("region", "eu"),)))
     async with world.running():
-        await world.settles(lambda: world.imported)
+        await settles(lambda: world.imported)
 
 
 async def test_a_namespace_without_a_cluster_counts_for_nothing() -> None:
@@ -129,20 +99,20 @@ async def test_a_namespace_without_a_cluster_counts_for_nothing() -> None:
     world.clusters.drop(FAR_ENTRY)
     world.exported(None)
     async with world.running():
-        await world.settles(lambda: world.chain.services.synced)
+        await settles(lambda: world.chain.services.synced)
         assert not world.imported
         world.clusters.put(FAR_ENTRY, hub.Cluster(metadata=ObjectMeta(name=FAR)))
-        await world.settles(lambda: world.imported)
+        await settles(lambda: world.imported)
 
 
 async def test_a_cluster_whose_object_is_deleted_counts_for_a_while() -> None:
     world = World(grace=3600.0)
     world.exported(None)
     async with world.running():
-        await world.settles(lambda: world.imported)
+        await settles(lambda: world.imported)
         computed = world.chain.clusters.computed
         world.clusters.drop(FAR_ENTRY)
-        await world.settles(lambda: world.chain.clusters.computed > computed)
+        await settles(lambda: world.chain.clusters.computed > computed)
         assert FAR in world.chain.clusters
         assert world.imported
 
@@ -151,22 +121,22 @@ async def test_a_cluster_that_does_not_register_again_is_no_member_any_more() ->
     world = World(grace=0.05)
     world.exported(None)
     async with world.running():
-        await world.settles(lambda: world.imported)
+        await settles(lambda: world.imported)
         world.clusters.drop(FAR_ENTRY)
-        await world.settles(lambda: not world.imported)
+        await settles(lambda: not world.imported)
         world.clusters.put(FAR_ENTRY, hub.Cluster(metadata=ObjectMeta(name=FAR)))
-        await world.settles(lambda: world.imported)
+        await settles(lambda: world.imported)
 
 
 async def test_a_slip_in_the_region_of_a_member_takes_nothing_from_it() -> None:
     world = World()
     world.exported(None)
     async with world.running():
-        await world.settles(lambda: world.imported)
+        await settles(lambda: world.imported)
         computed = world.chain.clusters.computed
         slip = hub.Cluster(metadata=ObjectMeta(name=FAR), spec=hub.ClusterSpec(region="no region!"))
         world.clusters.put(FAR_ENTRY, slip)
-        await world.settles(lambda: world.chain.clusters.computed > computed)
+        await settles(lambda: world.chain.clusters.computed > computed)
         assert world.imported
 
 
@@ -174,8 +144,8 @@ async def test_a_cluster_that_has_left_imports_nothing() -> None:
     world = World()
     world.exported(None)
     async with world.running():
-        await world.settles(lambda: world.imported)
+        await settles(lambda: world.imported)
         world.membership.put(STANDING, Standing(phase=Phase.LEFT))
-        await world.settles(lambda: not world.imported)
+        await settles(lambda: not world.imported)
         world.membership.put(STANDING, Standing(phase=Phase.MEMBER))
-        await world.settles(lambda: world.imported)
+        await settles(lambda: world.imported)

@@ -2,86 +2,53 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from typing import Any
 
-import msgspec
+from fedtables import HERE, Fed, settles
 
-from isthmus.agent.chain import Chain, Place
-from isthmus.agent.inputs import Hub, Member
 from isthmus.agent.notices import Notices, event
 from isthmus.agent.outputs import Outputs
 from isthmus.api import kinds, labels
-from isthmus.api.meta import Kind, ObjectKey
+from isthmus.api.meta import ObjectKey
 from isthmus.flow import Graph
 from isthmus.kube.applier import ObjectRef
 from isthmus.kube.raw import unpack
 from isthmus.mcs.hubobjects import hub_namespace
 from isthmus.mcs.serviceimport import derived_name
-from isthmus.model.names import ClusterId, ServiceKey
+from isthmus.model.names import ServiceKey
 from isthmus.model.refusal import Refused
 
-ME = ClusterId("eu-1")
+ME = HERE.cluster
 WEB, KEY = ObjectKey("shop", "web"), ServiceKey("shop", "web")
 DERIVED = derived_name(KEY)
 RECORD = ObjectRef(kinds.EXPORTED_SERVICE, hub_namespace(ME), "web.shop")
 IMPORT = ObjectRef(kinds.SERVICE_IMPORT, *WEB)
 
 
-class World:
+class World(Fed):
     """What an agent reads and wants; objects are put as Kubernetes writes them."""
 
     def __init__(self) -> None:
-        self.member, self.hub = Member(), Hub()
-        self.chain = Chain(Place(cluster=ME, region="eu", network=""), self.member, self.hub)
+        super().__init__()
         self.outputs = Outputs(self.chain)
-        self.refused = self.outputs.member_refused.partition("test")
+        self.refused = self.feed(self.outputs.member_refused)
         self.notices = Notices(
             self.member, self.chain.services, self.outputs.member_refused, self.outputs.held
         )
-        self.writers: dict[str, Any] = {}
-        for kind, table in (*self.member.pairs(), *self.hub.pairs()):
-            writer = table.partition("test")
-            writer.replace({})
-            self.writers.setdefault(kind.kind, writer)
-        for table in (self.chain.health, self.chain.membership, self.chain.vantages, self.outputs.asked):
-            table.partition("test").replace({})
-        self.outputs.hub_refused.partition("test").replace({})
-        self.chain.session.partition("test").replace({"hub": True})
-        self.refused.replace({})
+        for table in (self.outputs.asked, self.outputs.hub_refused):
+            self.feed(table)
         self.graph = Graph([*self.outputs.tables, *self.notices.tables])
-        self.put(kinds.NAMESPACE, ObjectKey("", "shop"))
-        self.put(kinds.SERVICE, WEB, spec={"clusterIP": "10.0.0.1", "ports": [{"port": 80}]})
-
-    def put(
-        self, kind: Kind[Any], key: ObjectKey, *, metadata: dict[str, Any] | None = None, **rest: Any
-    ) -> None:
-        heading = {
-            "name": key.name,
-            "namespace": key.namespace,
-            "uid": f"{kind.kind} {key}",
-            "creationTimestamp": "2026-01-01T00:00:00Z",
-        }
-        body = {"metadata": {**heading, **(metadata or {})}, **rest}
-        self.writers[kind.kind].put(key, msgspec.convert(body, kind.type))
+        self.put("member", kinds.NAMESPACE, ObjectKey("", "shop"))
+        self.put("member", kinds.SERVICE, WEB, spec={"clusterIP": "10.0.0.1", "ports": [{"port": 80}]})
 
     def export(self, **annotations: str) -> None:
-        self.put(kinds.SERVICE_EXPORT, WEB, metadata={"annotations": named(annotations)})
+        self.put("member", kinds.SERVICE_EXPORT, WEB, metadata={"annotations": named(annotations)})
 
     def imported(self, who: str = labels.MANAGER, **annotations: str) -> None:
         meta = {"labels": {labels.MANAGED_BY: who}, "annotations": named(annotations)}
-        self.put(kinds.SERVICE_IMPORT, WEB, metadata=meta, spec={"type": "ClusterSetIP", "ports": []})
-
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
-        task = asyncio.create_task(self.graph.run())
-        try:
-            yield
-        finally:
-            task.cancel()
-            await asyncio.wait([task])
+        self.put(
+            "member", kinds.SERVICE_IMPORT, WEB, metadata=meta, spec={"type": "ClusterSetIP", "ports": []}
+        )
 
     def told(self) -> dict[str, str]:
         return {reason: notice.message for (_, reason), notice in self.notices.rows.items()}
@@ -91,12 +58,6 @@ def named(annotations: dict[str, str]) -> dict[str, str]:
     return {f"isthmus.dev/{name.replace('_', '-')}": value for name, value in annotations.items()}
 
 
-async def settles(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
-        while not condition():
-            await asyncio.sleep(0.001)
-
-
 async def test_what_is_detached_is_spared_until_everything_was_computed_without_it() -> None:
     world = World()
     world.export()
@@ -104,18 +65,20 @@ async def test_what_is_detached_is_spared_until_everything_was_computed_without_
         await settles(lambda: RECORD in world.outputs.hub)
         written = {"kind": "ExportedService", **unpack(world.outputs.hub.get(RECORD))}
         assert not world.outputs.let_go.spares_hub(written)
-        world.put(kinds.EXPORTED_SERVICE, ObjectKey(RECORD.namespace, RECORD.name), spec=written["spec"])
+        world.put(
+            "hub", kinds.EXPORTED_SERVICE, ObjectKey(RECORD.namespace, RECORD.name), spec=written["spec"]
+        )
         world.export(detach="true")
         assert world.outputs.let_go.spares_hub(written), "at once, before anything was computed"
         await settles(lambda: RECORD not in world.outputs.hub)
-        world.writers[kinds.SERVICE.kind].drop(WEB)
+        world.writers["member/services"].drop(WEB)
         other = ObjectKey("shop", "other")
-        world.put(kinds.SERVICE, other, spec={"clusterIP": "10.0.0.2", "ports": [{"port": 80}]})
-        world.put(kinds.SERVICE_EXPORT, other)
+        world.put("member", kinds.SERVICE, other, spec={"clusterIP": "10.0.0.2", "ports": [{"port": 80}]})
+        world.put("member", kinds.SERVICE_EXPORT, other)
         await settles(lambda: ServiceKey(*other) in world.chain.services)
         assert KEY in world.chain.services, "it counts as the hub has it"
         assert list(world.outputs.let_go.objects) == [("ServiceExport", WEB)]
-        world.put(kinds.SERVICE, WEB, spec={"clusterIP": "10.0.0.1", "ports": [{"port": 80}]})
+        world.put("member", kinds.SERVICE, WEB, spec={"clusterIP": "10.0.0.1", "ports": [{"port": 80}]})
         world.export()
         assert RECORD not in world.outputs.hub
         assert world.outputs.let_go.spares_hub(written), "it is wanted again, and nobody knows yet"
@@ -134,6 +97,7 @@ async def test_all_that_belongs_to_a_detached_import_is_spared_and_nothing_else(
         "uid": "u",
     }
     world.put(
+        "member",
         kinds.SERVICE,
         ObjectKey("shop", DERIVED),
         metadata={"labels": {labels.MANAGED_BY: labels.MANAGER}, "ownerReferences": [owner]},
@@ -175,7 +139,12 @@ async def test_a_taken_name_and_wrong_annotations_are_told_as_long_as_they_last(
     world = World()
     world.export()
     world.imported(detach="maybe", drain="true")
-    world.put(kinds.NAMESPACE, ObjectKey("", "shop"), metadata={"annotations": named({"auto_export": "1"})})
+    world.put(
+        "member",
+        kinds.NAMESPACE,
+        ObjectKey("", "shop"),
+        metadata={"annotations": named({"auto_export": "1"})},
+    )
     world.refused.put(
         ObjectRef(kinds.SERVICE, "shop", DERIVED), Refused(reason="Foreign", message="Service x is not ours")
     )
@@ -188,7 +157,7 @@ async def test_a_taken_name_and_wrong_annotations_are_told_as_long_as_they_last(
         assert messages["Namespace", "InvalidAnnotation"].startswith('isthmus.dev/auto-export: "1" must')
         world.refused.replace({})
         world.imported()
-        world.put(kinds.NAMESPACE, ObjectKey("", "shop"))
+        world.put("member", kinds.NAMESPACE, ObjectKey("", "shop"))
         await settles(lambda: len(world.notices.rows) == 0)
 
 
@@ -198,17 +167,17 @@ async def test_exports_are_made_where_annotations_ask_and_no_user_has_one() -> N
     space = ObjectKey("", "shop")
     async with world.running():
         await settles(lambda: world.outputs.exports.synced)
-        world.put(kinds.NAMESPACE, space, metadata={"annotations": named({"auto_export": "true"})})
+        world.put("member", kinds.NAMESPACE, space, metadata={"annotations": named({"auto_export": "true"})})
         await settles(lambda: ref in world.outputs.exports)
         made = world.outputs.exports.get(ref)
         assert made is not None
-        world.put(kinds.SERVICE_EXPORT, WEB, metadata=made["metadata"])
-        world.put(kinds.NAMESPACE, space, metadata={"annotations": named({"auto_export": "yes"})})
+        world.put("member", kinds.SERVICE_EXPORT, WEB, metadata=made["metadata"])
+        world.put("member", kinds.NAMESPACE, space, metadata={"annotations": named({"auto_export": "yes"})})
         await settles(lambda: "InvalidAnnotation" in world.told())
         assert ref in world.outputs.exports, "unclear: what is there stays"
         world.export()
         await settles(lambda: ref not in world.outputs.exports)
-        world.put(kinds.NAMESPACE, space, metadata={"annotations": named({"auto_export": "true"})})
+        world.put("member", kinds.NAMESPACE, space, metadata={"annotations": named({"auto_export": "true"})})
         await settles(lambda: "InvalidAnnotation" not in world.told())
         assert ref not in world.outputs.exports, "the user's own"
 

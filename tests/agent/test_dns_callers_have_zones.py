@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from policyworld import ME, WEB, World, settles
+from fedtables import settles
+from policyworld import ME, WEB, World
 
 from isthmus.agent.callerzones import standpoint
 from isthmus.agent.doors import Doors
@@ -43,7 +44,7 @@ class Zoned(World):
                 addresses=[core.NodeAddress("InternalIP", address), core.NodeAddress("Hostname", name)]
             ),
         )
-        self.writers["member", kinds.NODE].put(ObjectKey("", name), node)
+        self.writers["member/nodes"].put(ObjectKey("", name), node)
 
     def slice(self, pods: dict[str, str]) -> None:
         found = core.EndpointSlice(
@@ -53,7 +54,7 @@ class Zoned(World):
             ],
             ports=[core.SlicePort(name="http", port=8080)],
         )
-        self.writers["member", kinds.ENDPOINT_SLICE].put(ObjectKey("shop", "web-1"), found)
+        self.writers["member/endpointslices"].put(ObjectKey("shop", "web-1"), found)
 
     def answers(self, at: Vantage) -> set[str] | None:
         """The addresses with a share for callers there, None where they have no row of their own."""
@@ -123,7 +124,7 @@ async def test_rows_of_zones_follow_policies_nodes_and_proxies() -> None:
         world.policy("member", NEAR_FIRST | {"dns": {"answer": "Endpoints"}}, generation=3)
         await settles(lambda: world.answers(ZONES["b"]) == {"10.244.2.7"})
         world.callers.replace({CLUSTER: 1, ZONES["b"]: 1})
-        world.writers["member", kinds.NODE].drop(ObjectKey("", "b"))
+        world.writers["member/nodes"].drop(ObjectKey("", "b"))
         await settles(lambda: world.answers(ZONES["b"]) is None)
         assert PlanKey(SERVICE, "", ZONES["b"]) in world.chain.plans, "its proxies are still there"
         world.callers.replace({CLUSTER: 1})

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import Any
 
-import msgspec
+from fedtables import Fed, settles
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from isthmus.agent.chain import Chain, Place
 from isthmus.agent.followers import DownCounts
-from isthmus.agent.inputs import Hub, Member
-from isthmus.api import hub
+from isthmus.api import kinds
 from isthmus.api.meta import ObjectKey
-from isthmus.flow import Graph, Priority, Table, Writer
+from isthmus.flow import Graph, Priority, Table
 from isthmus.mcs import conflict
 from isthmus.model.health import CheckKey, Verdict
 from isthmus.model.names import ClusterId, EndpointId, ServiceKey, Vantage
@@ -106,39 +102,21 @@ def test_a_verdict_that_does_not_matter_changes_no_plan(
     assert any(mattered) or plans(health) == planned
 
 
-class Heard:
+class Heard(Fed):
     """A chain in eu-1 that hears of shop/web in us-1: a TCP and a UDP port, three endpoints."""
 
     def __init__(self) -> None:
-        member, others = Member(), Hub()
-        self.writers: dict[str, Writer[Any, Any]] = {}
-        for _kind, table in (*member.pairs(), *others.pairs()):
-            self.writers[table.name] = table.partition("test")
-            self.writers[table.name].replace({})
-        self.chain = Chain(Place(cluster=EU, region="eu", network=""), member, others)
-        for table in (self.chain.session, self.chain.membership):
-            table.partition("test").replace({})
-        self.chain.vantages.partition("test").replace({HERE: 1})
-        self.health = self.chain.health.partition("prober")
-        self.health.replace({})
+        super().__init__(hub_live=False)
+        self.callers.replace({HERE: 1})
         self.graph = Graph([self.chain.plans, self.chain.service_checks])
-        self.put("clusters", hub.Cluster, US, {})
-        about = {"cluster": US, "service": {"namespace": "shop", "name": "web"}}
+        self.put("hub", kinds.CLUSTER, ObjectKey("", US))
+        space, about = f"isthmus-{US}", {"cluster": US, "service": {"namespace": "shop", "name": "web"}}
         ports = [{"name": "http", "port": 80}, {"name": "dns", "port": 53, "protocol": "UDP"}]
         offer = about | {"ports": ports, "ipFamilies": ["IPv4"], "exportedAt": "2026-01-01T00:00:00Z"}
-        self.put("exportedservices", hub.ExportedService, "web.shop", {"spec": offer})
+        self.put("hub", kinds.EXPORTED_SERVICE, ObjectKey(space, "web.shop"), spec=offer)
         entries = [{"id": f"e{n}", "addresses": [f"10.65.0.{n}"]} for n in range(3)]
-        self.put(
-            "exportedendpoints",
-            hub.ExportedEndpoints,
-            "web.shop.0-0",
-            {"spec": about | {"ports": ports, "endpoints": entries}},
-        )
-
-    def put(self, table: str, kind: Any, name: str, body: dict[str, Any]) -> None:
-        key = ObjectKey("" if table == "clusters" else f"isthmus-{US}", name)
-        whole = {"metadata": {"namespace": key.namespace, "name": key.name}} | body
-        self.writers[f"hub/{table}"].put(key, msgspec.convert(whole, kind))
+        endpoints = about | {"ports": ports, "endpoints": entries}
+        self.put("hub", kinds.EXPORTED_ENDPOINTS, ObjectKey(space, "web.shop.0-0"), spec=endpoints)
 
     def say(self, up: bool | None) -> None:
         for key, target in self.chain.checks.items():
@@ -147,29 +125,22 @@ class Heard:
     def plan(self, port: str) -> Plan | None:
         return self.chain.plans.get(PlanKey(WEB, port, HERE))
 
-    async def until(self, condition: Callable[[], bool]) -> None:
-        async with asyncio.timeout(20):
-            while not condition():
-                await asyncio.sleep(0.005)
-
 
 async def test_plans_are_made_for_the_dead_and_not_for_the_living() -> None:
     heard = Heard()
-    running = asyncio.create_task(heard.graph.run())
-    await heard.until(lambda: heard.plan("TCP/80") is not None and len(heard.chain.checks) == 3)
-    made = heard.chain.plans.computed
-    heard.say(None)
-    heard.say(True)
-    await asyncio.sleep(0)
-    assert not any(heard.chain.plans.dirty(priority) for priority in Priority)
-    assert heard.chain.plans.computed == made
-    heard.say(False)
-    await heard.until(lambda: (found := heard.plan("TCP/80")) is not None and found.panic)
-    # A port that nobody can check follows the canaries of the others.
-    await heard.until(lambda: (found := heard.plan("UDP/53")) is not None and found.panic)
-    heard.say(True)
-    await heard.until(
-        lambda: all((found := heard.plan(port)) and not found.panic for port in ("", "TCP/80", "UDP/53"))
-    )
-    running.cancel()
-    await asyncio.wait([running])
+    async with heard.running():
+        await settles(lambda: heard.plan("TCP/80") is not None and len(heard.chain.checks) == 3)
+        made = heard.chain.plans.computed
+        heard.say(None)
+        heard.say(True)
+        await asyncio.sleep(0)
+        assert not any(heard.chain.plans.dirty(priority) for priority in Priority)
+        assert heard.chain.plans.computed == made
+        heard.say(False)
+        await settles(lambda: (found := heard.plan("TCP/80")) is not None and found.panic)
+        # A port that nobody can check follows the canaries of the others.
+        await settles(lambda: (found := heard.plan("UDP/53")) is not None and found.panic)
+        heard.say(True)
+        await settles(
+            lambda: all((found := heard.plan(port)) and not found.panic for port in ("", "TCP/80", "UDP/53"))
+        )

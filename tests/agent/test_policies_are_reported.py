@@ -12,7 +12,8 @@ import pytest
 
 sys.path.append(str(Path(__file__).parent))  # test folders are not packages
 
-from policyworld import ME, STATUS, WEB, World, condition, report, settles
+from fedtables import settles
+from policyworld import ME, STATUS, WEB, World, condition, report
 
 from isthmus.agent import lastgood
 from isthmus.agent.acceptance import PolicyKey
@@ -61,14 +62,14 @@ async def test_a_hubs_policy_overrules_the_members_and_is_only_reported() -> Non
         assert world.spec("hub")["plan"] == "SameZone > SameCluster > SameRegion > Any"
         refs = {ref for ref in world.outputs.member if ref.kind is kinds.POLICY}
         assert refs == {STATUS}, "the hub's policy has no status from here"
-        world.writers["hub", kinds.POLICY].drop(WEB)
+        world.writers["hub/globaltrafficpolicies"].drop(WEB)
         await settles(lambda: world.says("InForce") == "True InForce")
         await settles(lambda: report("hub") not in world.outputs.policies.desired)
 
 
 async def test_a_policy_waits_for_its_service_and_says_so() -> None:
     world = World()
-    world.writers["member", kinds.SERVICE_EXPORT].drop(WEB)
+    world.writers["member/serviceexports"].drop(WEB)
     world.policy("member", GOOD)
     async with world.running():
         await settles(lambda: world.says("InForce") == "False NoService")
@@ -94,7 +95,7 @@ async def test_a_cluster_that_leaves_takes_its_reports_back() -> None:
     world.policy("member", GOOD)
     async with world.running():
         await settles(lambda: report("member") in world.outputs.policies.desired)
-        world.standing.put("own", Standing(phase=Phase.LEAVING))
+        world.membership.put("own", Standing(phase=Phase.LEAVING))
         await settles(lambda: not world.outputs.policies.desired)
 
 
