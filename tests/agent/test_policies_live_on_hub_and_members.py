@@ -14,6 +14,7 @@ from isthmus.model.names import ClusterId
 
 sys.path.append(str(Path(__file__).parent))  # test folders are not packages
 
+from probedbackends import json_of
 from spine import EVERYBODY, Spine, answers, both_serve, pods, thing
 from spineservers import settles
 
@@ -53,6 +54,11 @@ async def test_a_policy_of_the_hub_goes_before_the_members_and_every_member_says
         await answers(spine, cluster, pods(cluster))
     lost = await told(spine, "eu-1", "InForce", "False Overruled")
     assert "hub shop/web" in lost["message"]
+    console = f"http://127.0.0.1:{spine.agents['eu-1'].console_port}"
+    explained = await json_of(f"{console}/v1/explain?service=shop/web")
+    assert explained["policy"] == "hub shop/web"
+    why = "a policy of the hub goes first"
+    assert explained["overruled"] == [{"policy": "member shop/web", "why": why}]
 
     async def applied() -> dict[str, Any] | None:
         found = await spine.get("hub", kinds.POLICY, "web")
