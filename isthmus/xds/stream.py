@@ -136,6 +136,8 @@ class Stream:
                 self._answered(subscription, request.error, now)
         elif request.nonce or isinstance(subscription, Sotw):
             self._ads.counts.stale[kind] += 1
+            if subscription.refused_late(request.nonce, request.error, now):
+                self._ads.counts.rejections[kind] += 1
             if isinstance(subscription, Sotw):
                 self._reader.forget(request.type_url)
                 return

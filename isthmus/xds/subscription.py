@@ -19,6 +19,8 @@ from isthmus.xds.rows import ResourceType
 from isthmus.xds.snapshot import Body, Collection, Resource, Variant
 
 WILDCARD = "*"
+MOST_LATE = 16
+"""Unanswered responses that are remembered beside the newest one; one is sent in five seconds at most."""
 FULL_STATE = frozenset({ResourceType.CDS, ResourceType.LDS})
 """Types whose state-of-the-world responses hold everything: what is missing is deleted."""
 
@@ -36,6 +38,7 @@ class Subscription(ABC):
         "first",
         "in_flight",
         "kind",
+        "late",
         "names",
         "nonce",
         "quarantine",
@@ -57,6 +60,8 @@ class Subscription(ABC):
         self.nonce = ""
         self.in_flight: Body | None = None
         self.sent_at = 0.0
+        self.late: dict[str, Body] = {}
+        """By nonce: responses that were overtaken by newer ones before they were answered."""
         self.accepted: Body | None = None
         """The newest that the client has accepted, and when, and how long that took."""
         self.accepted_at = 0.0
@@ -94,6 +99,7 @@ class Subscription(ABC):
         """Takes the answer to the response in flight; returns the body if it was accepted."""
         body, self.in_flight = self.in_flight, None
         assert body is not None
+        self.late.clear()
         if error is not None:
             self.refusal, self.refused_at = error, now
             self.quarantine.reject(self._news(body), error)
@@ -106,8 +112,26 @@ class Subscription(ABC):
             self.mark(self.quarantine.next_trial(), now)
         return None if error is not None else body
 
+    def refused_late(self, nonce: str, error: str | None, now: float) -> bool:
+        """Takes an answer to a response that was overtaken; says whether it was a rejection that counts.
+
+        What was good in such a response would never reach the client. A newer full state has it anyway.
+        """
+        body, newest = self.late.pop(nonce, None), self.in_flight
+        if body is None or newest is None or error is None or self._holds_everything(newest):
+            return False
+        newer = {resource.name for later in (*self.late.values(), newest) for resource in later.resources}
+        self.refusal, self.refused_at = error, now
+        self.quarantine.reject((one for one in body.resources if one.name not in newer), error)
+        self._rejected(body, now)
+        if self.quarantine.trying:
+            self.mark(self.quarantine.next_trial(), now)
+        return True
+
     def sent(self, body: Body, nonce: str, now: float) -> None:
         """Notes a response that was written."""
+        if self.in_flight is not None and len(self.late) < MOST_LATE:
+            self.late[self.nonce] = self.in_flight
         self.in_flight, self.nonce, self.sent_at = body, nonce, now
         self.settled()
 
@@ -127,6 +151,10 @@ class Subscription(ABC):
     @abstractmethod
     def changes(self, body: Body) -> Some[str] | None:
         """Names of what changes for the client with a body that is about to be sent; None: perhaps all."""
+
+    def _holds_everything(self, body: Body) -> bool:
+        """Whether a response says all that the client is to have of the type."""
+        return False
 
     @abstractmethod
     def _news(self, body: Body) -> Iterable[Resource]:
@@ -226,6 +254,9 @@ class Sotw(Subscription):
     def settled(self) -> None:
         super().settled()
         self._grown = self._again = False
+
+    def _holds_everything(self, body: Body) -> bool:
+        return body.kind in FULL_STATE
 
     def _full(self, collection: Collection, kept: tuple[Resource, ...]) -> Body:
         """The full state, where something is held back with what the client has accepted instead."""

@@ -105,6 +105,7 @@ class Client:
 
     variant = Variant.SOTW
     response_type: Any = discovery_pb2.DiscoveryResponse
+    request_type: Any = discovery_pb2.DiscoveryRequest
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -119,6 +120,8 @@ class Client:
         """New and changed clusters that wait for their assignment."""
         self.blamed: set[tuple[ResourceType, str, bytes]] = set()
         """What was rejected alone on this stream."""
+        self.told: set[tuple[ResourceType, str, bytes]] = set()
+        """Of that, what the server has been told of; before, it may send it a second time."""
         self.room = True
         self.refused = False
         self.held = False
@@ -129,6 +132,9 @@ class Client:
 
     def _write(self, data: bytes) -> bool:
         response = self.response_type.FromString(data)
+        kind = KINDS[response.type_url]
+        again = {(kind, name, one) for name, one in contents(response).items()} & self.told & self.blamed
+        assert not again, "what was rejected alone is sent again"
         self.inbox.append(response)
         self.received.append(response)
         return self.room
@@ -171,14 +177,22 @@ class Client:
         if self.held:
             self.transit.append((kind, data, answer))
         else:
-            self.stream.request(data)
+            self._arrives(kind, data)
+
+    def _arrives(self, kind: ResourceType, data: bytes) -> None:
+        """A request reaches the server, which hears of a rejection where that answers its newest response."""
+        request = self.request_type.FromString(data)
+        known = self.stream.subscriptions.get(kind)
+        if request.HasField("error_detail") and known and request.response_nonce == known.nonce:
+            self.told |= {item for item in self.blamed if item[0] is kind}
+        self.stream.request(data)
 
     def arrive(self, kind: ResourceType | None = None) -> None:
         """What is on its way arrives: all of it, or the oldest request of a type."""
         for item in list(self.transit):
             if kind is None or item[0] is kind:
                 self.transit.remove(item)
-                self.stream.request(item[1])
+                self._arrives(item[0], item[1])
                 if kind is not None:
                     return
 
@@ -191,8 +205,6 @@ class Client:
             self.refused = True
             self.send(kind, error=error)
             return kind
-        blamed = {(kind, name, one) for name, one in contents(response).items()} & self.blamed
-        assert not blamed, "what was rejected alone is sent again"
         poisoned = sorted(name for name, one in contents(response).items() if one.endswith(POISON))
         if poisoned:
             news = self.news(kind, response)
@@ -230,6 +242,7 @@ class Client:
         """These may come as they were rejected, some day: something else was accepted, or they were left."""
         held = set(names)
         self.blamed = {item for item in self.blamed if item[0] is not kind or item[1] not in held}
+        self.told &= self.blamed
 
     def follow(self, kind: ResourceType) -> None:
         """Asks for what new clusters and listeners need."""

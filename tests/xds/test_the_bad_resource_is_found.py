@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 
 import pytest
-from ads_client import CDS, EDS, TYPE_URLS, contents, routes, running, value
+from ads_client import CDS, EDS, TYPE_URLS, contents, routes, running, running_delta, value
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from isthmus.xds.quarantine import MOST_IN_A_ROW, Quarantine
 from isthmus.xds.snapshot import Resource
+from isthmus.xds.stream import ACK_SECONDS
 
 MANY = [f"s{number:03}" for number in range(200)]
 
@@ -109,3 +110,17 @@ def test_a_client_that_rejects_everything_costs_a_bounded_number_of_responses(ki
         world.ads.tick()
     assert client.received == []
     assert not any(contents(r) for r in client.received)
+
+
+@pytest.mark.parametrize("delta", [False, True], ids=["sotw", "delta"])
+def test_what_was_good_in_a_response_that_is_rejected_late_goes_out_again(delta: bool) -> None:
+    """A newer response has overtaken it meanwhile, of other resources."""
+    world, client = (running_delta if delta else running)("a", "b", "c")
+    world.apply(eds_a=value("a", 1), eds_b=value("b", 9))
+    world.clock.now += ACK_SECONDS + 1
+    world.apply(eds_c=value("c", 1))
+    assert len(client.inbox) == 2
+    client.settle()
+    assert client.view[EDS] == {"a": b"a=1", "b": b"b=0", "c": b"c=1"}
+    assert client.stream.subscriptions[EDS].quarantine.refused.keys() == {"b"}
+    assert not client.stream.subscriptions[EDS].late
