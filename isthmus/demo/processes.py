@@ -49,7 +49,12 @@ class Processes:
         self.broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def start(self, name: str, command: Sequence[str], *, pipes: bool = False) -> Child:
-        """Start a program in a process group of its own; with `pipes` its stdin and stdout are ours."""
+        """Start a program in a process group of its own; with `pipes` its stdin and stdout are ours.
+
+        Raises ValueError for a name that is taken by one that runs.
+        """
+        if self.running(name):
+            raise ValueError(f"{name} runs already")
         log = self._folder / f"{name}.log"
         with log.open("ab") as output:
             process = await asyncio.create_subprocess_exec(
@@ -67,6 +72,10 @@ class Processes:
         self._watchers.add(watcher)
         watcher.add_done_callback(self._watchers.discard)
         return child
+
+    def running(self, name: str) -> bool:
+        """Whether a child of this name was started and has not ended."""
+        return name in self._children and self._children[name].process.returncode is None
 
     async def _watch(self, child: Child) -> None:
         code = await child.process.wait()

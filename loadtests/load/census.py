@@ -20,6 +20,8 @@ from loadtests.load import packets
 ISTHMUS = ("control", "dns", "xds", "supervisor", "hub")
 """Roles of Isthmus itself; their memory and tasks are watched."""
 CALLERS = "callers"
+PODS = "pods"
+"""The bed's, which faults replace: no leak of ours."""
 WEIGHED = (*ISTHMUS, "apiserver")
 _WORDS = (
     # What stands in the command line of a role; the first that fits counts.
@@ -29,7 +31,7 @@ _WORDS = (
     ("supervisor", ("isthmus\0run\0agent",)),
     ("hub", ("isthmus\0run\0hub",)),
     ("apiserver", ("isthmus.apiserver",)),
-    ("pods", ("isthmus.demo.backend",)),
+    (PODS, ("isthmus.demo.backend",)),
     (CALLERS, ("loadtests.load.callers",)),
     ("envoy-tuned", ("envoy-tuned-",)),
     ("envoy-static", ("envoy-static-",)),

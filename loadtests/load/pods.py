@@ -44,9 +44,11 @@ async def write(stage: Stage, member: Member, key: ObjectKey, endpoints: Endpoin
 async def start_twins(stage: Stage, member: Member, old: Sequence[str], name: str) -> dict[str, str]:
     """Start a new pod for each address, that listens as the old one does; returns the new address of each.
 
-    They are the process `name`, which ends with the bed.
+    They are the process `name`, which ends with the bed; who asks again for the same gets those that run.
     """
     twins = {address: member.pod_address(NEW_PODS + number) for number, address in enumerate(old)}
+    if stage.processes.running(name):
+        return twins
     listen = [
         Listen(twins[x.address], x.port, x.speech, f"{x.pod}-new")
         for x in stage.populations[member.name].listeners
