@@ -21,7 +21,7 @@ from loadtests.load.callers.openloop import Failed, OpenLoop, run
 from loadtests.load.errand import Errand, Place
 
 DEADLINE_SECONDS = 2.0
-KEEPALIVE = (("grpc.keepalive_time_ms", 2000), ("grpc.keepalive_timeout_ms", 1000))
+KEEPALIVE = (("grpc.keepalive_time_ms", 2000), ("grpc.keepalive_timeout_ms", 2000))
 """As docs/proxies.md advises: a connection into silence is not found out otherwise."""
 _CHECK = "/grpc.health.v1.Health/Check"
 
