@@ -88,6 +88,8 @@ async def measure(layout: Layout, folder: Path, rate: float, seconds: float, rou
     arrivals: list[list[float]] = []
     offers: list[float] = []
     lost = 0
+    cpus: list[float] = []
+    stalls: list[tuple[float, float]] = []
     async with servers(layout, folder / "kubeconfig") as world:
         agent = Agent(folder, folder / "kubeconfig")
         try:
@@ -106,10 +108,16 @@ async def measure(layout: Layout, folder: Path, rate: float, seconds: float, rou
                     arrivals.append(found)
                     offers += [(then - at) * 1000 for _, at, then in answer["own"] if then is not None]
                     lost += len(answer["others"]) - len(found) + sum(x[2] is None for x in answer["own"])
-                    cpu = (agent.cpu() - before) / took
+                    cpus.append(100 * (agent.cpu() - before) / took)
+                    turns = agent.turns(began, began + took)
+                    stalls.append(max(((wall, cpu) for _, wall, cpu in turns), default=(0.0, 0.0)))
                     _say(
-                        f"p99 to the door {percentile(found, 99):.0f} ms, control {100 * cpu:.0f} % of a core"
+                        f"p99 to the door {percentile(found, 99):.0f} ms, control {cpus[-1]:.0f} % of a core"
                     )
+                    _say("longest turn of its loop: {:.0f} ms, {:.0f} ms of CPU".format(*stalls[-1]))
+                    if "LARGEWORLD_WHO" in os.environ:
+                        for line in agent.culprits(began, began + took):
+                            _say(f"  {line}")
         finally:
             await agent.stop()
         late = await _naive(world, folder, times, seconds)
@@ -119,6 +127,9 @@ async def measure(layout: Layout, folder: Path, rate: float, seconds: float, rou
         "changes_per_second": rate,
         "changes": len(offers) + sum(map(len, arrivals)),
         "not_seen": lost,
+        "control_cpu_percent": statistics.median(cpus),
+        "longest_turn_ms": max(wall for wall, _ in stalls),
+        "its_cpu_ms": max(stalls)[1],
         **_told("member_to_hub", offers),
         **_told("hub_to_door", [one for found in arrivals for one in found]),
         "hub_to_door_p99_ms_spread": [f(percentile(found, 99) for found in arrivals) for f in (min, max)],
@@ -139,8 +150,7 @@ async def _naive(world: Servers, folder: Path, times: int, seconds: float) -> Fi
             for service, at in answer["others"]
             if (later := [when for when in controller.seen.get(service, ()) if when >= at])
         ]
-        lasted = time.monotonic() - began
-    return {**_told("naive", found), "naive_builds_per_second": controller.builds / lasted}
+    return {**_told("naive", found), "naive_builds_per_second": controller.builds / seconds}
 
 
 def _all(controller: Naive, answer: dict[str, Any]) -> bool:
