@@ -12,6 +12,7 @@ changed so far.
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import sys
 import time
@@ -219,6 +220,9 @@ async def serve(layout: Layout, config: Path, joined: bool) -> None:
     world.fill()
     if joined:
         await Imports(layout.cluster_name(OWN), world.hub.cluster, world.member.cluster).write()
+    # Looking through half a million objects again and again would be taken for a pause of the agent.
+    gc.collect()
+    gc.freeze()
     for one in (world.hub, world.member):
         await one.listener.start()
     reapers = [asyncio.create_task(Reaper(one.cluster).run()) for one in (world.hub, world.member)]
