@@ -26,6 +26,8 @@ BOUNDS = frozenset({"failures", "in-flight", "detection"})
 ALONE = frozenset({"steady"})
 GAP_SECONDS = 10.0
 """Between two accidents: the prober holds back who comes and goes."""
+AFTER_SECONDS = 7.0
+"""What an accident does to callers is over by then: answers that they keep, libraries that try again."""
 FIRST_SECONDS = 8.0
 LEVEL_SECONDS = 300.0
 """Memory has found its level so long after the beginning."""
@@ -71,7 +73,12 @@ def compose(scenarios: Mapping[str, Any], seconds: float, seed: int) -> dict[str
         "seconds": seconds,
         "load": dict(LOAD),
         "events": events,
-        "expect": [*expect, {"flat": {"percent": PERCENT, "after": after}}, {"leaks": {}}],
+        "expect": [
+            *expect,
+            {"between": {"after": AFTER_SECONDS}},
+            {"flat": {"percent": PERCENT, "after": after}},
+            {"leaks": {}},
+        ],
     }
 
 

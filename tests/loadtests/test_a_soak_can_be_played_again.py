@@ -55,7 +55,7 @@ def test_bounds_come_along_under_the_new_name() -> None:
         {"failures": {"most": 0, "event": "1 drain"}},
         {"failures": {"most": 0, "event": "2 drain"}},
     ]
-    assert [next(iter(one)) for one in drawn["expect"][2:]] == ["flat", "leaks"]
+    assert [next(iter(one)) for one in drawn["expect"][2:]] == ["between", "flat", "leaks"]
 
 
 def taken(at: float = 0.0, *, mb: float = 100.0, **other: int) -> Taken:

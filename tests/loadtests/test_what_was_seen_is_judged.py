@@ -62,6 +62,8 @@ def findings(
         ("failures", {"most": 0}, course(), course(lost=[7.0])),
         ("failures", {"ratio": 0.001}, course(lost=[7.0]), course(lost=[7.0, 8.0, 9.0])),
         ("failures", {"most": 0, "event": "silent"}, course(lost=[1.0]), course(lost=[7.0])),
+        ("between", {"after": 3.0}, course(lost=[4.5, 7.0, 18.0]), course(lost=[3.9])),
+        ("between", {"after": 3.0}, course(), course(lost=[19.0])),
         ("in-flight", {"seconds": 1.5}, course(lost=[5.1, 6.4]), course(lost=[6.6])),
         ("in-flight", {"seconds": 1.5}, course(), course(lost=[5 + n / 100 for n in range(100)])),
         ("detection", {"seconds": 1.5}, course(lost=[9.0]), course(lost=[5 + n / 100 for n in range(100)])),

@@ -37,6 +37,24 @@ class Failures(Expectation, frozen=True, kw_only=True):
                 yield self.found(len(bad), self.most, "calls", door=door, event=self.event, text=text)
 
 
+@expectation("between")
+class Between(Expectation, frozen=True, kw_only=True):
+    """Outside of accidents, and later than `after` seconds after each, no call fails."""
+
+    after: float
+
+    def judge(self, seen: Seen) -> Iterator[Finding]:
+        for door, rows in seen.at(self.doors):
+            calm = [
+                row
+                for row in rows
+                if not any(m.began - 1 <= row.at < m.undone + self.after for m in seen.marks)
+            ]
+            bad = [row for row in calm if row.why]
+            text = f"{len(bad)} of {len(calm)} calls failed" + _causes(bad)
+            yield self.found(float(len(bad)) if calm else None, 0, "calls", door=door, text=text)
+
+
 @expectation("in-flight")
 class InFlight(Expectation, frozen=True, kw_only=True):
     """Only calls fail that were on their way to the victims when these were found out, after `seconds`.
