@@ -40,14 +40,28 @@ INSIDE = "LARGEWORLD_INSIDE"
 Figures = dict[str, Any]
 
 
-async def measure(layout: Layout, folder: Path, rounds: int, changes: int, join: bool) -> Figures:
-    """All figures of one size."""
-    figures: Figures = {
+async def cold(layout: Layout, folder: Path) -> Figures:
+    """The figures of a cold start alone."""
+    agent = Agent(folder, folder / "kubeconfig")
+    async with servers(layout, folder / "kubeconfig") as world:
+        try:
+            return _size(layout) | await _cold(agent, world)
+        finally:
+            await agent.stop()
+
+
+def _size(layout: Layout) -> Figures:
+    return {
         "clusters": layout.clusters,
         "services": layout.services,
         "exports": len(layout.exports),
         "endpoints": sum(export.endpoints for export in layout.exports),
     }
+
+
+async def measure(layout: Layout, folder: Path, rounds: int, changes: int, join: bool) -> Figures:
+    """All figures of one size."""
+    figures = _size(layout)
     agent = Agent(folder, folder / "kubeconfig")
     if join:
         async with servers(layout, folder / "kubeconfig", joined=False) as world:
@@ -208,6 +222,16 @@ def _say(text: str) -> None:
     sys.stderr.write(f"{time.strftime('%H:%M:%S')} {text}\n")
 
 
+def passed_cold(sizes: list[Figures]) -> dict[str, bool]:
+    """The targets that a cold start alone can meet, at every size."""
+    return {
+        "start_ready_cpu_s < 60": all(one["start_ready_cpu_s"] < 60 for one in sizes),
+        "control and dns, pss_mb < 400": all(
+            one["control_pss_mb"] + one["dns_pss_mb"] < 400 for one in sizes
+        ),
+    }
+
+
 def passed(sizes: list[Figures]) -> dict[str, bool]:
     """The targets, at every size; memory may grow by a third faster than the world and no more."""
 
@@ -235,6 +259,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--changes", type=int, default=100, help="changed endpoints in a round")
     parser.add_argument("--join", action="store_true", help="also the first start, which writes everything")
+    parser.add_argument("--cold", action="store_true", help="a cold start and its memory, nothing else")
     given = parser.parse_args()
     if INSIDE not in os.environ:
         command = [*namespace.enter_command(), "--mount-proc", sys.executable, *sys.argv]
@@ -244,12 +269,15 @@ def main() -> int:
     for clusters in given.clusters:
         layout = Layout.of(clusters, given.services, given.endpoints)
         with tempfile.TemporaryDirectory(prefix="world-") as folder:
+            if given.cold:
+                found.append(asyncio.run(cold(layout, Path(folder))))
+                continue
             found.append(asyncio.run(measure(layout, Path(folder), given.rounds, given.changes, given.join)))
     table = Table("figure", *(f"{one['clusters']} clusters" for one in found), title="A large world")
     for name in found[0]:
         table.add_row(name, *(_cell(one[name]) for one in found))
     Console().print(table)
-    targets = passed(found)
+    targets = passed_cold(found) if given.cold else passed(found)
     report = {"bench": "world", "figures": found, "targets": targets, "passed": all(targets.values())}
     sys.stdout.write(json.dumps(report) + "\n")
     return 0 if report["passed"] else 1
