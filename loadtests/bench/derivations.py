@@ -16,6 +16,7 @@ import statistics
 import sys
 import time
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +26,17 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import msgspec
 from largeworld import objects
 from largeworld.layout import Layout
+from largeworld.sizes import Sizes
 from rich.console import Console
 from rich.table import Table as Rows
 
 from isthmus.agent.chain import Chain, Place
 from isthmus.agent.doors import Doors
 from isthmus.agent.inputs import COMPACT_ENDPOINTS, Hub, Member
+from isthmus.agent.lean import lean
 from isthmus.agent.outputs import Outputs
 from isthmus.api import labels
-from isthmus.flow import Graph, Priority
+from isthmus.flow import Graph, Priority, Table
 from isthmus.kube.raw import head_of
 from isthmus.mcs.serviceimport import derived_name
 from isthmus.model.names import ClusterId, ServiceKey
@@ -78,7 +81,7 @@ def stored(layout: Layout) -> dict[str, list[bytes]]:
     return found
 
 
-async def derive(layout: Layout, rounds: int) -> dict[str, Any]:
+async def derive(layout: Layout, rounds: int, *, sizes: bool) -> dict[str, Any]:
     held = stored(layout)
     gc.collect()
     gc.freeze()
@@ -97,7 +100,8 @@ async def derive(layout: Layout, rounds: int) -> dict[str, Any]:
     outputs.asked.partition("family").replace({"": (AddressFamily.IPV4,)})
     writers = {}
     for kind, table in (*hub.pairs(), *member.pairs()):
-        rows = {head_of(raw).metadata.key: kind.decode(raw) for raw in held.get(kind.kind, ())}
+        decode = lean(kind).decode
+        rows = {head_of(raw).metadata.key: decode(raw) for raw in held.get(kind.kind, ())}
         writers[kind.kind] = table.partition("reflector")
         writers[kind.kind].replace(rows)
     spent: Counter[str] = Counter()
@@ -113,6 +117,9 @@ async def derive(layout: Layout, rounds: int) -> dict[str, Any]:
         "memory_mb": _rss() - before,
         "desired": len(outputs.member) + len(outputs.hub),
     }
+    if sizes:
+        inputs = [table for _kind, table in (*hub.pairs(), *member.pairs())]
+        _tell_sizes([*inputs, *graph.tables, chain.checks, outputs.member, outputs.hub, doors.dns])
     gc.freeze()
     for name, chosen in (("change", layout.victims), ("crowd_change", layout.crowds)):
         totals, plans = [], []
@@ -136,6 +143,18 @@ async def derive(layout: Layout, rounds: int) -> dict[str, Any]:
             }
     running.cancel()
     return figures
+
+
+def _tell_sizes(tables: Sequence[Table[Any, Any]]) -> None:
+    """What the rows of each table take that no table before has."""
+    counted = Sizes()
+    rows = Rows("table", "rows", "MB", "most of it", title="Memory by table")
+    for table in tables:
+        found = counted.of(dict(table.items()))
+        if found.total() > 5e5:
+            most = ", ".join(f"{name} {size / 1e6:.1f}" for name, size in found.most_common(4))
+            rows.add_row(table.name, str(len(table)), f"{found.total() / 1e6:.1f}", most)
+    Console(stderr=True, width=120).print(rows)
 
 
 def _changed(layout: Layout, export: Any, turn: int) -> bytes:
@@ -168,19 +187,22 @@ def _rss() -> float:
     return pages * 4096 / 1e6
 
 
-def one(clusters: int, rounds: int) -> dict[str, Any]:
-    return asyncio.run(derive(Layout.of(clusters), rounds))
+def one(clusters: int, services: int | None, rounds: int, sizes: bool) -> dict[str, Any]:
+    return asyncio.run(derive(Layout.of(clusters, services), rounds, sizes=sizes))
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--clusters", type=int, nargs="*", default=list(SIZES))
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--services", type=int, help="service names, default 100 for each cluster")
+    parser.add_argument("--sizes", action="store_true", help="also what each table takes, and no changes")
     given = parser.parse_args()
     found = []
     for clusters in given.clusters:  # each in a process of its own, for its memory
         with multiprocessing.get_context("spawn").Pool(1) as pool:
-            found.append(pool.apply(one, (clusters, given.rounds)))
+            rounds = 0 if given.sizes else given.rounds
+            found.append(pool.apply(one, (clusters, given.services, rounds, given.sizes)))
     table = Rows("figure", *(f"{size['clusters']} clusters" for size in found), title="Derivations")
     for name in found[-1]:
         table.add_row(name, *(f"{size.get(name, 0):.2f}".removesuffix(".00") for size in found))
