@@ -219,20 +219,23 @@ class _Streams:
         outbox.stream = stream
         try:
             await self._read(stream, context)
+            stream.close()
+            await outbox.close()
         except WireError as error:
+            stream.close()
             ending = error.ending if isinstance(error, Refused) else Ending.PROTOCOL
-            await self._refuse(context, ending, str(error))
+            await self._refuse(context, ending, str(error), outbox)
         except TimeoutError:
-            await self._refuse(context, Ending.SILENT, "no request came")
+            await self._refuse(context, Ending.SILENT, "no request came", outbox)
         except asyncio.CancelledError:
             if not outbox.stalled:
                 raise
+            stream.close()
             task.uncancel()
-            await self._refuse(context, Ending.STALLED, "responses are not read")
+            await self._refuse(context, Ending.STALLED, "responses are not read", outbox)
         finally:
             stream.close()
             del self._open[task]
-            await outbox.close()
 
     async def status(self, data: bytes, context: Any) -> bytes | None:
         """One answer about clients (CSDS)."""
@@ -286,9 +289,11 @@ class _Streams:
             stream.request(data)
             data = await context.read()
 
-    async def _refuse(self, context: Any, ending: Ending, text: str) -> None:
+    async def _refuse(self, context: Any, ending: Ending, text: str, outbox: _Outbox | None = None) -> None:
         self._ads.counts.endings[ending] += 1
         log.warning("xds stream refused", ending=ending.value, reason=text, peer=context.peer())
+        if outbox is not None:
+            await outbox.close()
         await context.abort(_CODES.get(ending, grpc.StatusCode.RESOURCE_EXHAUSTED), text)
 
 
@@ -297,6 +302,7 @@ class _Outbox:
 
     __slots__ = (
         "_clock",
+        "_failed",
         "_full",
         "_lost",
         "_waiting",
@@ -316,7 +322,7 @@ class _Outbox:
         self._clock = clock
         self._waiting: list[bytes] = []
         self._writer: asyncio.Task[None] | None = None
-        self._full = self._lost = False
+        self._full = self._lost = self._failed = False
 
     def put(self, data: bytes) -> bool:
         """Takes a response; says whether there is room for another."""
@@ -329,11 +335,17 @@ class _Outbox:
         return not self._full
 
     async def close(self) -> None:
-        """Drops what waits."""
+        """Drops what waits; returns when what is on its way is read, or cannot be any more.
+
+        gRPC sends no status before, and takes nothing back: until then the stream counts. Raises
+        CancelledError where it could not be written: nobody is there to be told how the stream ends.
+        """
         self._lost, self.stream = True, None
+        self._waiting.clear()
         if self._writer is not None:
-            self._writer.cancel()
             await asyncio.wait([self._writer])
+        if self._failed:
+            raise asyncio.CancelledError("the client is gone")
 
     async def _run(self) -> None:
         try:
@@ -345,8 +357,8 @@ class _Outbox:
                     self._full = False
                     if self.stream is not None:
                         self.stream.drained()
-        except (grpc.RpcError, grpc.aio.UsageError) as error:
-            self._lost = True
+        except (grpc.RpcError, grpc.aio.BaseError) as error:
+            self._failed = self._lost = True
             log.debug("xds write failed", reason=str(error))
         finally:
             self._writer = None

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -113,6 +114,15 @@ async def test_garbage_on_the_port() -> None:
         assert door.ads.open_streams == 1
 
 
+def alone(door: Door) -> Callable[[], Awaitable[bool]]:
+    """Whether the good neighbour is the only client."""
+
+    async def look() -> bool:
+        return door.ads.open_streams == 1
+
+    return look
+
+
 async def counted(door: Door, ending: Ending, times: int) -> None:
     async def enough() -> bool:
         return ended(door, ending) >= times
@@ -172,10 +182,7 @@ async def test_a_client_that_answers_no_ping_is_let_go() -> None:
         with suppress(OSError):
             await writer.wait_closed()
 
-        async def gone() -> bool:
-            return door.ads.open_streams == 1
-
-        await until(gone, "the stream is gone")
+        await until(alone(door), "the stream is gone")
 
 
 async def test_a_flood_of_resets() -> None:
@@ -234,8 +241,10 @@ async def test_a_million_names_are_refused(method: str) -> None:
         assert door.ads.sets.total == 0
 
 
-async def test_a_client_that_never_reads_is_let_go() -> None:
-    async with good_neighbour(stall_seconds=1.0) as door:
+async def test_a_client_that_never_reads_is_let_go_and_counts_until_it_does(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with good_neighbour(stall_seconds=1.0, streams=2) as door:
         large = Row(ResourceType.EDS, str(CLASS.vantage), "large")
         door.rows.writer.put(str(large), bytes(32 << 20))
         async with grpc.aio.insecure_channel(
@@ -243,12 +252,42 @@ async def test_a_client_that_never_reads_is_let_go() -> None:
         ) as channel:
             call = channel.stream_stream(METHOD)()
             await call.write(request(EDS, resource_names=["large"]))
+            await counted(door, Ending.STALLED, 1)
+            await until(alone(door), "the stream is gone")
+            async with calling(door.address) as other:
+                assert await other.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+            assert (await response(call)).resources
+            async with asyncio.timeout(20):
+                assert await call.code() is grpc.StatusCode.ABORTED
+        async with calling(door.address) as other:
+            await other.write(request())
+            assert (await response(other)).resources
+    assert caplog.records == []
 
-            async def let_go() -> bool:
-                return ended(door, Ending.STALLED) == 1
 
-            await until(let_go, "the client is let go")
-            call.cancel()
+async def test_a_client_that_goes_while_it_is_written_to_leaves_nothing_behind(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    failures: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: failures.append(context))
+    async with good_neighbour() as door:
+        door.rows.writer.put(str(Row(ResourceType.EDS, str(CLASS.vantage), "large")), bytes(32 << 20))
+        host, _, port = door.address.rpartition(":")
+        data = request(EDS, resource_names=["large"])
+        for _ in range(10):
+            _reader, writer = await asyncio.open_connection(host, int(port))
+            writer.write(OPENING + frame(0, 0, b"\0" + len(data).to_bytes(4, "big") + data))
+
+            async def written_to() -> bool:
+                return door.ads.open_streams == 2
+
+            await until(written_to, "it is written to")
+            writer.transport.abort()
+
+            await until(alone(door), "it is gone")
+    gc.collect()
+    assert failures == []
+    assert caplog.records == []
 
 
 async def test_a_client_that_says_nothing_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
