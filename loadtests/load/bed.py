@@ -22,7 +22,7 @@ from isthmus.demo.stage import Say, Stage
 from isthmus.demo.world import DNS_PORT, ENVOY_PORT, XDS_PORT, Member, World
 from loadtests.load.crowd import Crowd
 from loadtests.load.errand import Place
-from loadtests.load.ground import WORLD
+from loadtests.load.ground import WORLD, hosts
 from loadtests.load.peers import PEERS
 from loadtests.load.samples import Death, Samples
 
@@ -128,6 +128,7 @@ async def made(envoy: str, folder: Path, rates: Mapping[str, float], say: Say) -
                 dns=(m.agent, DNS_PORT),
                 xds=(m.agent, XDS_PORT),
                 peers={peer.name: (peer.address(m), peer.port) for peer in PEERS.values()},
+                hosts=hosts(m),
             )
             for m in WORLD.members
         ]

@@ -17,6 +17,8 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     dns: tuple[str, int]
     xds: tuple[str, int]
     peers: dict[str, tuple[str, int]] = {}
+    hosts: tuple[str, ...] = ("0.0.0.0",)
+    """Addresses that callers who ask names ask from; DNS tells one caller from another by them."""
 
 
 class Errand(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,7 +1,8 @@
 """DNS as callers of libc meet it, and a plain connection: `python -m loadtests.load.callers.dns FILE`.
 
-A caller asks for the name, keeps the answer as long as its TTL says (as nscd and resolver libraries do), and
-connects to the first address of it. So an answer that has gone stale shows as a connection that fails.
+Some hosts of each cluster call in turn, from addresses of their own. Each asks for the name, keeps the answer
+as long as its TTL says (as nscd and resolver libraries do), and connects to the first address of it. So an
+answer that has gone stale shows as a connection that fails.
 """
 
 from __future__ import annotations
@@ -24,8 +25,6 @@ import dns.rdatatype
 from loadtests.load.callers.openloop import Failed, OpenLoop, run
 from loadtests.load.ground import WORLD
 
-HOSTS = 8
-"""Caches for each user: as many hosts call in turn."""
 QUERY_SECONDS = 2.0
 CONNECT_SECONDS = 1.0
 
@@ -37,14 +36,17 @@ class Udp(OpenLoop):
 
     def __init__(self, environment: Any) -> None:
         super().__init__(environment)
-        self._hosts = itertools.cycle(range(HOSTS))
-        self._cached: dict[int, tuple[float, str]] = {}
+        self._hosts = itertools.cycle(self.place.hosts)
+        self._cached: dict[str, tuple[float, str]] = {}
+        """By host: until when, and where to."""
 
     def call(self) -> str:
         host, now = next(self._hosts), time.monotonic()
         until, address = self._cached.get(host, (0.0, ""))
         if now >= until:
-            address, ttl = self._look_up()
+            address, ttl = self._look_up(host)
+            if not until:  # hosts of the world do not begin all at once
+                ttl *= (self.place.hosts.index(host) + 1) / len(self.place.hosts)
             self._cached[host] = (now + ttl, address)
         cluster = WORLD.owner(address)
         connection = http.client.HTTPConnection(address, self.door.target, timeout=CONNECT_SECONDS)
@@ -59,11 +61,11 @@ class Udp(OpenLoop):
             connection.close()
         return cluster
 
-    def _look_up(self) -> tuple[str, float]:
+    def _look_up(self, host: str) -> tuple[str, float]:
         """The first address, and how many seconds it may be kept."""
         query = dns.message.make_query(self.door.service, dns.rdatatype.A, use_edns=False)
         try:
-            answer = self.ask(query)
+            answer = self.ask(query, host)
         except (dns.exception.DNSException, OSError, EOFError) as error:
             raise Failed("no DNS answer") from error
         if answer.rcode() != dns.rcode.NOERROR:
@@ -73,9 +75,9 @@ class Udp(OpenLoop):
                 return rrset[0].address, float(rrset.ttl)
         raise Failed("no address in the DNS answer")
 
-    def ask(self, query: dns.message.Message) -> dns.message.Message:
+    def ask(self, query: dns.message.Message, host: str) -> dns.message.Message:
         server, port = self.place.peers.get(self.door.name, self.place.dns)
-        answer, _ = dns.query.udp_with_fallback(query, server, QUERY_SECONDS, port)
+        answer, _ = dns.query.udp_with_fallback(query, server, QUERY_SECONDS, port, source=host)
         return answer
 
     def forget(self) -> None:
@@ -87,9 +89,9 @@ class Tcp(Udp):
 
     abstract = True
 
-    def ask(self, query: dns.message.Message) -> dns.message.Message:
+    def ask(self, query: dns.message.Message, host: str) -> dns.message.Message:
         server, port = self.place.dns
-        return dns.query.tcp(query, server, QUERY_SECONDS, port)
+        return dns.query.tcp(query, server, QUERY_SECONDS, port, source=host)
 
 
 if __name__ == "__main__":
