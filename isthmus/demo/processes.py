@@ -46,7 +46,17 @@ class Processes:
         self._environ = dict(environ)
         self._children: dict[str, Child] = {}
         self._watchers: set[asyncio.Task[None]] = set()
+        self._wraps: dict[str, list[tuple[str, ...]]] = {}
         self.broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def wrap(self, name: str, *command: str) -> None:
+        """Start this process by that command, which runs its arguments in its place (`env`, `setpriv`).
+
+        Several nest; one that is there already is not added.
+        """
+        wraps = self._wraps.setdefault(name, [])
+        if command not in wraps:
+            wraps.insert(0, command)
 
     async def start(self, name: str, command: Sequence[str], *, pipes: bool = False) -> Child:
         """Start a program in a process group of its own; with `pipes` its stdin and stdout are ours.
@@ -58,6 +68,7 @@ class Processes:
         log = self._folder / f"{name}.log"
         with log.open("ab") as output:
             process = await asyncio.create_subprocess_exec(
+                *(word for wrap in self._wraps.get(name, ()) for word in wrap),
                 *command,
                 stdin=asyncio.subprocess.PIPE if pipes else asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE if pipes else output,

@@ -36,6 +36,7 @@ from isthmus.demo.world import (
     CONSOLE_PORT,
     DNS_PORT,
     ENVOY_PORT,
+    FAULTS_PORT,
     HUB_PORT,
     XDS_PORT,
     Member,
@@ -163,6 +164,7 @@ class Stage:
         config = self.folder / "kubeconfig"
         config.write_text(kubeconfig(servers, self.world.members[0].name))
         command = [sys.executable, "-m", "isthmus.apiserver", "--cluster", f"hub=0.0.0.0:{HUB_PORT}"]
+        command += ["--admin", f"{self.world.hub}:{FAULTS_PORT}"]
         for member in self.world.members:
             command += ["--cluster", f"{member.name}={member.api}:{API_PORT}"]
             command += ["--service-cidr", f"{member.name}={member.service_cidr}"]

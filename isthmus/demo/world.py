@@ -15,6 +15,8 @@ REGIONS = ("eu", "us", "ap", "sa", "af")
 ANYIP_RANGE = "10.64.0.0/10"
 API_PORT = 6443
 HUB_PORT = 6444
+FAULTS_PORT = 6445
+"""Where the API servers are told what to suffer from."""
 XDS_PORT = 18000
 DNS_PORT = 53
 CONSOLE_PORT = 9470

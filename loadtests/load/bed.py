@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -95,9 +95,12 @@ class Bed:
 
 
 @asynccontextmanager
-async def made(envoy: str, folder: Path, rates: Mapping[str, float], say: Say) -> AsyncIterator[Bed]:
+async def made(
+    envoy: str, folder: Path, rates: Mapping[str, float], prepare: Callable[[Stage], None], say: Say
+) -> AsyncIterator[Bed]:
     """A bed whose services all answer, and callers who wait; inside the demo's namespaces, furnished before.
 
+    `prepare` does what must be done before anything starts.
     Raises IsthmusError for what this machine lacks, and for a process that ends although nobody asked it to.
     """
     order = Order(
@@ -118,6 +121,7 @@ async def made(envoy: str, folder: Path, rates: Mapping[str, float], say: Say) -
         doors=[],
     )
     _, stage = build(order, WORLD, say)
+    prepare(stage)
     async with stage:
         places = [
             Place(

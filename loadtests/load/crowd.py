@@ -33,8 +33,9 @@ class Crowd:
         """Start the callers' processes; they need seconds until they can call."""
         for program in dict.fromkeys(DOORS[door].program for door in rates):
             mine = {door: rate for door, rate in rates.items() if DOORS[door].program == program}
-            # A gRPC library knows one place only: its own.
-            shares = [(p,) for p in self._places] if program == "grpc" else [self._places]
+            # A gRPC library knows one place only: its own. Who connects to pods itself is told apart by its
+            # process where a partition divides clusters.
+            shares = [self._places] if program == "http" else [(p,) for p in self._places]
             for number, places in enumerate(shares):
                 part = {door: rate / len(shares) for door, rate in mine.items()}
                 await self._send(

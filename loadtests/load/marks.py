@@ -16,6 +16,20 @@ class Phase:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Way:
+    """Callers of one cluster (of any where `caller` is "") are served by another."""
+
+    caller: str = ""
+    cluster: str
+
+    def __str__(self) -> str:
+        return f"from {self.caller} to {self.cluster}" if self.caller else self.cluster
+
+    def taken(self, caller: str, cluster: str) -> bool:
+        return cluster == self.cluster and self.caller in ("", caller)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Mark:
     """A fault that is over; times on the monotonic clock. It was undone from `ended` until `undone`.
 
@@ -33,6 +47,17 @@ class Mark:
     phases: tuple[Phase, ...] = ()
     counts: Mapping[str, float] = field(default_factory=dict)
     """What the fault counted while it lasted, by name."""
+    leads: tuple[Way, ...] = ()
+    """Where callers of some clusters only were meant to leave others."""
+
+    @property
+    def ways(self) -> tuple[Way, ...]:
+        """The ways that callers were meant to leave."""
+        return (*(Way(cluster=victim) for victim in self.victims), *self.leads)
+
+    def reached(self, caller: str, cluster: str) -> bool:
+        """Whether a call went a way that callers were meant to leave."""
+        return any(way.taken(caller, cluster) for way in self.ways)
 
 
 @dataclass(slots=True, kw_only=True)

@@ -92,6 +92,7 @@ async def _event(bed: Bed, event: Event, began: float, say: Say) -> Mark:
         name=event.name,
         fault=event.fault.name,
         victims=event.fault.victims(),
+        leads=event.fault.leads(),
         began=start,
         ended=ended,
         undone=undone,

@@ -130,8 +130,9 @@ def judge(expect: Sequence[Expectation], seen: Seen) -> list[Finding]:
 def _bit(mark: Mark, seen: Seen) -> Finding:
     """The fault has evidence of its own, and callers elsewhere went to its victims before."""
     text, passed = mark.evidence or "nothing showed that it bit", bool(mark.evidence)
-    for victim in mark.victims:
-        before = (r for r in seen.rows if mark.began - BEFORE_SECONDS <= r.at < mark.began)
-        if not any(r.cluster == victim and r.caller != victim and not r.why for r in before):
-            text, passed = f"nobody went to {victim} before it, so it could not show anything", False
+    for way in mark.ways:
+        before = (r for r in seen.rows if mark.began - BEFORE_SECONDS <= r.at < mark.began and not r.why)
+        if not any(way.taken(r.caller, r.cluster) and r.caller != r.cluster for r in before):
+            whither = f"went {way}" if way.caller else f"went to {way}"
+            text, passed = f"nobody {whither} before it, so it could not show anything", False
     return Finding(expectation="bites", event=mark.name, value=None, passed=passed, text=text)

@@ -112,7 +112,8 @@ def lost_at_most(
     before = [r for r in rows if mark.began - BEFORE_SECONDS <= r.at < mark.began and not r.why]
     if not before:
         return None
-    p = sum(r.cluster in mark.victims for r in before) / len(before) if share is None else share
+    reached = sum(mark.reached(r.caller, r.cluster) for r in before)
+    p = reached / len(before) if share is None else share
     n = sum(mark.began <= r.at <= mark.began + seconds for r in rows)
     return float(math.ceil(n * p + 5 * math.sqrt(n * p * (1 - p))))
 

@@ -3,7 +3,29 @@
 A new one is a class here, derived from `Fault`, decorated with `@fault("its-name")` and imported below.
 """
 
-from loadtests.load.faults import cluster, control, drain, hub, pods, rolling, weights
+from loadtests.load.faults import (
+    apiserver,
+    cluster,
+    control,
+    drain,
+    hub,
+    partition,
+    pods,
+    rolling,
+    weights,
+)
 from loadtests.load.faults.fault import FAULTS, Fault
 
-__all__ = ["FAULTS", "Fault", "cluster", "control", "drain", "hub", "pods", "rolling", "weights"]
+__all__ = [
+    "FAULTS",
+    "Fault",
+    "apiserver",
+    "cluster",
+    "control",
+    "drain",
+    "hub",
+    "partition",
+    "pods",
+    "rolling",
+    "weights",
+]

@@ -12,9 +12,10 @@ from typing import ClassVar, TypeVar
 
 import msgspec
 
+from isthmus.demo.stage import Stage
 from isthmus.demo.world import World
 from loadtests.load.bed import Bed
-from loadtests.load.marks import Trace
+from loadtests.load.marks import Trace, Way
 
 
 class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -29,6 +30,16 @@ class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     def victims(self) -> tuple[str, ...]:
         """The clusters whose callers are meant to go elsewhere while it lasts."""
         return ()
+
+    def leads(self) -> tuple[Way, ...]:
+        """The same for faults that concern callers of some clusters only; such a fault has no victims."""
+        return ()
+
+    def prepare(self, stage: Stage) -> None:
+        """Do what must be done before anything of the bed starts, for each event that needs it, so twice is once.
+
+        PlatformError says what is missing here.
+        """
 
     def happen(self, bed: Bed) -> AbstractAsyncContextManager[Trace]:
         """Entering makes it happen, leaving undoes it; the trace is complete when it has been left.
