@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from isthmus.api import kinds
 from isthmus.api.meta import ObjectKey
@@ -32,6 +32,12 @@ POLICIES = ROOT / "loadtests" / "policies.yaml"
 NAMESPACE = "shop"
 CALLER_GRACE = 1.0
 """Seconds that callers of a returned cluster have to find their feet before they count."""
+
+
+class Prepared(Protocol):
+    """What a bed knows of a fault."""
+
+    def prepared(self, stage: Stage) -> AbstractContextManager[None]: ...
 
 
 class Bed:
@@ -96,11 +102,11 @@ class Bed:
 
 @asynccontextmanager
 async def made(
-    envoy: str, folder: Path, rates: Mapping[str, float], prepare: Callable[[Stage], None], say: Say
+    envoy: str, folder: Path, rates: Mapping[str, float], faults: Iterable[Prepared], say: Say
 ) -> AsyncIterator[Bed]:
     """A bed whose services all answer, and callers who wait; inside the demo's namespaces, furnished before.
 
-    `prepare` does what must be done before anything starts.
+    `faults` are prepared before anything starts.
     Raises IsthmusError for what this machine lacks, and for a process that ends although nobody asked it to.
     """
     order = Order(
@@ -121,8 +127,10 @@ async def made(
         doors=[],
     )
     _, stage = build(order, WORLD, say)
-    prepare(stage)
-    async with stage:
+    async with AsyncExitStack() as around:
+        for fault in faults:
+            around.enter_context(fault.prepared(stage))
+        await around.enter_async_context(stage)
         places = [
             Place(
                 cluster=m.name,

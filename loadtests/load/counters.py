@@ -1,4 +1,4 @@
-"""The numbers that agents tell, summed: evidence that a fault reached them."""
+"""What agents tell of themselves, in numbers and in their logs: evidence that a fault reached them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from prometheus_client.parser import text_string_to_metric_families
 
 from isthmus.demo.httpcall import fetch
+from isthmus.demo.stage import Stage
 from isthmus.demo.world import CONSOLE_PORT, Member
 
 
@@ -30,3 +31,9 @@ def summed(text: str, metric: str, **labels: str) -> float:
         for sample in family.samples
         if sample.name == metric and labels.items() <= sample.labels.items()
     )
+
+
+def logged(stage: Stage, members: Iterable[Member], event: str) -> int:
+    """How often these agents have logged an event so far."""
+    logs = (stage.folder / f"agent-{member.name}.log" for member in members)
+    return sum(log.read_text(errors="replace").count(event) for log in logs)

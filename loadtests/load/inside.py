@@ -23,7 +23,6 @@ import msgspec
 from isthmus import __version__
 from isthmus.demo import namespace
 from isthmus.demo.board import Tone
-from isthmus.demo.stage import Stage
 from isthmus.errors import ConfigError, IsthmusError
 from loadtests.load import bed
 from loadtests.load.expect import judge
@@ -46,15 +45,13 @@ async def perform(order: Order) -> int:
         sys.stdout.write(f"{time.monotonic() - started:6.1f} s  {text}\n")
         sys.stdout.flush()
 
-    def prepare(stage: Stage) -> None:
-        for event in scenario.events:
-            event.fault.prepare(stage)
-
     namespace.furnish()
     missing = {name: PEERS[name].missing() for name in scenario.peers}
     peers = [name for name, why in missing.items() if not why]
     rates = rates_with(scenario.rates, peers)
-    async with bed.made(order.envoy, Path(order.folder), rates, prepare, say) as made:
+    async with bed.made(
+        order.envoy, Path(order.folder), rates, [event.fault for event in scenario.events], say
+    ) as made:
         for name, why in missing.items():
             if why:
                 say(f"the peer {name} is left out: {why}", "bad")

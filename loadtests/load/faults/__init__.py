@@ -5,13 +5,18 @@ A new one is a class here, derived from `Fault`, decorated with `@fault("its-nam
 
 from loadtests.load.faults import (
     apiserver,
+    clock,
     cluster,
     control,
+    disk,
     drain,
     hub,
+    memory,
+    neighbour,
     partition,
     pods,
     rolling,
+    slow,
     weights,
 )
 from loadtests.load.faults.fault import FAULTS, Fault
@@ -20,12 +25,17 @@ __all__ = [
     "FAULTS",
     "Fault",
     "apiserver",
+    "clock",
     "cluster",
     "control",
+    "disk",
     "drain",
     "hub",
+    "memory",
+    "neighbour",
     "partition",
     "pods",
     "rolling",
+    "slow",
     "weights",
 ]

@@ -14,13 +14,14 @@ import aiohttp
 
 from isthmus.demo.world import FAULTS_PORT, Member, World
 from loadtests.load.bed import Bed
-from loadtests.load.counters import told
+from loadtests.load.counters import logged, told
 from loadtests.load.faults.fault import Fault, fault, no_cluster
 from loadtests.load.marks import Trace
 
 HUB = "hub"
 REQUESTS = "isthmus_kube_requests_total"
-FAILURES = "isthmus_kube_watch_failures_total"
+LEASE = "lease unreachable"
+"""What an agent logs of a request that it gives up itself, which is counted nowhere."""
 
 
 class _ApiFault(Fault, frozen=True, kw_only=True):
@@ -80,12 +81,16 @@ class ApiLost(_ApiFault, frozen=True, kw_only=True):
     async def happen(self, bed: Bed) -> AsyncIterator[Trace]:
         trace, agents = Trace(), self._agents(bed)
         labels = {"server": self._label(), "code": "0"}
-        before = await told(agents, REQUESTS, **labels)
+        before = await self._unanswered(bed, agents, labels)
         await self._suffer(bed, {"kind": self.how})
         try:
             yield trace
-            count = await told(agents, REQUESTS, **labels) - before
+            count = await self._unanswered(bed, agents, labels) - before
             if count > 0:
                 trace.saw(f"{count:g} requests of agents to the API server of {self.server} had no answer")
         finally:
             await self._suffer(bed)
+
+    async def _unanswered(self, bed: Bed, agents: list[Member], labels: dict[str, str]) -> float:
+        given_up = 0 if self.server == HUB else logged(bed.stage, agents, LEASE)
+        return given_up + await told(agents, REQUESTS, **labels)

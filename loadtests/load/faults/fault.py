@@ -7,7 +7,7 @@ evidence only of what was seen.
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
 from typing import ClassVar, TypeVar
 
 import msgspec
@@ -35,11 +35,12 @@ class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         """The same for faults that concern callers of some clusters only; such a fault has no victims."""
         return ()
 
-    def prepare(self, stage: Stage) -> None:
-        """Do what must be done before anything of the bed starts, for each event that needs it, so twice is once.
+    def prepared(self, stage: Stage) -> AbstractContextManager[None]:
+        """Entered before anything of the bed starts, left when all has ended; twice (two events) is once.
 
         PlatformError says what is missing here.
         """
+        return nullcontext()
 
     def happen(self, bed: Bed) -> AbstractAsyncContextManager[Trace]:
         """Entering makes it happen, leaving undoes it; the trace is complete when it has been left.

@@ -7,7 +7,7 @@ a packet of a connection that a cluster opened carries that cluster's mark, in b
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from typing import Literal
 
 from isthmus.demo.namespace import run_tool
@@ -45,7 +45,8 @@ class Partition(Fault, frozen=True, kw_only=True):
         pairs = [(self.cluster, other.name) for other in self._others(WORLD)]
         return tuple(Way(caller=a, cluster=b) for one, two in pairs for a, b in ((one, two), (two, one)))
 
-    def prepare(self, stage: Stage) -> None:
+    @contextmanager
+    def prepared(self, stage: Stage) -> Iterator[None]:
         try:
             run_tool("setpriv", f"--regid={FIRST_GROUP}", "--clear-groups", "true")
         except PlatformError as error:
@@ -70,6 +71,8 @@ class Partition(Fault, frozen=True, kw_only=True):
             "",
         ]
         run_tool("nft", "-f", "-", feed="\n".join(feed))
+        # The table ends with the namespace.
+        yield
 
     @asynccontextmanager
     async def happen(self, bed: Bed) -> AsyncIterator[Trace]:

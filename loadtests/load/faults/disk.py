@@ -1,0 +1,69 @@
+"""The disk that an agent keeps its state on is full."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+
+from isthmus.demo.namespace import run_tool
+from isthmus.demo.stage import Stage
+from isthmus.demo.world import World
+from loadtests.load.bed import Bed
+from loadtests.load.counters import logged
+from loadtests.load.faults.fault import Fault, fault, no_cluster
+from loadtests.load.marks import Trace
+
+SIZE = "16m"
+BLOCK = b"\0" * 65_536
+AGAIN_SECONDS = 0.5
+UNWRITABLE = "last-good store unwritable"
+
+
+@fault("disk-full")
+class DiskFull(Fault, frozen=True, kw_only=True):
+    """The state directory of the cluster's agent is a small disk of its own, filled to the last byte."""
+
+    cluster: str
+
+    def complaint(self, world: World) -> str:
+        return no_cluster(self.cluster, world)
+
+    @contextmanager
+    def prepared(self, stage: Stage) -> Iterator[None]:
+        folder = stage.folder / self.cluster
+        if not folder.is_mount():
+            folder.mkdir(mode=0o700, exist_ok=True)
+            run_tool("mount", "-t", "tmpfs", "-o", f"size={SIZE},mode=700", "none", str(folder))
+        # The mount ends with the namespace.
+        yield
+
+    @asynccontextmanager
+    async def happen(self, bed: Bed) -> AsyncIterator[Trace]:
+        trace, folder = Trace(), bed.stage.folder / self.cluster
+        agents, filler = [bed.member(self.cluster)], folder / "filler"
+        before = logged(bed.stage, agents, UNWRITABLE)
+        filling = asyncio.create_task(_fill(filler), name=f"fill-{self.cluster}")
+        try:
+            yield trace
+            free = os.statvfs(folder).f_bfree
+            failed = logged(bed.stage, agents, UNWRITABLE) - before
+            if free == 0 and failed:
+                trace.saw(f"no block was free, and the agent of {self.cluster} could not write its store")
+        finally:
+            filling.cancel()
+            await asyncio.gather(filling, return_exceptions=True)
+            filler.unlink(missing_ok=True)
+
+
+async def _fill(filler: Path) -> None:
+    """Take every block that there is, and again whatever others let go of."""
+    with filler.open("ab", buffering=0) as file:
+        while True:
+            with contextlib.suppress(OSError):
+                while file.write(BLOCK):
+                    pass
+            await asyncio.sleep(AGAIN_SECONDS)
