@@ -81,8 +81,21 @@ def perform(
     except PlatformError as error:
         console.print(f"load: {error}", markup=False)
         return EXIT_CANNOT
+    chosen = [pair for pair in chosen if not _lacks_root(pair[1], console)]
+    if not chosen:
+        return EXIT_CANNOT
     out.mkdir(parents=True, exist_ok=True)
     return _play(chosen, enter, envoy, out, console, command)
+
+
+def _lacks_root(scenario: Scenario, console: Console) -> bool:
+    """Whether a scenario is left out because nobody but root can play it; says so."""
+    faults = () if os.geteuid() == 0 else (e.fault for e in scenario.events if e.fault.needs_root)
+    for fault in faults:
+        why = f"fault {fault.name} needs root {fault.needs_root}"
+        console.print(f"load: {scenario.name} is left out: {why}", markup=False)
+        return True
+    return False
 
 
 def _play(

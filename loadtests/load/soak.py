@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import random
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,6 +19,7 @@ import yaml
 from rich.console import Console
 
 from loadtests.load import run
+from loadtests.load.faults import FAULTS
 from loadtests.load.order import EXIT_WRONG_USE
 from loadtests.load.scenario import MAX_SECONDS, find, names, read
 
@@ -40,9 +42,15 @@ def library() -> dict[str, Any]:
     found = {}
     for name in names():
         body = yaml.safe_load(find(name).read_text(encoding="utf-8"))
+        if _rooted(body) and os.geteuid() != 0:
+            continue
         if body.get("events") and name not in ALONE and not set(body) - KNOWN:
             found[name] = body
     return found
+
+
+def _rooted(body: Mapping[str, Any]) -> bool:
+    return any(FAULTS[event["fault"]].needs_root for event in body.get("events", ()))
 
 
 KNOWN = frozenset({"about", "seconds", "load", "events", "expect", "ci"})

@@ -22,6 +22,8 @@ class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     """The fields of a derived class are the keys that a scenario may give; those without default it must."""
 
     name: ClassVar[str] = ""
+    needs_root: ClassVar[str] = ""
+    """What root is needed for; "": user namespaces are enough."""
 
     def complaint(self, world: World) -> str:
         """What is impossible about the arguments, as "key: what is wrong, what would be right"; or ""."""

@@ -83,6 +83,8 @@ def limited(name: str) -> Limited:
 class MemoryLimit(Fault, frozen=True, kw_only=True):
     """The agent of the cluster gets no more memory than it has: who asks for more has one of them killed."""
 
+    needs_root = "to limit memory by cgroups"
+
     cluster: str
 
     def complaint(self, world: World) -> str:

@@ -13,7 +13,6 @@ from typing import Literal
 from isthmus.demo.namespace import run_tool
 from isthmus.demo.stage import Stage
 from isthmus.demo.world import Member, World
-from isthmus.errors import PlatformError
 from loadtests.load import packets
 from loadtests.load.bed import Bed
 from loadtests.load.faults.fault import Fault, fault, no_cluster
@@ -28,8 +27,10 @@ FIRST_GROUP = 64_001
 class Partition(Fault, frozen=True, kw_only=True):
     """What goes between the cluster and `others` (default: all others) is dropped; the hub is reached by all.
 
-    `way`: `both`, or only what the cluster sends (`out`) or is sent (`in`), answers included. Needs root.
+    `way`: `both`, or only what the cluster sends (`out`) or is sent (`in`), answers included.
     """
+
+    needs_root = "to give the processes of each cluster a group"
 
     cluster: str
     others: tuple[str, ...] = ()
@@ -47,12 +48,6 @@ class Partition(Fault, frozen=True, kw_only=True):
 
     @contextmanager
     def prepared(self, stage: Stage) -> Iterator[None]:
-        try:
-            run_tool("setpriv", f"--regid={FIRST_GROUP}", "--clear-groups", "true")
-        except PlatformError as error:
-            raise PlatformError(
-                f"fault partition needs root, to give processes a group each: {error}"
-            ) from error
         lines = []
         for number, member in enumerate(stage.world.members):
             for name in ("agent-{0.name}", "envoy-{0.name}", "callers-grpc-{1}", "callers-dns-{1}"):
