@@ -26,6 +26,9 @@ STOOD_SECONDS = 30.0
 STOP_SECONDS = 5.0
 LONGEST_PAUSE_SECONDS = 5.0
 PR_SET_PDEATHSIG = 1
+EXPENDABLE = "control"
+"""Callers do without it for a while: where memory is short the kernel is to kill it before any worker."""
+SOONER = 500
 ENDING = (signal.SIGTERM, signal.SIGINT)
 AWAITED = (*ENDING, signal.SIGCHLD)
 
@@ -105,7 +108,9 @@ def _tend(sibling: Sibling, state_dir: Path) -> int | None:
 def _start(sibling: Sibling, state_dir: Path, now: float) -> None:
     """Starts the sibling; a machine that is out of memory, processes or disk must not end the others."""
     try:
-        sibling.process = subprocess.Popen(sibling.command, preexec_fn=_die_with_parent)
+        sibling.process = subprocess.Popen(
+            sibling.command, preexec_fn=_die_first if sibling.name == EXPENDABLE else _die_with_parent
+        )
     except OSError as error:
         _again(sibling, now, f"cannot start: {error.strerror}")
         return
@@ -125,6 +130,14 @@ def _again(sibling: Sibling, now: float, why: str) -> None:
 def _die_with_parent() -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _die_first() -> None:
+    """Anybody may ask to be killed sooner; a kernel that does not listen changes nothing else."""
+    _die_with_parent()
+    with contextlib.suppress(OSError, ValueError):
+        score = Path("/proc/self/oom_score_adj")
+        score.write_text(str(min(1000, int(score.read_text()) + SOONER)))
 
 
 def _ending(code: int) -> str:

@@ -26,6 +26,7 @@ program = sys.argv[2]
 supervisor.siblings = lambda file: [
     Sibling("steady", [sys.executable, "-c", "import time; time.sleep(600)"]),
     Sibling("tested", [sys.executable, "-c", program]),
+    Sibling("control", [sys.executable, "-c", "import time; time.sleep(600)"]),
 ]
 sys.exit(supervisor.supervise(Path(sys.argv[1])))
 """
@@ -80,6 +81,16 @@ def test_a_killed_sibling_comes_back_and_the_others_stay(start: Start, tmp_path:
     os.kill(first, signal.SIGKILL)
     assert pid(tmp_path, "tested", other_than=first) != first
     assert pid(tmp_path, "steady") == steady
+
+
+def test_where_memory_is_short_control_dies_before_any_worker(start: Start, tmp_path: Path) -> None:
+    start(SLEEPS)
+    worker, control = (
+        int(Path(f"/proc/{pid(tmp_path, name)}/oom_score_adj").read_text()) for name in ("steady", "control")
+    )
+    own = int(Path("/proc/self/oom_score_adj").read_text())
+    assert worker == own
+    assert control == min(1000, own + supervisor.SOONER)
 
 
 def test_a_disk_that_takes_no_pid_file_ends_nobody(start: Start, tmp_path: Path) -> None:
