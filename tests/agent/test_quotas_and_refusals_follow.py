@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import msgspec
 import pytest
 import structlog
+from fedtables import HERE, Fed, settles
 
 from isthmus.agent import refusals
-from isthmus.agent.chain import Chain, Place
-from isthmus.agent.inputs import Hub, Member
-from isthmus.api import core, hub, mcs
+from isthmus.api import hub, kinds
 from isthmus.api.meta import ObjectKey
-from isthmus.flow import Graph, Table, Writer
+from isthmus.flow import Graph, Table
 from isthmus.mcs.quota import Quota
 from isthmus.model.names import ClusterId, ServiceKey
 from isthmus.model.refusal import Refused
@@ -24,27 +24,15 @@ EU, US = ClusterId("eu-1"), ClusterId("us-1")
 SMALL = Quota(services=2, endpoints=4, bytes=1 << 20)
 
 
-class World:
+class World(Fed):
     """A chain in cluster eu-1 that hears what the test writes on the hub."""
 
     def __init__(self, quota: Quota = SMALL) -> None:
-        member, self.hub = Member(), Hub()
-        self.writers: dict[str, Writer[Any, Any]] = {}
-        for _kind, table in (*member.pairs(), *self.hub.pairs()):
-            self.writers[table.name] = table.partition("test")
-            self.writers[table.name].replace({})
-        self.chain = Chain(Place(cluster=EU, region="eu", network="", quota=quota), member, self.hub)
-        self.chain.vantages.partition("test").replace({self.chain.place.vantage: 1})
-        for name, table in vars(self.chain).items():
-            if type(table) is Table and not table.synced and name != "checks":
-                table.partition("test").replace({})
+        super().__init__(replace(HERE, quota=quota), hub_live=False)
+        self.callers.replace({self.chain.place.vantage: 1})
         self.graph = Graph([self.chain.services, self.chain.endpoints])
         for name in (EU, US, ClusterId("us-2")):
-            self.put("hub/clusters", hub.Cluster, ObjectKey("", name), {})
-
-    def put(self, table: str, kind: Any, key: ObjectKey, body: dict[str, Any]) -> None:
-        whole = {"metadata": {"namespace": key.namespace, "name": key.name}} | body
-        self.writers[table].put(key, msgspec.convert(whole, kind))
+            self.put("hub", kinds.CLUSTER, ObjectKey("", name))
 
     def export(self, name: str, year: int = 2026, cluster: ClusterId = US, **spec: Any) -> ObjectKey:
         key = ObjectKey(f"isthmus-{cluster}", f"{name}.shop")
@@ -55,7 +43,7 @@ class World:
             "ports": [{"name": "http", "port": 80}],
             "ipFamilies": ["IPv4"],
         }
-        self.put("hub/exportedservices", hub.ExportedService, key, {"spec": whole | spec})
+        self.put("hub", kinds.EXPORTED_SERVICE, key, spec=whole | spec)
         return key
 
     def endpoints(self, name: str, *addresses: str, chunk: str = "0-0", cluster: ClusterId = US) -> ObjectKey:
@@ -66,13 +54,8 @@ class World:
             "ports": [{"name": "http", "port": 8080}],
             "endpoints": [{"id": f"{name}-{address}", "addresses": [address]} for address in addresses],
         }
-        self.put("hub/exportedendpoints", hub.ExportedEndpoints, key, {"spec": spec})
+        self.put("hub", kinds.EXPORTED_ENDPOINTS, key, spec=spec)
         return key
-
-    async def until(self, condition: Callable[[], bool]) -> None:
-        async with asyncio.timeout(20):
-            while not condition():
-                await asyncio.sleep(0.005)
 
     def names(self) -> set[str]:
         return {key.name for key in self.chain.services}
@@ -90,15 +73,15 @@ async def test_one_clusters_surplus_is_refused_and_everybody_else_is_heard(world
     for number, name in enumerate(("a", "b", "c", "d")):
         world.export(name, 2026 - number)
     world.export("mine", cluster=ClusterId("us-2"))
-    await world.until(lambda: world.names() == {"c", "d", "mine"})
+    await settles(lambda: world.names() == {"c", "d", "mine"})
     assert world.chain.refusals.by_cluster() == {US: {"services": {"QuotaExceeded": 2}}}
     (told,) = world.chain.refusals.of_service(ServiceKey("shop", "a"))
     assert (told.cluster, told.what, told.refused.reason) == (US, "services", "QuotaExceeded")
     # What makes room lets the next one in, without anybody writing it again.
     world.writers["hub/exportedservices"].drop(ObjectKey("isthmus-us-1", "d.shop"))
-    await world.until(lambda: world.names() == {"b", "c", "mine"})
+    await settles(lambda: world.names() == {"b", "c", "mine"})
     world.writers["hub/exportedservices"].drop(ObjectKey("isthmus-us-1", "c.shop"))
-    await world.until(lambda: world.names() == {"a", "b", "mine"} and not world.chain.refusals.counts)
+    await settles(lambda: world.names() == {"a", "b", "mine"} and not world.chain.refusals.counts)
 
 
 async def test_endpoints_fill_a_quota_too_and_what_was_refused_comes_back(world: World) -> None:
@@ -106,32 +89,32 @@ async def test_endpoints_fill_a_quota_too_and_what_was_refused_comes_back(world:
     world.export("new", 2021)
     world.endpoints("old", "10.1.0.1", "10.1.0.2")
     world.endpoints("new", "10.1.1.1", "10.1.1.2")
-    await world.until(lambda: world.names() == {"old", "new"})
+    await settles(lambda: world.names() == {"old", "new"})
     key = world.endpoints("old", "10.1.0.3", chunk="0-1")
-    await world.until(lambda: world.names() == {"old"})
+    await settles(lambda: world.names() == {"old"})
     world.writers["hub/exportedendpoints"].drop(key)
-    await world.until(lambda: world.names() == {"old", "new"})
+    await settles(lambda: world.names() == {"old", "new"})
 
 
 async def test_counts_return_to_nothing_when_a_cluster_is_gone(world: World) -> None:
     keys = [world.export("a"), world.export("b")]
     chunk = world.endpoints("a", "10.1.0.1", "10.1.0.2")
-    await world.until(lambda: US in world.chain.quotas.loads and len(world.chain.services) == 2)
+    await settles(lambda: US in world.chain.quotas.loads and len(world.chain.services) == 2)
     assert world.chain.quotas.loads[US][:2] == (2, 2)
     for key in keys:
         world.writers["hub/exportedservices"].drop(key)
     world.writers["hub/exportedendpoints"].drop(chunk)
-    await world.until(lambda: US not in world.chain.quotas.loads)
+    await settles(lambda: US not in world.chain.quotas.loads)
 
 
 async def test_endpoints_that_weigh_nothing_may_outlive_their_export(world: World) -> None:
     key, chunk = world.export("a"), world.endpoints("a")
-    await world.until(lambda: US in world.chain.quotas.loads and len(world.chain.heard_endpoints) == 1)
+    await settles(lambda: US in world.chain.quotas.loads and len(world.chain.heard_endpoints) == 1)
     with structlog.testing.capture_logs() as lines:
         world.writers["hub/exportedservices"].drop(key)
-        await world.until(lambda: US not in world.chain.quotas.loads)
+        await settles(lambda: US not in world.chain.quotas.loads)
         world.writers["hub/exportedendpoints"].drop(chunk)
-        await world.until(lambda: not len(world.chain.heard_endpoints))
+        await settles(lambda: not len(world.chain.heard_endpoints))
     assert not lines
 
 
@@ -148,17 +131,17 @@ async def test_endpoints_without_an_export_are_no_offer_until_it_comes(world: Wo
     world.endpoints("old", "10.1.0.1")
     world.endpoints("new", "10.1.1.1", "10.1.1.2")
     chunk = world.endpoints("new", "10.1.1.3", "10.1.1.4", chunk="0-1")
-    await world.until(lambda: world.names() == {"old"} and len(world.chain.heard_endpoints) == 3)
+    await settles(lambda: world.names() == {"old"} and len(world.chain.heard_endpoints) == 3)
     assert world.chain.quotas.loads[US][:2] == (1, 1)
     assert not ordered
     late = world.export("new", 2021)
-    await world.until(lambda: bool(world.chain.refusals.counts))
+    await settles(lambda: bool(world.chain.refusals.counts))
     assert world.chain.quotas.loads[US][:2] == (2, 5)
     assert world.names() == {"old"}
     world.writers["hub/exportedendpoints"].drop(chunk)
-    await world.until(lambda: world.names() == {"old", "new"})
+    await settles(lambda: world.names() == {"old", "new"})
     world.writers["hub/exportedservices"].drop(late)
-    await world.until(lambda: world.chain.quotas.loads[US][:2] == (1, 1))
+    await settles(lambda: world.chain.quotas.loads[US][:2] == (1, 1))
 
 
 async def test_a_cluster_that_offers_too_much_is_put_in_order_at_most_once_a_second(world: World) -> None:
@@ -174,7 +157,7 @@ async def test_a_cluster_that_offers_too_much_is_put_in_order_at_most_once_a_sec
     for number in range(50):
         world.export(f"s{number:02}", 2000 + number % 20)
         await asyncio.sleep(0.001)
-    await world.until(lambda: len(world.names()) == 2)
+    await settles(lambda: len(world.names()) == 2)
     assert 1 <= ordered <= 5
 
 
@@ -186,7 +169,7 @@ async def test_what_a_cluster_says_wrong_is_counted_by_reason_and_its_siblings_l
     world.writers["hub/exportedendpoints"].put(
         ObjectKey("isthmus-us-1", "good.shop.0-9"), hub.ExportedEndpoints()
     )
-    await world.until(lambda: world.names() == {"good"} and len(world.chain.endpoints) == 2)
+    await settles(lambda: world.names() == {"good"} and len(world.chain.endpoints) == 2)
     assert world.chain.refusals.by_cluster() == {
         US: {
             "chunks": {"WrongSpeaker": 1},
@@ -201,7 +184,7 @@ async def test_what_a_cluster_says_wrong_is_counted_by_reason_and_its_siblings_l
     world.export("bad")
     world.writers["hub/exportedendpoints"].drop(chunk)
     world.writers["hub/exportedendpoints"].drop(ObjectKey("isthmus-us-1", "good.shop.0-9"))
-    await world.until(lambda: not world.chain.refusals.counts)
+    await settles(lambda: not world.chain.refusals.counts)
     assert list(world.chain.refusals.of_service(ServiceKey("shop", "good"))) == []
 
 
@@ -213,10 +196,10 @@ async def test_an_address_becomes_ours_and_a_neighbour_may_not_name_it_any_more(
         found = world.chain.endpoints.get((ServiceKey("shop", "web"), US)) or ()
         return sorted(address for one in found for address in one.addresses)
 
-    await world.until(lambda: heard() == ["10.64.3.9", "10.65.0.1", "172.18.0.2"])
-    world.put("member/nodes", core.Node, ObjectKey("", "n1"), {"spec": {"podCIDRs": ["10.64.3.0/24"]}})
-    await world.until(lambda: heard() == ["10.65.0.1", "172.18.0.2"])
-    servers = {
+    await settles(lambda: heard() == ["10.64.3.9", "10.65.0.1", "172.18.0.2"])
+    world.put("member", kinds.NODE, ObjectKey("", "n1"), spec={"podCIDRs": ["10.64.3.0/24"]})
+    await settles(lambda: heard() == ["10.65.0.1", "172.18.0.2"])
+    servers: dict[str, Any] = {
         "metadata": {
             "namespace": "default",
             "name": "kubernetes",
@@ -225,38 +208,32 @@ async def test_an_address_becomes_ours_and_a_neighbour_may_not_name_it_any_more(
         "addressType": "IPv4",
         "endpoints": [{"addresses": ["172.18.0.2"]}],
     }
-    world.put("member/endpointslices", core.EndpointSlice, ObjectKey("default", "kubernetes"), servers)
-    await world.until(lambda: heard() == ["10.65.0.1"])
+    world.put("member", kinds.ENDPOINT_SLICE, ObjectKey("default", "kubernetes"), **servers)
+    await settles(lambda: heard() == ["10.65.0.1"])
     world.writers["member/nodes"].drop(ObjectKey("", "n1"))
     world.writers["member/endpointslices"].drop(ObjectKey("default", "kubernetes"))
-    await world.until(lambda: len(heard()) == 3)
+    await settles(lambda: len(heard()) == 3)
 
 
 async def test_another_networks_addresses_may_be_like_ours(world: World) -> None:
-    world.put("member/nodes", core.Node, ObjectKey("", "n1"), {"spec": {"podCIDRs": ["10.64.3.0/24"]}})
+    world.put("member", kinds.NODE, ObjectKey("", "n1"), spec={"podCIDRs": ["10.64.3.0/24"]})
     world.export("web")
     key = world.endpoints("web", "10.64.3.9")
     found = world.hub.exported_endpoints.get(key)
     assert found is not None
     elsewhere = msgspec.structs.replace(found, spec=msgspec.structs.replace(found.spec, network="lab"))
     world.writers["hub/exportedendpoints"].put(key, elsewhere)
-    await world.until(lambda: bool(world.chain.endpoints.get((ServiceKey("shop", "web"), US))))
+    await settles(lambda: bool(world.chain.endpoints.get((ServiceKey("shop", "web"), US))))
 
 
 async def test_this_clusters_own_surplus_is_told_to_its_owner_and_not_offered(world: World) -> None:
     for number, name in enumerate(("a", "b", "c")):
         key = ObjectKey("shop", name)
-        since = {
-            "metadata": {
-                "namespace": "shop",
-                "name": name,
-                "creationTimestamp": f"202{number}-01-01T00:00:00Z",
-            }
-        }
+        since = {"creationTimestamp": f"202{number}-01-01T00:00:00Z"}
         spec = {"clusterIP": "10.0.0.1", "ports": [{"name": "http", "port": 80}]}
-        world.put("member/services", core.Service, key, {"spec": spec})
-        world.put("member/serviceexports", mcs.ServiceExport, key, since)
-    await world.until(lambda: world.names() == {"a", "b"})
+        world.put("member", kinds.SERVICE, key, spec=spec)
+        world.put("member", kinds.SERVICE_EXPORT, key, metadata=since)
+    await settles(lambda: world.names() == {"a", "b"})
     answer = world.chain.own_exports.get(ServiceKey("shop", "c"))
     assert isinstance(answer, Refused)
     assert answer.reason == "QuotaExceeded"
