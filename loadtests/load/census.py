@@ -28,6 +28,7 @@ _WORDS = (
     ("control", ("isthmus.agent.control",)),
     ("dns", ("isthmus.agent.worker", "\0dns\0")),
     ("xds", ("isthmus.agent.worker", "\0xds\0")),
+    ("supervisor", ("isthmus.agent.supervisor",)),
     ("supervisor", ("isthmus\0run\0agent",)),
     ("hub", ("isthmus\0run\0hub",)),
     ("apiserver", ("isthmus.apiserver",)),

@@ -103,6 +103,7 @@ def test_what_is_left_over_is_found(after: Taken, said: str) -> None:
 def test_processes_are_told_by_what_they_run() -> None:
     assert role_of("python\0-m\0isthmus.agent.worker\0/f/settings.json\0dns\x000\0") == "dns"
     assert role_of("python\0-m\0isthmus.agent.control\0/f/settings.json\0") == "control"
+    assert role_of("python\0-m\0isthmus.agent.supervisor\0/f/settings.json\0") == "supervisor"
     assert role_of("python\0-m\0isthmus\0run\0agent\0--cluster\0eu-1\0") == "supervisor"
     assert role_of("/x/envoy\0-c\0/f/envoy-static-eu-1.json\0") == "envoy-static"
     assert role_of("/x/envoy\0-c\0/f/envoy-eu-1.json\0") == "envoy"

@@ -18,7 +18,10 @@ DESCRIPTORS, TASKS = 4, 3
 
 @expectation("flat")
 class Flat(Expectation, frozen=True, kw_only=True):
-    """The memory of all of Isthmus, and of each role, ends within `percent` of its level `after` seconds."""
+    """The memory of all of Isthmus, and of each role, ends within `percent` of its level `after` seconds.
+
+    That of the bed's API servers counts in the sum only: they keep a history of events, up to a bound.
+    """
 
     percent: float
     after: float
@@ -30,7 +33,7 @@ class Flat(Expectation, frozen=True, kw_only=True):
         last = [t for t in seen.watch if seen.ended - window <= t.at]
         if window <= 0 or not first or not last:
             return
-        for role in ("", *WEIGHED):
+        for role in ("", *ISTHMUS):
             level, end = (statistics.median(_memory(t, role) for t in some) for some in (first, last))
             if not level:
                 continue
