@@ -22,7 +22,7 @@ from isthmus.errors import KubeError
 from isthmus.kube.client import Client
 from isthmus.kube.config import load_access
 from loadtests.load.counters import summed
-from loadtests.load.faults import clock, neighbour, partition
+from loadtests.load.faults import clock, memory, neighbour, partition
 from loadtests.load.faults.fault import FAULTS
 from loadtests.load.ground import WORLD
 from loadtests.load.longline import LongLine
@@ -42,6 +42,7 @@ EU1, EU2, US1 = WORLD.members
         ("clock-jump", {"cluster": "eu-2", "seconds": 0}, "seconds: 0 is no jump"),
         ("garbage", {"cluster": "eu-2", "services": -1}, "services: -1 is not from 0 to 2000"),
         ("disk-full", {"cluster": "mars"}, "cluster: there is no cluster 'mars'"),
+        ("memory-limit", {"cluster": "mars"}, "cluster: there is no cluster 'mars'"),
         ("api-errors", {"server": "hub", "code": 429}, ""),
         ("partition", {"cluster": "eu-2", "others": ("us-1",)}, ""),
     ],
@@ -127,6 +128,17 @@ def test_a_lease_tells_how_far_a_clock_is_off() -> None:
     ahead = clock.told_ahead("2036-01-01T00:00:00.000000Z")
     assert ahead is not None
     assert ahead > 0
+
+
+def test_a_limit_goes_as_low_as_the_kernel_lets_it(tmp_path: Path) -> None:
+    cgroup = memory.Limited(folder=tmp_path, usage="used", limit="limit", none="-1", kills="kills")
+    (tmp_path / "used").write_text("100000000\n")
+    (tmp_path / "kills").write_text("oom_kill_disable 0\nunder_oom 0\noom_kill 4\n")
+    assert cgroup.killed() == 4
+    assert memory.as_low_as_it_goes(cgroup) == 60_000_000
+    assert (tmp_path / "limit").read_text() == "60000000"
+    cgroup.set(None)
+    assert (tmp_path / "limit").read_text() == "-1"
 
 
 async def test_a_hub_takes_most_of_what_a_bad_neighbour_says(tmp_path: Path) -> None:
