@@ -12,7 +12,8 @@ from typing import Any, Literal
 
 import aiohttp
 
-from isthmus.demo.world import FAULTS_PORT, Member, World
+from isthmus.demo.reach import answers
+from isthmus.demo.world import API_PORT, FAULTS_PORT, HUB_PORT, Member, World
 from loadtests.load.bed import Bed
 from loadtests.load.counters import logged, told
 from loadtests.load.faults.fault import Fault, fault, no_cluster
@@ -86,8 +87,12 @@ class ApiLost(_ApiFault, frozen=True, kw_only=True):
         try:
             yield trace
             count = await self._unanswered(bed, agents, labels) - before
-            if count > 0:
-                trace.saw(f"{count:g} requests of agents to the API server of {self.server} had no answer")
+            # A request that its caller gives up is counted nowhere, so ask ourselves too.
+            address, port = (bed.world.hub, HUB_PORT) if self.server == HUB else (agents[0].api, API_PORT)
+            if await answers(address, port, "/readyz"):
+                trace.saw(
+                    f"the API server of {self.server} did not answer, {count:g} requests of agents failed"
+                )
         finally:
             await self._suffer(bed)
 
