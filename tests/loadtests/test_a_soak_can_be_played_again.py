@@ -112,9 +112,12 @@ def test_processes_are_told_by_what_they_run() -> None:
 
 def test_who_outlives_its_bed_is_found(tmp_path: Path) -> None:
     assert survivors(str(tmp_path)) == []
-    with subprocess.Popen(["sh", "-c", "read line", str(tmp_path)], stdin=subprocess.PIPE):
+    command = ["sh", "-c", "echo here; read line", str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()  # a program that has only just been started has no command line yet
         (left,) = survivors(str(tmp_path))
-        assert left.startswith("sh -c read line /")
+        assert left.startswith("sh -c echo here; read line /")
 
 
 def test_tasks_are_read_from_a_page_of_metrics() -> None:
