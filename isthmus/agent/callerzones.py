@@ -178,8 +178,14 @@ class CallerZones:
             "strays",
             on(member.slices),
             on(self._ranges, lambda _key, _o, _n: list(member.slices)),
+            on(self._standpoints, lambda _key, _o, _n: self._slices_in_ranges()),
             compute=compute,
         )
+
+    def _slices_in_ranges(self) -> list[ObjectKey]:
+        """All slices, if there is any range that their pods could be elsewhere than in."""
+        pods = self._ranges.get(ZONES_KEY)
+        return list(self._member.slices) if pods is not None and pods.ranges else []
 
 
 def standpoint(node: core.Node, own: Vantage) -> Standpoint | None:

@@ -203,19 +203,22 @@ class Doors:
         chain = self.chain
         own, zones = chain.place.vantage, chain.caller_zones.zones
 
-        def row(service: Service, vantage: Vantage) -> bytes:
+        def plans_of(service: Service, vantage: Vantage) -> dict[str, Plan]:
             ids = ["", *(port_id(port) for port in service.ports)]
             keys = (PlanKey(service.key, name, vantage) for name in ids)
-            plans = {key.port: plan for key in keys if (plan := chain.plans.get(key))}
-            return rrset.render(service, self.vips.get(service.key) or (), plans)
+            return {key.port: plan for key in keys if (plan := chain.plans.get(key))}
 
         def compute(key: ServiceKey) -> dict[str, bytes] | None:
             service = chain.services.get(key)
             if service is None:
                 return None
-            found = {row_key(own, key): row(service, own)}
+            ips, plans = self.vips.get(key) or (), plans_of(service, own)
+            whole = rrset.render(service, ips, plans)
+            found = {row_key(own, key): whole}
             for zone in chain.zones_of(key):
-                if (told := row(service, zone)) != found[row_key(own, key)]:
+                there = plans_of(service, zone)
+                # Until all plans of a new zone are made its callers are told what holds for the cluster.
+                if there.keys() == plans.keys() and (told := rrset.render(service, ips, there)) != whole:
                     found[row_key(zone, key)] = told
             return found
 

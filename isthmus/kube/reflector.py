@@ -9,7 +9,6 @@ to (`Linger`), rows that a list has lost without a word of their deletion stay f
 from __future__ import annotations
 
 import asyncio
-import sys
 import time
 from collections.abc import Callable, Hashable
 from contextlib import nullcontext
@@ -27,6 +26,7 @@ from isthmus.kube.backoff import Backoff
 from isthmus.kube.client import MALFORMED, Client, error_of
 from isthmus.kube.cursor import MUTE_SECONDS, Cursor, List, Wait, Watch
 from isthmus.kube.raw import Head, head_of
+from isthmus.model.words import word
 
 T = TypeVar("T")
 
@@ -351,4 +351,4 @@ class Reflector(Generic[T]):
 
 def _key(head: Head) -> ObjectKey:
     """The key of an object; thousands share a namespace, and objects of several kinds a name."""
-    return ObjectKey(sys.intern(head.metadata.namespace), sys.intern(head.metadata.name))
+    return ObjectKey(word(head.metadata.namespace), word(head.metadata.name))

@@ -11,7 +11,6 @@ from __future__ import annotations
 import ipaddress
 import re
 import socket
-import sys
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -47,6 +46,7 @@ from isthmus.model.service import (
     ServiceType,
 )
 from isthmus.model.timestamp import parse_time
+from isthmus.model.words import word
 
 _KUBERNETES_BORN = 1_402_012_800.0
 """6 June 2014: no export is older, whatever it says."""
@@ -187,15 +187,15 @@ def exported_endpoints(
         good[entry.id] = Endpoint(
             id=EndpointId(entry.id),
             cluster=cluster,
-            region=sys.intern(entry.region),
-            zone=sys.intern(entry.zone),
+            region=word(entry.region),
+            zone=word(entry.zone),
             addresses=addresses,
             ports=ports,
             ready=entry.ready,
             serving=entry.serving,
             terminating=entry.terminating,
             hostname=entry.hostname,
-            node=sys.intern(entry.node_name),
+            node=word(entry.node_name),
             network=spec.network,
         )
     return _imported(key, cluster, tuple(good.values()), dropped)
@@ -281,8 +281,7 @@ def _speaker_and_key(
         return Refused(reason="InvalidName", message="spec.service: namespace and name must be DNS labels")
     if algorithm < 1:
         return Refused(reason="InvalidAlgorithm", message="spec.algorithm: must be 1 or more")
-    intern = sys.intern  # each of these stands in thousands of objects
-    return ClusterId(intern(claimed)), ServiceKey(intern(service.namespace), intern(service.name))
+    return ClusterId(word(claimed)), ServiceKey(word(service.namespace), word(service.name))
 
 
 def _service_ports(ports: list[hub.ExportedPort]) -> tuple[Port, ...] | Refused:
@@ -293,7 +292,7 @@ def _service_ports(ports: list[hub.ExportedPort]) -> tuple[Port, ...] | Refused:
     return tuple(
         sorted(
             Port(
-                name=sys.intern(port.name),
+                name=word(port.name),
                 protocol=Protocol(port.protocol),
                 port=port.port,
                 app_protocol=port.app_protocol or "",

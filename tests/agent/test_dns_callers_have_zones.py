@@ -172,6 +172,16 @@ async def test_ranges_of_pods_are_not_believed_where_pods_are_elsewhere() -> Non
         await settles(lambda: world.of("10.244.1.9", direct=True) == "eu-a")
 
 
+async def test_a_node_without_a_range_of_pods_moves_and_its_pods_are_elsewhere() -> None:
+    world = Zoned()
+    world.node("bare", "a", "10.0.8.1", "")
+    world.slice({"bare": "10.244.1.7"})
+    async with world.running():
+        await settles(lambda: world.of("10.244.1.9", direct=True) == "eu-a")
+        world.node("bare", "b", "10.0.8.1", "")
+        await settles(lambda: world.of("10.244.1.9", direct=True) == "")
+
+
 @pytest.mark.parametrize("text", ["", "no address", "10.0.0.1/33", "10.0.0.1.5"])
 def test_what_is_no_address_of_a_node_is_left_out(text: str) -> None:
     node = core.Node(
