@@ -347,16 +347,12 @@ class Chain:
     def plan_keys(
         self, key: ServiceKey, service: Service | None = None, policies: Iterable[Policy] | None = None
     ) -> Iterator[PlanKey]:
-        """All plans of a service: the whole and each port, at each vantage that has callers.
+        """All plans that a service may have: the whole and each port, at each vantage that may have callers.
 
         `service` and `policies` are its own as they are now unless others are given.
         """
-        service = service or self.services.get(key)
-        ports = ["", *(port_id(port) for port in service.ports)] if service else [""]
         told = (self.policies.get(key) or ()) if policies is None else policies
-        for vantage in (*self.vantages, *self.caller_zones.apart(told)):
-            for port in ports:
-                yield PlanKey(key, port, vantage)
+        return _keys(key, service or self.services.get(key), (*self.vantages, *self.caller_zones.apart(told)))
 
     def zones_of(self, key: ServiceKey) -> list[Vantage]:
         """Zones whose DNS callers may be told something else of a service than those of the whole cluster."""
@@ -390,14 +386,13 @@ class Chain:
             return self.plan_keys(key, policies=(*(old or ()), *(new or ())))
 
         def on_view(key: ClusterId, _old: object, _new: object) -> Iterable[PlanKey]:
-            for service in by_cluster.of(key):
-                yield from self.plan_keys(service)
+            for name in by_cluster.of(key):
+                yield from _keys(name, self.services.get(name), (*self.vantages, *self.zones_of(name)))
 
         def on_vantage(key: Vantage, old: int | None, new: int | None) -> Iterable[PlanKey]:
             if old is None or new is None:
                 for name, service in self.services.items():
-                    for port in ("", *(port_id(port) for port in service.ports)):
-                        yield PlanKey(name, port, key)
+                    yield from _keys(name, service, (key,))
 
         def on_zone(zone: Vantage, _old: object, new: bool | None) -> Iterable[PlanKey]:
             if new is None:
@@ -437,6 +432,11 @@ class Chain:
             clusters=self.views_by_cluster,
             vantage=key.vantage,
         )
+
+
+def _keys(key: ServiceKey, service: Service | None, vantages: Iterable[Vantage]) -> Iterator[PlanKey]:
+    ports = ["", *(port_id(port) for port in service.ports)] if service else [""]
+    return (PlanKey(key, port, vantage) for vantage in vantages for port in ports)
 
 
 def _port(service: Service | None, wanted: str) -> Port | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from isthmus.agent.chain import Chain
-from isthmus.api import labels
 from isthmus.model.names import Vantage
 
 
@@ -17,8 +16,4 @@ def places(chain: Chain) -> set[Vantage]:
         region = regions.get(cluster, "")
         found.add(Vantage(region, "", cluster))
         found |= {Vantage(one.region or region, one.zone, cluster) for one in members if one.zone}
-    for node in chain.member.nodes.values():
-        zone = node.metadata.labels.get(labels.ZONE, "")
-        if zone:
-            found.add(Vantage(node.metadata.labels.get(labels.REGION, "") or own.region, zone, own.cluster))
-    return found | set(chain.vantages)
+    return found | set(chain.caller_zones.zones) | set(chain.vantages)
