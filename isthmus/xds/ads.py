@@ -46,10 +46,11 @@ class Ads:
         self.counts = Counts()
         self.sets = sets or NameSets()
         self.holders = Holders()
+        self.looked_up: dict[str, WeakKeyDictionary[Resource, bool]] = {}
+        """By cluster that is gone and not forgotten: what is known of leaders to it."""
         self._removed: dict[str, dict[str, tuple[Resource, float]]] = {}
         self._wants = wants
         self._classes: dict[ProxyClass, set[Stream]] = {}
-        self._leads: WeakKeyDictionary[Resource, dict[str, bool]] = WeakKeyDictionary()
         self._serialised: dict[ResourceType, tuple[Body, str, bytes]] = {}
 
     def open(
@@ -83,6 +84,7 @@ class Ads:
             for name in [name for name, (_, since) in gone.items() if now - since >= REMOVED_SECONDS]:
                 if not any(name in stream.kept for stream in self.streams()):
                     del gone[name]
+                    self.looked_up.pop(name, None)
             if not gone:
                 del self._removed[scope]
 
@@ -104,11 +106,13 @@ class Ads:
         Looked up once, however many streams have it. A listener names clusters of TCP itself, and those of
         HTTP by the routes of the same name.
         """
-        known = self._leads.setdefault(leader, {})
-        found = known.get(cluster)
+        known = self.looked_up.get(cluster)
+        if known is None:
+            known = self.looked_up[cluster] = WeakKeyDictionary()
+        found = known.get(leader)
         if found is None:
             number = _NAMES_CLUSTERS[kind]
-            found = known[cluster] = wire.field(number, cluster) in leader.framed
+            found = known[leader] = wire.field(number, cluster) in leader.framed
         return found
 
     def serialised(self, body: Body, nonce: str) -> bytes:
@@ -158,6 +162,7 @@ class Ads:
             if kind is ResourceType.CDS and (gone := self._removed.get(scope)) is not None:
                 for name in names & self.snapshot.collection(kind, scope).resources.keys():
                     gone.pop(name, None)
+                    self.looked_up.pop(name, None)
 
     def _concerned(self, changed: dict[Scope, set[str]], now: float) -> Iterable[Stream]:
         """Streams that want some of the changes, and are told so; and those of a class that is new."""

@@ -24,6 +24,8 @@ _VERSION, _NODE, _NAMES = 0x0A, 0x12, 0x1A
 _DELTA_NODE, _DELTA_TYPE = 0x0A, 0x12
 """Of a DeltaDiscoveryRequest, whose names to subscribe to have the tag of _NAMES."""
 MAX_NACK = 1000
+_LONGEST_VARINT = 10
+"""Bytes (protobuf encoding guide, "Base 128 Varints")."""
 FEW_NAMES = 8
 """So many names of a Delta request are parsed faster than they are recognised."""
 
@@ -180,7 +182,7 @@ def _request(message: discovery_pb2.DiscoveryRequest, names: Names | None) -> Re
 def _walk(data: bytes, position: int, *tags: int) -> tuple[int, int]:
     """Where the run of length-delimited fields with these tags ends, and how many they are.
 
-    Raises IndexError for data that ends within a length.
+    Raises IndexError for data that ends within a length, and for a length that never ends.
     """
     count = 0
     while position < len(data) and data[position] in tags:
@@ -192,6 +194,8 @@ def _walk(data: bytes, position: int, *tags: int) -> tuple[int, int]:
             shift += 7
             if byte < 0x80:
                 break
+            if shift >= 7 * _LONGEST_VARINT:
+                raise IndexError(f"a length of more than {_LONGEST_VARINT} bytes")
         position += size
         count += 1
     return position, count

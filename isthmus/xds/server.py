@@ -1,8 +1,9 @@
 """xDS over gRPC: bytes in, bytes out, the protocol itself is `stream`.
 
 Invariants: a stream that breaks the protocol ends alone; streams are bounded, and so is what one of them may
-keep in memory (one unanswered response per type); a client that says nothing, or does not read, is not kept;
-with certificates a client is the node that its certificate allows it to be.
+keep in memory (of each type the newest response, and MOST_LATE that it overtook unanswered); a client that
+says nothing, or does not read, is not kept; with certificates a client is the node that its certificate
+allows it to be.
 """
 
 from __future__ import annotations
@@ -266,7 +267,9 @@ class _Streams:
             await asyncio.sleep(min(LOOK_SECONDS, self._limits.stall_seconds / 2))
             late = self._ads.clock() - self._limits.stall_seconds
             for task, outbox in self._open.items():
-                if not outbox.stalled and outbox.writing_since is not None and outbox.writing_since < late:
+                if outbox.stalled or outbox.ending:
+                    continue
+                if outbox.writing_since is not None and outbox.writing_since < late:
                     outbox.stalled = True
                     task.cancel()
 
@@ -293,6 +296,7 @@ class _Streams:
         self._ads.counts.endings[ending] += 1
         log.warning("xds stream refused", ending=ending.value, reason=text, peer=context.peer())
         if outbox is not None:
+            outbox.ending = True
             await outbox.close()
         await context.abort(_CODES.get(ending, grpc.StatusCode.RESOURCE_EXHAUSTED), text)
 
@@ -308,6 +312,7 @@ class _Outbox:
         "_waiting",
         "_write",
         "_writer",
+        "ending",
         "stalled",
         "stream",
         "writing_since",
@@ -316,6 +321,8 @@ class _Outbox:
     def __init__(self, write: Callable[[bytes], Awaitable[None]], clock: Callable[[], float]) -> None:
         self.writing_since: float | None = None
         self.stalled = False
+        self.ending = False
+        """The client is about to be told why its stream ends; nothing may cut that short."""
         self.stream: Stream | None = None
         """Whom to tell that there is room again."""
         self._write = write

@@ -3,8 +3,8 @@
 Invariants: clusters go before assignments before listeners before routes; a changed cluster's assignment is
 sent again behind it (else the cluster warms until it gives up waiting); a removed cluster stays, and so does
 its assignment, until the client has accepted routes and listeners without it; a slow client costs the newest
-state and no queue. Nothing here waits: health reaches a client in the same turn of the loop in which its row
-arrives.
+state and a few responses that it has not answered (MOST_LATE), and no queue. Nothing here waits: health
+reaches a client in the same turn of the loop in which its row arrives.
 """
 
 from __future__ import annotations
@@ -136,10 +136,11 @@ class Stream:
                 self._answered(subscription, request.error, now)
         elif request.nonce or isinstance(subscription, Sotw):
             self._ads.counts.stale[kind] += 1
-            if subscription.refused_late(request.nonce, request.error, now):
-                self._ads.counts.rejections[kind] += 1
+            heard = self._answered_late(subscription, request.nonce, request.error, now)
             if isinstance(subscription, Sotw):
                 self._reader.forget(request.type_url)
+                if heard:
+                    self.flush(now)
                 return
         wanted = subscription.interest
         if isinstance(subscription, Sotw):
@@ -208,15 +209,36 @@ class Stream:
         return self.only
 
     def _answered(self, subscription: Subscription, error: str | None, now: float) -> None:
-        kind, was = subscription.kind, subscription.refusal
+        was = subscription.refusal
         accepted = subscription.answered(error, now)
         if error is not None:
-            self._ads.counts.rejections[kind] += 1
-            if error != was:
-                node = self.node.id if self.node else ""
-                log.warning("xds rejected", node=node, type=kind.value, reason=error)
-            return
-        assert accepted is not None
+            self._rejected(subscription.kind, error, was)
+        else:
+            assert accepted is not None
+            self._accepted(subscription, accepted, now)
+
+    def _answered_late(self, subscription: Subscription, nonce: str, error: str | None, now: float) -> bool:
+        """An answer to a response that newer ones have overtaken; says whether it told anything."""
+        was = subscription.refusal
+        if error is not None:
+            if not subscription.refused_late(nonce, error, now):
+                return False
+            self._rejected(subscription.kind, error, was)
+        else:
+            if (accepted := subscription.accepted_late(nonce, now)) is None:
+                return False
+            self._accepted(subscription, accepted, now)
+        return True
+
+    def _rejected(self, kind: ResourceType, error: str, was: str | None) -> None:
+        """Counts a rejection, and tells of it where the one before it had another text (`was`) or none."""
+        self._ads.counts.rejections[kind] += 1
+        if error != was:
+            node = self.node.id if self.node else ""
+            log.warning("xds rejected", node=node, type=kind.value, reason=error)
+
+    def _accepted(self, subscription: Subscription, accepted: Body, now: float) -> None:
+        kind = subscription.kind
         self._ads.counts.accepted(kind, subscription.took)
         if kind in LEADING:
             self._lead(kind, accepted)
@@ -290,8 +312,8 @@ class Stream:
     def _keep(self, now: float) -> tuple[Resource, ...]:
         """Removed clusters that routes or listeners of this client, or those it is about to get, still name.
 
-        Where a client brings clusters from an earlier stream, nobody knows what its routes name before it has
-        accepted new ones: so long nothing of that is removed.
+        Where a client brings clusters from an earlier stream, nobody knows what its routes and listeners name
+        before it has accepted new ones: so long nothing of that is removed.
         """
         if self.node is None or not (gone := self._ads.removed(self.scopes)):
             return ()
@@ -300,9 +322,8 @@ class Stream:
             return ()
         brought: Some[str] = ()
         if isinstance(clusters, Delta) and now - self.opened_at < ORDER_SECONDS:
-            routes = self.subscriptions.get(ResourceType.RDS)
-            unknown = routes is None or (routes.accepted is None and not self._leading[ResourceType.RDS])
-            brought = clusters.brought if unknown else ()
+            known = ResourceType.RDS in self.subscriptions and all(map(self._knows, LEADING))
+            brought = () if known else clusters.brought
         leading = list(self._leaders())
         return tuple(
             resource
@@ -310,6 +331,11 @@ class Stream:
             if clusters.wants(name)
             and (name in brought or any(self._ads.leads(kind, one, name) for kind, one in leading))
         )
+
+    def _knows(self, kind: ResourceType) -> bool:
+        """Whether it is known what the client has of a type that leads to clusters; so it is of none."""
+        subscription = self.subscriptions.get(kind)
+        return subscription is None or subscription.accepted is not None or bool(self._leading[kind])
 
     def _leaders(self) -> Iterator[tuple[ResourceType, Resource]]:
         """What the client routes by, or is about to."""
@@ -320,4 +346,5 @@ class Stream:
             for held in (self._leading[kind], coming):
                 yield from ((kind, one) for name, one in held.items() if subscription.wants(name))
             if subscription.in_flight is not None:
-                yield from ((kind, one) for one in subscription.in_flight.resources)
+                for body in (*subscription.overtaken, subscription.in_flight):
+                    yield from ((kind, one) for one in body.resources)

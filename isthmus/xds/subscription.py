@@ -1,9 +1,10 @@
 """What one stream wants of one type, and how far it has got; `Delta` in `delta` is the other variant.
 
-Invariants (xDS protocol): one response waits for its answer at a time; content that the client has rejected
+Invariants (xDS protocol): one response waits for its answer at a time, but for the few (MOST_LATE) that were
+overtaken because their answers did not come; content that the client has rejected
 is not sent to it again, and what was good beside it is (`quarantine`); names without a resource stay wanted.
 State of the world: a request that does not answer the newest response is stale and changes nothing, because
-the client repeats what it wants when it answers.
+the client repeats what it wants when it answers; but what it says of a response that was overtaken counts.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ from isthmus.xds.rows import ResourceType
 from isthmus.xds.snapshot import Body, Collection, Resource, Variant
 
 WILDCARD = "*"
-MOST_LATE = 16
-"""Unanswered responses that are remembered beside the newest one; one is sent in five seconds at most."""
+MOST_LATE = 4
+"""Unanswered responses that are remembered beside the newest one. One is sent in five seconds at most, and
+Envoy answers within the 15 s for which clusters warm."""
 FULL_STATE = frozenset({ResourceType.CDS, ResourceType.LDS})
 """Types whose state-of-the-world responses hold everything: what is missing is deleted."""
 
@@ -60,8 +62,9 @@ class Subscription(ABC):
         self.nonce = ""
         self.in_flight: Body | None = None
         self.sent_at = 0.0
-        self.late: dict[str, Body] = {}
-        """By nonce: responses that were overtaken by newer ones before they were answered."""
+        self.late: dict[str, tuple[Body, float]] = {}
+        """By nonce, oldest first: responses that were overtaken by newer ones before they were answered, and
+        when they were sent. Empty where none is in flight."""
         self.accepted: Body | None = None
         """The newest that the client has accepted, and when, and how long that took."""
         self.accepted_at = 0.0
@@ -77,6 +80,11 @@ class Subscription(ABC):
     def waiting(self) -> bool:
         """Whether something is to be sent."""
         return self.first or bool(self.due)
+
+    @property
+    def overtaken(self) -> list[Body]:
+        """Responses that the client may have accepted, without having said so."""
+        return [body for body, _ in self.late.values()]
 
     @property
     def interest(self) -> Names | None:
@@ -105,22 +113,29 @@ class Subscription(ABC):
             self.quarantine.reject(self._news(body), error)
             self._rejected(body, now)
         else:
-            self.refusal = None
-            self.accepted, self.accepted_at, self.took = body, now, now - self.sent_at
-            self.quarantine.accept(body.resources)
+            self._accepted(body, self.sent_at, now)
         if self.quarantine.trying:
             self.mark(self.quarantine.next_trial(), now)
         return None if error is not None else body
 
-    def refused_late(self, nonce: str, error: str | None, now: float) -> bool:
-        """Takes an answer to a response that was overtaken; says whether it was a rejection that counts.
+    def accepted_late(self, nonce: str, now: float) -> Body | None:
+        """Takes the acceptance of a response that was overtaken, and returns that; None for any other one."""
+        if (found := self._overtaken_by_newer(nonce)) is None:
+            return None
+        body, sent_at = found
+        self._accepted(body, sent_at, now)
+        return body
+
+    def refused_late(self, nonce: str, error: str, now: float) -> bool:
+        """Takes the rejection of a response that was overtaken; says whether it counts.
 
         What was good in such a response would never reach the client. A newer full state has it anyway.
         """
-        body, newest = self.late.pop(nonce, None), self.in_flight
-        if body is None or newest is None or error is None or self._holds_everything(newest):
+        found, newest = self._overtaken_by_newer(nonce), self.in_flight
+        if found is None or newest is None or self._holds_everything(newest):
             return False
-        newer = {resource.name for later in (*self.late.values(), newest) for resource in later.resources}
+        body, _ = found
+        newer = {one.name for later in (*self.overtaken, newest) for one in later.resources}
         self.refusal, self.refused_at = error, now
         self.quarantine.reject((one for one in body.resources if one.name not in newer), error)
         self._rejected(body, now)
@@ -131,7 +146,7 @@ class Subscription(ABC):
     def sent(self, body: Body, nonce: str, now: float) -> None:
         """Notes a response that was written."""
         if self.in_flight is not None and len(self.late) < MOST_LATE:
-            self.late[self.nonce] = self.in_flight
+            self.late[self.nonce] = (self.in_flight, self.sent_at)
         self.in_flight, self.nonce, self.sent_at = body, nonce, now
         self.settled()
 
@@ -140,6 +155,22 @@ class Subscription(ABC):
         self.due.clear()
         self.due_since = None
         self.first = False
+
+    def _accepted(self, body: Body, sent_at: float, now: float) -> None:
+        self.refusal = None
+        self.accepted, self.accepted_at, self.took = body, now, now - sent_at
+        self.quarantine.accept(body.resources)
+
+    def _overtaken_by_newer(self, nonce: str) -> tuple[Body, float] | None:
+        """The overtaken response of that nonce. It is forgotten, and so are older ones: answers come in
+        the order of responses."""
+        if nonce not in self.late:
+            return None
+        while True:
+            oldest = next(iter(self.late))
+            found = self.late.pop(oldest)
+            if oldest == nonce:
+                return found
 
     @abstractmethod
     def body(self, collection: Collection, kept: tuple[Resource, ...] = ()) -> Body | None:

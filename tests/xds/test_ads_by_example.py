@@ -12,6 +12,7 @@ from envoy.service.discovery.v3 import discovery_pb2
 from isthmus.errors import WireError
 from isthmus.xds import ads, stream
 from isthmus.xds.proxies import described
+from isthmus.xds.subscription import MOST_LATE
 from isthmus.xds.wants import LINGER_SECONDS
 
 
@@ -107,6 +108,50 @@ def test_a_rejection_is_kept_with_its_text_and_stops_nothing_else(
             "reason": "will not do",
         }
     ]
+
+
+def test_a_rejection_that_comes_late_is_told_of(logs: list[MutableMapping[str, Any]]) -> None:
+    world, client = running("a", "b")
+    world.apply(eds_a=value("a", 1))
+    world.clock.now += stream.ACK_SECONDS + 1
+    world.apply(eds_b=value("b", 1))
+    client.process(accept=False, error="not this")
+    assert world.ads.counts.rejections[EDS] == 1
+    assert [entry["reason"] for entry in logs if entry["event"] == "xds rejected"] == ["not this"]
+
+
+def test_an_acceptance_that_comes_late_counts() -> None:
+    world, client = running("a", "b")
+    before = world.ads.counts.acceptances[CDS]
+    world.apply(cds_a=value("a", 1))
+    sent_at = world.clock.now
+    world.clock.now += stream.ACK_SECONDS + 1
+    world.apply(cds_b=value("b", 1))
+    world.clock.now += 1
+    client.process()
+    subscription = client.stream.subscriptions[CDS]
+    assert world.ads.counts.acceptances[CDS] == before + 1
+    assert subscription.took == world.clock.now - sent_at
+    assert subscription.accepted is not None
+    assert {one.name: one.framed.endswith(b"=1") for one in subscription.accepted.resources} == {
+        "a": True,
+        "b": False,
+    }
+    client.settle()
+    assert world.ads.counts.acceptances[CDS] == before + 2
+    assert client.view[CDS] == {"a": b"a=1", "b": b"b=1"}
+
+
+def test_of_what_a_client_does_not_answer_little_is_remembered() -> None:
+    world, client = running("a")
+    for number in range(1, 20):
+        world.apply(eds_a=value("a", number))
+        world.clock.now += stream.ACK_SECONDS + 1
+    assert len(client.inbox) == 19
+    assert len(client.stream.subscriptions[EDS].late) == MOST_LATE <= 4
+    client.settle()
+    assert client.view[EDS] == {"a": b"a=19"}
+    assert not client.stream.subscriptions[EDS].late
 
 
 def test_a_rejected_assignment_comes_again_only_when_it_changes() -> None:

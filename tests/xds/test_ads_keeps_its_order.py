@@ -116,6 +116,19 @@ def test_a_removed_cluster_is_remembered_for_who_has_not_accepted_routes_without
     assert contents(clusters[-1]) == {"a": b"a=0", "b": b"b=2"}
 
 
+def test_what_was_looked_up_of_a_removed_cluster_is_forgotten_with_it() -> None:
+    world, client = running("a", "b", "c")
+    world.apply(rds=routes("c"), cds_a=None, eds_a=None, cds_b=None, eds_b=None)
+    client.settle()
+    assert world.ads.looked_up.keys() == {"a", "b"}
+    world.apply(rds=routes("bc"), cds_b=value("b", 1), eds_b=value("b", 1))
+    client.settle()
+    assert world.ads.looked_up.keys() == {"a"}
+    world.clock.now += REMOVED_SECONDS
+    world.ads.tick()
+    assert not world.ads.looked_up
+
+
 def test_a_cluster_goes_with_the_last_routes_that_named_it() -> None:
     world, client = running_delta("a", "b")
     world.apply(rds=None, cds_a=None, eds_a=None)

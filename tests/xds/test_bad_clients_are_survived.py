@@ -16,9 +16,9 @@ from envoy.service.discovery.v3 import discovery_pb2
 from http_load import until
 from xds_harness import Door, Rows, served
 
-from isthmus.xds.admission import Admission, Rate
+from isthmus.xds.admission import Rate
 from isthmus.xds.quarantine import MOST_IN_A_ROW
-from isthmus.xds.refusal import Ending, TooOften
+from isthmus.xds.refusal import Ending
 from isthmus.xds.rows import EVERYBODY, EXPLICIT, ResourceType, Row
 from isthmus.xds.server import METHOD, Limits
 
@@ -265,6 +265,33 @@ async def test_a_client_that_never_reads_is_let_go_and_counts_until_it_does(
     assert caplog.records == []
 
 
+async def test_a_client_that_is_refused_while_it_is_written_to_counts_until_it_reads(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """For longer than a client may take to read: one that stops reading later is let go before."""
+    async with good_neighbour(stall_seconds=1.0, streams=3) as door:
+        door.rows.writer.put(str(Row(ResourceType.EDS, str(CLASS.vantage), "large")), bytes(32 << 20))
+        options = [("grpc.max_receive_message_length", -1), ("grpc.use_local_subchannel_pool", 1)]
+        async with (
+            grpc.aio.insecure_channel(door.address, options=options) as one,
+            grpc.aio.insecure_channel(door.address, options=options) as other,
+        ):
+            refused, stalled = (channel.stream_stream(METHOD)() for channel in (one, other))
+            await refused.write(request(EDS, resource_names=["large"]))
+            await refused.write(b"\xff\xff\xff")
+            await counted(door, Ending.PROTOCOL, 1)
+            await stalled.write(request(EDS, resource_names=["large"]))
+            await counted(door, Ending.STALLED, 1)
+            async with calling(door.address) as more:
+                assert await more.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+            for call, code in ((refused, "INVALID_ARGUMENT"), (stalled, "ABORTED")):
+                assert (await response(call)).resources
+                async with asyncio.timeout(20):
+                    assert (await call.code()).name == code
+        assert ended(door, Ending.STALLED) == 1
+    assert caplog.records == []
+
+
 async def test_a_client_that_goes_while_it_is_written_to_leaves_nothing_behind(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -341,24 +368,6 @@ async def test_a_client_that_reconnects_in_a_loop_is_slowed_down() -> None:
             message.id = "another"
             await other.write(request(node=message))
             assert (await response(other)).resources
-
-
-def test_a_fleet_comes_in_and_a_loop_does_not() -> None:
-    now = 0.0
-    admission = Admission(Rate(burst=3, per_second=1), Rate(burst=100, per_second=10), lambda: now)
-    for number in range(90):
-        admission.admit(f"node-{number}", "10.0.0.1")
-    for _ in range(2):
-        admission.admit("node-1", "10.0.0.1")
-    with pytest.raises(TooOften, match="node-1"):
-        admission.admit("node-1", "10.0.0.1")
-    admission.admit("node-1", "10.0.0.2")
-    for number in range(7):
-        admission.admit(f"more-{number}", "10.0.0.1")
-    with pytest.raises(TooOften, match="too many"):
-        admission.admit("one-more", "10.0.0.1")
-    now = 5.0
-    admission.admit("node-1", "10.0.0.1")
 
 
 async def test_types_that_are_not_served_are_counted_and_the_stream_goes_on() -> None:

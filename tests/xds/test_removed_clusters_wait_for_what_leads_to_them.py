@@ -6,6 +6,7 @@ import pytest
 from ads_client import CDS, CLASS, EDS, Client, World, chains, routes, value
 
 from isthmus.xds.rows import Capture, ProxyClass
+from isthmus.xds.stream import ACK_SECONDS
 
 SCOPED = CLASS._replace(uses=("pay/web", "shop/*"))
 CAPTURED = CLASS._replace(capture=Capture.TRANSPARENT)
@@ -85,5 +86,53 @@ def test_a_client_that_comes_back_with_its_listener_keeps_what_that_names() -> N
     again.settle()
     world.clock.now += 10
     world.ads.tick()
+    again.settle()
+    assert set(again.view[CDS]) == {"b"}
+
+
+def overtaken(delta: bool, *listeners: str) -> tuple[World, Client]:
+    """A client that has not answered yet: each listener was sent, though the one before it had no answer."""
+    first, *later = listeners
+    world, client = running(CAPTURED, delta=delta, lds=chains(first))
+    for clusters in later:
+        world.apply(lds=chains(clusters))
+        world.clock.now += ACK_SECONDS + 1
+    assert len(client.inbox) == len(later)
+    world.apply(**BEFORE)
+    return world, client
+
+
+@VARIANTS
+def test_it_goes_when_the_listener_without_it_is_accepted_late(delta: bool) -> None:
+    _world, client = overtaken(delta, "ab", "b", "bc")
+    client.process()
+    client.process(accept=False)
+    client.settle()
+    assert set(client.view[CDS]) == {"b"}
+
+
+@VARIANTS
+def test_it_stays_when_a_listener_that_names_it_was_overtaken_and_is_accepted_late(delta: bool) -> None:
+    world, client = overtaken(delta, "b", "ab", "bc")
+    world.ads.tick()
+    assert all(r.type_url.endswith(".Listener") for r in client.inbox)
+    client.process()
+    client.process(accept=False)
+    client.settle()
+    world.apply(cds_b=value("b", 1))
+    client.settle()
+    assert client.view[CDS] == {"a": value("a", 0), "b": value("b", 1)}
+
+
+def test_of_a_client_that_comes_back_with_an_old_listener_and_routes_that_still_hold() -> None:
+    world, client = running(CAPTURED, delta=True, lds=chains("ab"), rds=routes("b"))
+    client.stream.close()
+    world.apply(lds=chains("b"), **BEFORE)
+    again = world.connect_delta(client)  # type: ignore[arg-type]
+    again.start()
+    again.process()
+    assert again.inbox[-1].type_url.endswith(".Listener")
+    world.ads.tick()
+    assert not any(r.removed_resources for r in again.received)
     again.settle()
     assert set(again.view[CDS]) == {"b"}

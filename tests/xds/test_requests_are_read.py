@@ -170,6 +170,15 @@ def test_an_endless_name_is_an_error() -> None:
         NameSets().of(["x" * 2000])
 
 
+@pytest.mark.parametrize("tag", [b"\x0a", b"\x12"], ids=["first field", "second field"])
+def test_an_endless_length_is_read_no_further_than_a_length_goes(tag: bytes) -> None:
+    """Else each of its bytes would cost as much as all before it."""
+    data = tag + b"\xff" * 10_000
+    for read in (RequestReader(NameSets()).read, lambda found: read_delta(found, NameSets(10))):
+        with pytest.raises(WireError, match="more than 10 bytes"):
+            read(data)
+
+
 @given(st.binary(max_size=60))
 def test_any_bytes_are_a_request_or_a_wire_error(data: bytes) -> None:
     reader = RequestReader(NameSets())
