@@ -203,6 +203,8 @@ class Client:
         self.nonce[kind] = response.nonce
         if not accept:
             self.refused = True
+            # Of a resource the version that was rejected last is held back: an older one may come again.
+            self.forgive(kind, self.news(kind, response))
             self.send(kind, error=error)
             return kind
         poisoned = sorted(name for name, one in contents(response).items() if one.endswith(POISON))
