@@ -10,6 +10,7 @@ import argparse
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -224,5 +225,11 @@ def _summary(
     console.print(f"{took / 60:.1f} minutes; reports in {out}/index.html", markup=False)
 
 
+def hear() -> None:
+    """Let an interrupt be heard: what a script's shell starts in the background has it ignored."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 if __name__ == "__main__":
+    hear()
     sys.exit(main())
