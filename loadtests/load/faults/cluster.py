@@ -6,28 +6,20 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Literal
 
-from isthmus.demo.world import World
 from loadtests.load import packets
 from loadtests.load.bed import Bed
-from loadtests.load.faults.fault import Fault, fault, no_cluster
+from loadtests.load.faults.fault import WholeCluster, fault
 from loadtests.load.marks import Trace
 
 
 @fault("cluster-silent")
-class ClusterSilent(Fault, frozen=True, kw_only=True):
+class ClusterSilent(WholeCluster, frozen=True, kw_only=True):
     """All that goes to the cluster is dropped, in connections that exist too; nobody is told.
 
     `part: all` takes API server, agent, Envoy and callers with it, and its way to the hub.
     """
 
-    cluster: str
     part: Literal["all", "pods"] = "all"
-
-    def complaint(self, world: World) -> str:
-        return no_cluster(self.cluster, world)
-
-    def victims(self) -> tuple[str, ...]:
-        return (self.cluster,)
 
     @asynccontextmanager
     async def happen(self, bed: Bed) -> AsyncIterator[Trace]:
@@ -49,16 +41,8 @@ class ClusterSilent(Fault, frozen=True, kw_only=True):
 
 
 @fault("cluster-refusing")
-class ClusterRefusing(Fault, frozen=True, kw_only=True):
+class ClusterRefusing(WholeCluster, frozen=True, kw_only=True):
     """All pods of the cluster are killed: connections are reset, new ones refused. Then they start again."""
-
-    cluster: str
-
-    def complaint(self, world: World) -> str:
-        return no_cluster(self.cluster, world)
-
-    def victims(self) -> tuple[str, ...]:
-        return (self.cluster,)
 
     @asynccontextmanager
     async def happen(self, bed: Bed) -> AsyncIterator[Trace]:

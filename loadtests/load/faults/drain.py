@@ -7,23 +7,14 @@ from contextlib import asynccontextmanager
 
 from isthmus.api import kinds
 from isthmus.api.meta import ObjectKey
-from isthmus.demo.world import World
 from loadtests.load.bed import Bed
-from loadtests.load.faults.fault import Fault, fault, no_cluster
+from loadtests.load.faults.fault import WholeCluster, fault
 from loadtests.load.marks import Trace
 
 
 @fault("drain")
-class Drain(Fault, frozen=True, kw_only=True):
+class Drain(WholeCluster, frozen=True, kw_only=True):
     """`spec.drain` of the Cluster is set on the hub, and taken back after it."""
-
-    cluster: str
-
-    def complaint(self, world: World) -> str:
-        return no_cluster(self.cluster, world)
-
-    def victims(self) -> tuple[str, ...]:
-        return (self.cluster,)
 
     @asynccontextmanager
     async def happen(self, bed: Bed) -> AsyncIterator[Trace]:

@@ -52,6 +52,18 @@ class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         raise NotImplementedError
 
 
+class WholeCluster(Fault, frozen=True, kw_only=True):
+    """A fault that callers of one cluster are meant to leave it for."""
+
+    cluster: str
+
+    def complaint(self, world: World) -> str:
+        return no_cluster(self.cluster, world)
+
+    def victims(self) -> tuple[str, ...]:
+        return (self.cluster,)
+
+
 FAULTS: dict[str, type[Fault]] = {}
 
 _F = TypeVar("_F", bound=type[Fault])

@@ -12,6 +12,7 @@ from isthmus.demo.httpcall import fetch
 from isthmus.demo.world import CONSOLE_PORT, Member, World
 from loadtests.load import packets, pods
 from loadtests.load.bed import Bed
+from loadtests.load.counters import summed
 from loadtests.load.faults.fault import Fault, fault, no_cluster
 from loadtests.load.marks import Phase, Trace
 
@@ -106,7 +107,4 @@ class FlappingEndpoint(Fault, frozen=True, kw_only=True):
 async def _verdicts(member: Member) -> float:
     """How often the member's agent has changed a verdict since it began."""
     answer = await fetch(member.agent, CONSOLE_PORT, "/metrics")
-    lines = answer.body.decode().splitlines()
-    return sum(
-        float(line.rpartition(" ")[2]) for line in lines if line.startswith("isthmus_probes_changes_total")
-    )
+    return summed(answer.body.decode(), "isthmus_probes_changes_total")
