@@ -46,4 +46,8 @@ async def settles(
 
 
 def _end(log: Path | None) -> str:
-    return f"; {log}:\n{log.read_text()[-4000:]}" if log is not None else ""
+    """The end of that log, and of those beside it: what is missed in one process may be another's fault."""
+    if log is None:
+        return ""
+    beside = sorted(one for one in log.parent.glob("*.log") if one != log)
+    return "".join(f"; {one}:\n{one.read_text()[-4000:]}\n" for one in (*beside, log))

@@ -79,12 +79,17 @@ async def test_what_was_there_is_no_news_and_a_flood_is_cut(chain: Chain) -> Non
             task.cancel()
 
 
-def test_vantages_are_clusters_zones_and_wherever_proxies_are(chain: Chain) -> None:
+async def test_vantages_are_clusters_zones_and_wherever_proxies_are(chain: Chain) -> None:
     node = core.Node(metadata=ObjectMeta(name="n1", labels={ZONE: "eu-1a"}))
     chain.member.nodes.partition("test").replace({ObjectKey("", "n1"): node})
     chain.vantages.partition("test").replace({Vantage("eu", "eu-1b", ClusterId("eu-1")): 1})
+    running = asyncio.create_task(Graph([chain.caller_zones.zones]).run())
+    async with asyncio.timeout(20):
+        while not chain.caller_zones.zones:
+            await asyncio.sleep(0.001)
     assert places(chain) == {
         Vantage("eu", "", ClusterId("eu-1")),
         Vantage("eu", "eu-1a", ClusterId("eu-1")),
         Vantage("eu", "eu-1b", ClusterId("eu-1")),
     }
+    running.cancel()
