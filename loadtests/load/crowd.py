@@ -10,12 +10,18 @@ from pathlib import Path
 import msgspec
 
 from isthmus.demo.processes import Child, Processes
+from isthmus.errors import IsthmusError
 from loadtests.load.doors import DOORS
 from loadtests.load.errand import Errand, Orders, Place
 from loadtests.load.samples import Sample, Samples
 
 READY_SECONDS = 60.0
-END_SECONDS = 5.0
+END_SECONDS = 15.0
+"""Callers wait for what they have under way (`openloop.LAST_SECONDS`), and then end."""
+
+
+class CallersStuck(IsthmusError):
+    """Callers did not end when they were told to: what they saw is not known whole."""
 
 
 class Crowd:
@@ -72,18 +78,30 @@ class Crowd:
             child.process.stdin.write(line)
 
     async def stop(self) -> None:
-        """End the callers; samples that were on their way have arrived when this returns."""
+        """End the callers; each call that was due has told of its end when this returns.
+
+        Raises CallersStuck for a process that does not end.
+        """
         for child in self._children.values():
             child.expected = True
             assert child.process.stdin is not None
             child.process.stdin.close()
-        await asyncio.gather(*self._listening)
         # They end by themselves. One that is signalled while it ends is reaped behind asyncio's back.
-        waits = [asyncio.create_task(child.process.wait()) for child in self._children.values()]
-        await asyncio.wait(waits, timeout=END_SECONDS)
-        for name in self._children:
-            await self._processes.stop(name)
-        await asyncio.gather(*waits)
+        ends = [asyncio.create_task(c.process.wait(), name=name) for name, c in self._children.items()]
+        try:
+            _, late = await asyncio.wait([*self._listening, *ends], timeout=END_SECONDS)
+        finally:
+            for name in self._children:
+                await self._processes.stop(name)
+            await asyncio.gather(*ends)
+        if late:
+            names = ", ".join(sorted({task.get_name() for task in late}))
+            logs = self._folder / "callers-*.log"
+            raise CallersStuck(
+                f"{names} did not end within {END_SECONDS:g} s and had calls that nobody knows of: see {logs}"
+            )
+        for task in self._listening:
+            task.result()
 
     async def close(self) -> None:
         """Listen no longer, whatever is still said."""

@@ -13,7 +13,8 @@ import msgspec
 class Sample(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A call as its caller saw it. `at`: monotonic seconds when it was due, `ms` from then to its end.
 
-    `cluster` served it, or is where a name led a caller that found nobody there; "" where nobody can say.
+    `cluster` served it, or is where one that failed was led (an answer, an address or the library said so);
+    "" where nobody can say.
     `why` "": it was answered; else what went wrong, in few words (the set of them is small).
     """
 

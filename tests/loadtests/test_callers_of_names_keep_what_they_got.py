@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import dns.message
 import dns.rrset
-import msgspec
 import pytest
+from calling import called, place
 
-from loadtests.load.errand import Errand, Orders, Place
-from loadtests.load.samples import Sample
+from loadtests.load.errand import Errand
 
-ROOT = Path(__file__).resolve().parents[2]
 HOSTS = ("127.66.0.1", "127.66.0.2", "127.66.0.3")
 NOBODY = "127.66.99.99"
 """Where names lead to: nobody listens there."""
@@ -72,42 +69,10 @@ async def test_each_host_asks_for_itself_and_keeps_the_answer(
     tmp_path: Path, door: str, protocol: str
 ) -> None:
     async with name_server() as (names, port):
-        place = Place(
-            cluster="eu-1",
-            region="eu",
-            zone="eu-1a",
-            envoy=("127.0.0.1", 1),
-            dns=("127.0.0.1", port),
-            xds=("127.0.0.1", 1),
-            hosts=HOSTS,
-        )
-        seen = await called(tmp_path, Errand(program="dns", places=(place,), rates={door: 60.0}))
+        where = place(dns=("127.0.0.1", port), hosts=HOSTS)
+        seen = await called(tmp_path, Errand(program="dns", places=(where,), rates={door: 60.0}), DUE)
     assert {(row.door, row.caller) for row in seen} == {(door, "eu-1")}
     assert {row.why for row in seen} == {"stale answer: Connection refused"}, "nobody is there"
     assert set(names.asked) == {(protocol, host) for host in HOSTS}
     # An answer is good for minutes here; only calls that begin while the first question is open ask as well.
     assert names.asked.total() < DUE / 4
-
-
-async def called(folder: Path, errand: Errand) -> list[Sample]:
-    """What so many calls of the program saw."""
-    file = folder / "errand.json"
-    file.write_bytes(msgspec.json.encode(errand))
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", f"loadtests.load.callers.{errand.program}", str(file)),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        cwd=ROOT,
-    )
-    assert process.stdin is not None
-    assert process.stdout is not None
-    rows: list[Any] = []
-    async with asyncio.timeout(60):
-        assert await process.stdout.readline() == b"ready\n"
-        process.stdin.write(msgspec.json.encode(Orders(())) + b"\n")
-        while len(rows) < DUE:
-            rows.append(msgspec.json.decode(await process.stdout.readline(), type=Sample))
-        process.stdin.close()
-        await process.communicate()
-    assert process.returncode == 0
-    return rows

@@ -8,9 +8,14 @@ from typing import Any
 import locust  # noqa: F401 (first of all: it makes sockets cooperate)
 
 # isort: split
+import geventhttpclient.client
 from geventhttpclient import HTTPClient
+from geventhttpclient.response import HTTPParseError
 
 from loadtests.load.callers.openloop import CALL_SECONDS, MAX_IN_FLIGHT, Failed, OpenLoop, run
+
+geventhttpclient.client.IDEMPOTENT_METHODS = frozenset()
+"""The library repeats these by itself when a connection breaks, again and again: a failure is to be seen."""
 
 
 class Get(OpenLoop):
@@ -35,10 +40,15 @@ class Get(OpenLoop):
 
     def call(self) -> str:
         answer = self.ask(self._client)
-        answer.read()
+        cluster = str(answer.get("x-cluster", ""))
         if answer.status_code != 200:
-            raise Failed(f"HTTP {answer.status_code}", answer.get("x-cluster", ""))
-        return str(answer.get("x-cluster", ""))
+            answer.read()
+            raise Failed(f"HTTP {answer.status_code}", cluster)
+        try:
+            answer.read()
+        except (OSError, HTTPParseError) as error:
+            raise Failed("the answer was cut", cluster) from error
+        return cluster
 
     def ask(self, client: HTTPClient) -> Any:
         return client.get("/", headers=self._headers)

@@ -1,18 +1,23 @@
 """Locust users that call when a call is due, whatever became of those before (an open loop).
 
 One user is all callers of one cluster at one door. Latency counts from when a call was due. The program
-writes a line when it can begin, then each call as a sample. Lines on stdin say whose callers are dead; the
-first one is the signal to begin, their end that to stop.
+writes a line when it can begin, then samples. Lines on stdin say whose callers are dead; the first one is the
+signal to begin, their end that to stop.
+
+Each call that was due yields exactly one sample, when it ends: one that could not be sent is a failure, and
+so is one that has not ended when all patience is over.
 """
 
 from __future__ import annotations
 
+import itertools
 import sys
 import time
 from pathlib import Path
 from typing import Any, ClassVar
 
 import gevent
+import gevent.queue
 import msgspec
 from gevent.fileobject import FileObjectPosix
 from locust import User, task
@@ -28,7 +33,9 @@ CALL_SECONDS = 5.0
 MAX_IN_FLIGHT = 512
 """Per user; what is due beyond is a failure of its own, never a queue."""
 MAX_LAG = 2.0
-"""Seconds that a stalled process may make up for; what is older is not sent at all."""
+"""Seconds that a stalled process may make up for; what is older is not sent at all, and a failure."""
+LAST_SECONDS = CALL_SECONDS + 1.0
+"""After the last order: until then calls under way may end by themselves."""
 
 
 class Failed(Exception):
@@ -47,12 +54,17 @@ class OpenLoop(User):  # type: ignore[misc]
     place: ClassVar[Place]
     rate: ClassVar[float]
     dead: ClassVar[frozenset[str]] = frozenset()
+    all: ClassVar[list[OpenLoop]] = []
+    """Those that run, and one that has broken: what was due then is due."""
 
     def __init__(self, environment: Environment) -> None:
         super().__init__(environment)
         self._due = time.monotonic()
-        self._in_flight = 0
+        self._under_way: dict[int, float] = {}
+        """Calls that nobody has told of yet, by number: when they were due."""
+        self._numbers = itertools.count()
         self._was_dead = False
+        OpenLoop.all.append(self)
 
     def call(self) -> str:
         """Make one call and return the cluster that served it; raises Failed or OSError."""
@@ -65,26 +77,51 @@ class OpenLoop(User):  # type: ignore[misc]
         """Seconds until the next call is due."""
         now = time.monotonic()
         self._due += 1 / self.rate
-        if now - self._due > MAX_LAG:
-            self._due = now
+        self._skip(now - MAX_LAG)
         return max(0.0, self._due - now)
 
     @task
     def turn(self) -> None:
         """Send what is due, and do not wait for what becomes of it."""
-        if self.place.cluster in OpenLoop.dead:
-            if not self._was_dead:
-                self.forget()
-            self._was_dead = True
+        dead = self._is_dead()
+        if dead and not self._was_dead:
+            self.forget()
+        self._was_dead = dead
+        if dead:
             return
-        self._was_dead = False
-        if self._in_flight >= MAX_IN_FLIGHT:
-            self._tell(self._due, "", Failed("too many calls in flight"))
+        if len(self._under_way) >= MAX_IN_FLIGHT:
+            self._give_up("too many calls in flight")
             return
-        self._in_flight += 1
-        gevent.spawn(self._send, self._due)
+        number = next(self._numbers)
+        self._under_way[number] = self._due
+        gevent.spawn(self._send, number)
 
-    def _send(self, due: float) -> None:
+    def end(self, stopped: float) -> None:
+        """No call is sent any more since `stopped`, and nobody waits any longer for what is under way."""
+        self._skip(stopped)
+        for number in list(self._under_way):
+            self._tell(number, "", Failed("unfinished"))
+
+    def is_calling(self) -> bool:
+        return bool(self._under_way)
+
+    def _is_dead(self) -> bool:
+        return self.place.cluster in OpenLoop.dead
+
+    def _skip(self, until: float) -> None:
+        """Give up what was due before this time."""
+        while self._due < until:
+            self._give_up("the callers were held up")
+            self._due += 1 / self.rate
+
+    def _give_up(self, why: str) -> None:
+        """Tell of a call that is due and is not sent; the dead have none."""
+        if not self._is_dead():
+            number = next(self._numbers)
+            self._under_way[number] = self._due
+            self._tell(number, "", Failed(f"not sent: {why}"))
+
+    def _send(self, number: int) -> None:
         cluster, failure = "", None
         try:
             with gevent.Timeout(CALL_SECONDS, TimeoutError("timeout")):
@@ -95,11 +132,12 @@ class OpenLoop(User):  # type: ignore[misc]
             failure = Failed(error.strerror or str(error) or type(error).__name__)
         except Exception as error:  # noqa: BLE001 (whatever a library raises, no call goes uncounted)
             failure = Failed(type(error).__name__)
-        finally:
-            self._in_flight -= 1
-        self._tell(due, cluster, failure)
+        self._tell(number, cluster, failure)
 
-    def _tell(self, due: float, cluster: str, failure: Failed | None) -> None:
+    def _tell(self, number: int, cluster: str, failure: Failed | None) -> None:
+        due = self._under_way.pop(number, None)
+        if due is None:  # it came after its end was told
+            return
         self.environment.events.request.fire(
             request_type=self.door.name,
             name=self.place.cluster,
@@ -136,6 +174,9 @@ def run(kinds: dict[str, type[OpenLoop]]) -> None:
     environment = Environment(user_classes=users, catch_exceptions=False)
     out = FileObjectPosix(sys.stdout.fileno(), "wb", closefd=False, bufsize=0)
     encode = msgspec.json.Encoder().encode
+    # One writes, so that lines stay whole where the pipe is full; nobody who tells waits.
+    lines: gevent.queue.Queue[bytes | type[StopIteration]] = gevent.queue.Queue()
+    writer = gevent.spawn(lambda: [out.write(line) for line in lines])
 
     def tell(
         request_type: str,
@@ -149,13 +190,20 @@ def run(kinds: dict[str, type[OpenLoop]]) -> None:
         sample = Sample(
             round(context["due"], 4), round(response_time, 2), request_type, name, context["cluster"], why
         )
-        out.write(encode(sample) + b"\n")
+        lines.put(encode(sample) + b"\n")
 
     environment.events.request.add_listener(tell)
     environment.runner = runner = _Runner(environment)
-    out.write(b"ready\n")
+    lines.put(b"ready\n")
     for line in FileObjectPosix(sys.stdin.fileno(), "rb", closefd=False):
         OpenLoop.dead = frozenset(msgspec.json.decode(line, type=Orders).dead)
         if runner.state == STATE_INIT:
             runner.start(len(users), spawn_rate=len(users))
+    stopped = time.monotonic()
     runner.quit()
+    while time.monotonic() < stopped + LAST_SECONDS and any(user.is_calling() for user in OpenLoop.all):
+        gevent.sleep(0.05)
+    for user in OpenLoop.all:
+        user.end(stopped)
+    lines.put(StopIteration)
+    writer.join()
