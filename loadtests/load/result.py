@@ -148,6 +148,14 @@ def result(
     )
 
 
+def outlived(told: Result, processes: int, text: str) -> Result:
+    """The same with what shows only when the bed has ended: processes that did not."""
+    left = Finding(
+        expectation="ends", value=float(processes), bound=0, unit="processes", passed=False, text=text
+    )
+    return msgspec.structs.replace(told, passed=False, findings=[*told.findings, left])
+
+
 def _accident(mark: Mark, began: float) -> Accident:
     return Accident(
         name=mark.name,

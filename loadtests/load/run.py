@@ -26,10 +26,10 @@ from rich.table import Table
 from isthmus.demo import namespace
 from isthmus.demo.envoy import find_envoy
 from isthmus.errors import ConfigError, PlatformError
-from loadtests.load.census import survivors
+from loadtests.load.census import BED, survivors
 from loadtests.load.order import EXIT_CANNOT, EXIT_FAILED, EXIT_PASSED, EXIT_STOPPED, EXIT_WRONG_USE, Order
 from loadtests.load.report import write_index, write_report
-from loadtests.load.result import Result
+from loadtests.load.result import Result, outlived
 from loadtests.load.scenario import Scenario, find, names, read
 
 OUT = Path("build/load")
@@ -146,6 +146,7 @@ def _one(path: Path, enter: Sequence[str], envoy: Path, target: Path, console: C
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         start_new_session=True,
+        env={**os.environ, BED: folder},
     )
     assert inner.stdin is not None
     assert inner.stdout is not None
@@ -170,8 +171,12 @@ def _one(path: Path, enter: Sequence[str], envoy: Path, target: Path, console: C
         inner.stdin.close()
         inner.stdout.close()
     if left := survivors(folder):
-        console.print(f"{len(left)} processes of the bed are left, and with them its namespaces: {left[0]}")
+        text = f"{len(left)} processes of the bed are left, and with them its namespaces: {left[0]}"
+        console.print(text, markup=False)
         code = EXIT_FAILED
+        if target.exists():
+            result = msgspec.json.decode(target.read_bytes(), type=Result)
+            target.write_bytes(msgspec.json.encode(outlived(result, len(left), text)))
     if code in (EXIT_FAILED, EXIT_CANNOT):
         console.print(f"what the processes said is in {folder}", markup=False)
     else:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import subprocess
 from pathlib import Path
 
 import pytest
 import yaml
 
-from loadtests.load.census import Count, Taken, role_of, survivors, tasks_in
+from loadtests.load.census import BED, Census, Count, Taken, least, role_of, survivors, tasks_in
+from loadtests.load.expect.between import Between
 from loadtests.load.expect.expectation import Seen
 from loadtests.load.expect.leaks import Flat, Leaks
-from loadtests.load.scenario import read
+from loadtests.load.marks import Mark
+from loadtests.load.result import Surroundings, outlived, result
+from loadtests.load.samples import Sample
+from loadtests.load.scenario import find, read
 from loadtests.load.soak import FIRST_SECONDS, GAP_SECONDS, compose, library, main
 
 
@@ -56,10 +62,51 @@ def test_bounds_come_along_under_the_new_name() -> None:
         {"failures": {"most": 0, "event": "2 drain"}},
     ]
     assert [next(iter(one)) for one in drawn["expect"][2:]] == ["between", "flat", "leaks"]
+    assert drawn["expect"][2]["between"]["but"] == {}
+
+
+def test_doors_are_let_off_only_where_an_accident_has_bounds_for_them() -> None:
+    body = {
+        "about": "one",
+        "seconds": 20,
+        "load": {"grpc": 1},
+        "events": [{"fault": "cluster-silent", "cluster": "eu-2", "at": 5, "for": 4}],
+        "expect": [
+            {"failures": {"doors": ["envoy-get"], "most": 0}},
+            {"failures": {"doors": ["envoy-post"], "ratio": 0.1}},
+            {"in-flight": {"doors": ["grpc"], "event": "cluster-silent", "seconds": 2}},
+            {"stale": {"doors": ["dns-udp"], "seconds": 7}},
+        ],
+    }
+    drawn = compose({"one": body}, 30, 1)
+    (between,) = (one["between"] for one in drawn["expect"] if "between" in one)
+    assert between["but"] == {"1 cluster-silent": ["envoy-post", "grpc"]}
+    assert {"stale": {"doors": ["dns-udp"], "seconds": 7, "event": "1 cluster-silent"}} in drawn["expect"]
+
+
+def test_a_failure_counts_at_any_time_where_no_accident_allows_for_it() -> None:
+    mark = Mark(
+        name="1 silent", fault="cluster-silent", victims=(), began=10.0, ended=20.0, undone=21.0, evidence="9"
+    )
+    wanted = Between(after=3.0, but={"1 silent": ("grpc",)})
+    for at, door, counts in [
+        (5.0, "grpc", True),
+        (15.0, "grpc", False),
+        (23.9, "grpc", False),
+        (24.1, "grpc", True),
+        (15.0, "envoy-get", True),
+    ]:
+        rows = [Sample(at, 2.0, door, "us-1", "eu-1", "timeout"), Sample(40.0, 2.0, door, "us-1", "eu-1")]
+        (finding,) = wanted.judge(Seen(began=0.0, ended=60.0, rows=rows, marks=[mark]))
+        assert finding.passed is not counts, (at, door, finding)
+    (nothing,) = wanted.judge(
+        Seen(began=0.0, ended=60.0, rows=[Sample(15.0, 2.0, "grpc", "", "")], marks=[mark])
+    )
+    assert not nothing.passed
 
 
 def taken(at: float = 0.0, *, mb: float = 100.0, **other: int) -> Taken:
-    counts = {"processes": 3, "descriptors": 60, "tasks": 30, **other}
+    counts = {"processes": 3, "descriptors": 60, "tasks": 30, "told": 3, **other}
     return Taken(at=at, roles={"control": Count(memory_mb=mb, **counts)}, other=[])
 
 
@@ -83,6 +130,12 @@ def test_memory_that_grows_beyond_its_level_is_found() -> None:
         (taken(), ""),
         (taken(descriptors=73), "control: 60 descriptors became 73"),
         (taken(tasks=40), "control: 30 tasks became 40"),
+        (taken(tasks=20, told=2), "control: 3 processes told their tasks, and now 2"),
+        (
+            Taken(at=0.0, roles=taken().roles, other=[], mute=["10.64.255.2:9470"]),
+            "10.64.255.2:9470 did not tell",
+        ),
+        (Taken(at=0.0, roles=taken().roles, other=[], zombies=["sh"]), "nobody reaped a sh"),
         (taken(processes=4), "control: 3 processes became 4"),
         (taken(processes=2), "control: 3 processes became 2"),
         (Taken(at=0.0, roles=taken().roles, other=["sleep 9"]), "still there: sleep 9"),
@@ -120,10 +173,47 @@ def test_who_outlives_its_bed_is_found(tmp_path: Path) -> None:
         assert left.startswith("sh -c echo here; read line /")
 
 
+def test_who_does_not_name_its_bed_is_known_by_its_environment(tmp_path: Path) -> None:
+    command = ["sh", "-c", "echo here; read line"]
+    environ = {**os.environ, BED: str(tmp_path)}
+    with subprocess.Popen(command, env=environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        assert survivors(str(tmp_path)) == [" ".join(command)]
+
+
+def test_who_has_ended_and_is_not_waited_for_is_counted() -> None:
+    def zombies() -> list[str]:
+        return asyncio.run(Census([]).take()).zombies
+
+    before = zombies()
+    with subprocess.Popen(["true"]):
+        while len(now := zombies()) == len(before):
+            pass
+    assert sorted(now) == sorted([*before, "true"])
+
+
+def test_the_least_of_several_censuses_is_how_it_is_at_rest() -> None:
+    some = [taken(1.0, descriptors=60, tasks=40), taken(2.0, descriptors=55, tasks=30), taken(3.0, tasks=35)]
+    rest = least(some)
+    assert (rest.at, rest.roles["control"].descriptors, rest.roles["control"].tasks) == (3.0, 55, 30)
+    silent = [taken(1.0, tasks=10, told=1), taken(2.0)]
+    assert least(silent).roles["control"].tasks == 30
+
+
+def test_a_bed_that_does_not_end_fails_its_report_too() -> None:
+    around = Surroundings(command="", started="", machine="", cores=2, load_average=0.0, versions={})
+    told = result(read(find("steady")), seen([]), [], (), around, {})
+    assert told.passed
+    after = outlived(told, 2, "2 processes of the bed are left: sleep 9")
+    assert not after.passed
+    assert [(f.expectation, f.value, f.passed) for f in after.findings] == [("ends", 2.0, False)]
+
+
 def test_tasks_are_read_from_a_page_of_metrics() -> None:
     lines = ['isthmus_process_tasks{process="control"} 41.0', 'isthmus_process_tasks{process="dns-0"} 7.0']
     page = "\n".join(["# HELP isthmus_process_tasks x", *lines]).encode()
-    assert tasks_in(page) == {"control": 41, "dns": 7}
+    assert list(tasks_in(page)) == [("control", 41), ("dns", 7)]
 
 
 def test_a_soak_of_no_length_is_refused_in_one_line(capfd: pytest.CaptureFixture[str]) -> None:

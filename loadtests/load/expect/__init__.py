@@ -1,6 +1,6 @@
 """What a scenario must show: a module for each kind of question. Importing this registers them all."""
 
-from loadtests.load.expect import failures, leaks, levels, movement
+from loadtests.load.expect import between, failures, leaks, levels, movement
 from loadtests.load.expect.expectation import EXPECTATIONS, Expectation, Finding, Seen, judge
 
 __all__ = [
@@ -8,6 +8,7 @@ __all__ = [
     "Expectation",
     "Finding",
     "Seen",
+    "between",
     "failures",
     "judge",
     "leaks",

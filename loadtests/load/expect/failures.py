@@ -25,7 +25,7 @@ class Failures(Expectation, frozen=True, kw_only=True):
             if self.event:
                 rows = [r for m in seen.marked(self.event) for r in rows if m.began <= r.at < m.undone]
             bad = [row for row in rows if row.why]
-            text = f"{len(bad)} of {len(rows)} calls failed" + _causes(bad)
+            text = f"{len(bad)} of {len(rows)} calls failed" + causes(bad)
             if not rows:
                 yield self.found(
                     None, self.most, "calls", door=door, event=self.event, text="no call was made"
@@ -35,24 +35,6 @@ class Failures(Expectation, frozen=True, kw_only=True):
                 yield self.found(ratio, self.ratio, "of all", door=door, event=self.event, text=text)
             else:
                 yield self.found(len(bad), self.most, "calls", door=door, event=self.event, text=text)
-
-
-@expectation("between")
-class Between(Expectation, frozen=True, kw_only=True):
-    """Outside of accidents, and later than `after` seconds after each, no call fails."""
-
-    after: float
-
-    def judge(self, seen: Seen) -> Iterator[Finding]:
-        for door, rows in seen.at(self.doors):
-            calm = [
-                row
-                for row in rows
-                if not any(m.began - 1 <= row.at < m.undone + self.after for m in seen.marks)
-            ]
-            bad = [row for row in calm if row.why]
-            text = f"{len(bad)} of {len(calm)} calls failed" + _causes(bad)
-            yield self.found(float(len(bad)) if calm else None, 0, "calls", door=door, text=text)
 
 
 @expectation("in-flight")
@@ -73,9 +55,8 @@ class InFlight(Expectation, frozen=True, kw_only=True):
                 bad = [r for r in rows if r.why and mark.began - 1 <= r.at < until]
                 late = [r for r in bad if r.at > mark.began + self.seconds]
                 bound = lost_at_most(rows, mark, self.seconds, self.share)
-                text = (
-                    f"{len(bad)} calls failed, {len(late)} of them later than {self.seconds:g} s"
-                    + _causes(bad)
+                text = f"{len(bad)} calls failed, {len(late)} of them later than {self.seconds:g} s" + causes(
+                    bad
                 )
                 value = None if late or bound is None else float(len(bad))
                 yield self.found(value, bound, "calls", door=door, event=mark.name, text=text)
@@ -93,7 +74,7 @@ class Detection(Expectation, frozen=True, kw_only=True):
                 during = [r for r in rows if mark.began <= r.at < mark.ended]
                 most = lost_at_most(rows, mark, self.seconds)
                 bad = [r for r in during if r.why]
-                text = f"{len(bad)} of {len(during)} calls failed" + _causes(bad)
+                text = f"{len(bad)} of {len(during)} calls failed" + causes(bad)
                 if not during or most is None:
                     yield self.found(None, None, "of all", door=door, event=mark.name, text=text)
                 else:
@@ -118,6 +99,7 @@ def lost_at_most(
     return float(math.ceil(n * p + 5 * math.sqrt(n * p * (1 - p))))
 
 
-def _causes(bad: Sequence[Sample]) -> str:
+def causes(bad: Sequence[Sample]) -> str:
+    """The commonest reasons, to be told after a number of calls that failed; "" where none did."""
     common = Counter(row.why for row in bad).most_common(_TOLD)
     return f" ({', '.join(f'{count} {why}' for why, count in common)})" if common else ""

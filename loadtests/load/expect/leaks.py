@@ -76,8 +76,12 @@ def left_over(before: Taken, after: Taken) -> list[str]:
             continue
         if new.descriptors > old.descriptors + DESCRIPTORS * was:
             found.append(f"{role}: {old.descriptors} descriptors became {new.descriptors}")
-        if role in ISTHMUS and new.tasks > old.tasks + TASKS * was:
+        if new.told != old.told:
+            found.append(f"{role}: {old.told} processes told their tasks, and now {new.told}")
+        if new.tasks > old.tasks + TASKS * was:
             found.append(f"{role}: {old.tasks} tasks became {new.tasks}")
+    found += [f"{console} did not tell its tasks" for console in sorted({*before.mute, *after.mute})]
+    found += [f"nobody reaped a {name} that has ended" for name in after.zombies]
     found += [f"still there: {command}" for command in after.other if command not in before.other]
     if after.rules > before.rules:
         found.append(f"{after.rules - before.rules} rules that drop packets")
