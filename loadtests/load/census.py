@@ -38,6 +38,7 @@ _WORDS = (
     (CALLERS, ("loadtests.load.callers",)),
     ("envoy-tuned", ("envoy-tuned-",)),
     ("envoy-static", ("envoy-static-",)),
+    ("envoy-naive", ("envoy-naive-",)),
     ("envoy", ("envoy-",)),
     ("coredns-static", ("coredns",)),
 )

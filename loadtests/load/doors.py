@@ -57,6 +57,7 @@ DOORS = {
         _door("dns-tcp", "dns", _CHECKOUT),
         _door("envoy-static", "http", _FRONT, beside="envoy-get"),
         _door("envoy-tuned", "http", _FRONT, beside="envoy-get"),
+        _door("envoy-naive", "http", _FRONT, beside="envoy-get"),
         _door("coredns-static", "dns", _CHECKOUT, beside="dns-udp"),
     )
 }

@@ -119,6 +119,12 @@ def _scenario(name: str, body: Any) -> Scenario:
         if beside not in file.load:
             raise ValueError(f"peers[{number}]: {peer} stands beside {beside}, which the load has not")
     events = [_event(number, given, file.seconds) for number, given in enumerate(file.events)]
+    for event in events if file.peers else ():
+        if event.fault.leads():
+            raise ValueError(
+                f"peers: none can be where fault {event.fault.name} is: it tells whose packet it is by the "
+                "process, and a peer's belong to no cluster; leave one of them out"
+            )
     expect = [_expectation(number, given, file, events) for number, given in enumerate(file.expect)]
     if not expect:
         raise ValueError("expect: is empty, so the scenario could not fail; say what it must show")

@@ -134,6 +134,13 @@ def test_callers_of_all_doors_of_a_program_start_in_one_process(tmp_path: Path, 
             {"peers": ["coredns-static"]},
             "peers[0]: coredns-static stands beside dns-udp, which the load has not",
         ),
+        (
+            {
+                "peers": ["envoy-tuned"],
+                "events": [{"fault": "partition", "cluster": "eu-2", "at": 1, "for": 2}],
+            },
+            "peers: none can be where fault partition is: it tells whose packet it is by the process",
+        ),
         ({"load": {"envoy-static": 5}}, "load.envoy-static: there is no door 'envoy-static'"),
     ],
 )

@@ -68,4 +68,4 @@ class Post(Get):
 
 
 if __name__ == "__main__":
-    run({"envoy-get": Get, "envoy-post": Post, "envoy-static": Get, "envoy-tuned": Get})
+    run({"envoy-get": Get, "envoy-post": Post, "envoy-static": Get, "envoy-tuned": Get, "envoy-naive": Get})
