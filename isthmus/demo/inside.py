@@ -7,20 +7,17 @@ When it ends, by whatever cause, the kernel ends all others of its pid namespace
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import shutil
-import signal
 import sys
 from pathlib import Path
 
-import msgspec
-
 from isthmus.demo import manifests, namespace, policies, population, silence
 from isthmus.demo.acts import Acts, Outcome, Voice
-from isthmus.demo.order import EXIT_CANNOT, EXIT_FAILED, EXIT_WRONG_USE, Order
+from isthmus.demo.bidding import bidden, obey
+from isthmus.demo.order import EXIT_CANNOT, EXIT_FAILED, Order
 from isthmus.demo.stage import Say, Stage
 from isthmus.demo.world import World, world
-from isthmus.errors import ConfigError, IsthmusError
+from isthmus.errors import ConfigError
 
 ORDERS_KEPT = 16
 """Keys that wait while one is obeyed; more are forgotten."""
@@ -86,27 +83,6 @@ async def play(order: Order, outcome: Outcome, keys: asyncio.Queue[str]) -> None
         piece.result()
 
 
-async def _watched(order: Order, reader: asyncio.StreamReader) -> int:
-    """Play until the end or until stdin ends; returns the exit code."""
-    outcome = Outcome()
-    keys: asyncio.Queue[str] = asyncio.Queue(ORDERS_KEPT)
-    piece = asyncio.create_task(play(order, outcome, keys), name="play")
-    wish = asyncio.create_task(_listen(reader, keys), name="stdin")
-    try:
-        await asyncio.wait({piece, wish}, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        wish.cancel()
-        piece.cancel()
-    try:
-        with contextlib.suppress(asyncio.CancelledError):
-            await piece
-    except* ConfigError as group:
-        outcome.code = _tell(group, EXIT_WRONG_USE)
-    except* IsthmusError as group:
-        outcome.code = _tell(group, EXIT_CANNOT)
-    return outcome.code
-
-
 async def _listen(reader: asyncio.StreamReader, keys: asyncio.Queue[str]) -> None:
     """Pass on what the user presses, a key per line; returns when stdin ends."""
     while line := await reader.readline():
@@ -114,21 +90,13 @@ async def _listen(reader: asyncio.StreamReader, keys: asyncio.Queue[str]) -> Non
             keys.put_nowait(line.decode(errors="replace").strip())
 
 
-def _tell(group: BaseExceptionGroup[BaseException], code: int) -> int:
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    sys.stderr.write(f"isthmus: {error}\n")
-    return code
-
-
 async def _main() -> int:
-    loop = asyncio.get_running_loop()
-    reader = asyncio.StreamReader(limit=1 << 20)
-    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
-    order = msgspec.json.decode(await reader.readline(), type=Order)
-    loop.add_signal_handler(signal.SIGTERM, reader.feed_eof)
-    code = await _watched(order, reader)
+    order, reader = await bidden(Order)
+    outcome = Outcome()
+    keys: asyncio.Queue[str] = asyncio.Queue(ORDERS_KEPT)
+    piece = asyncio.create_task(play(order, outcome, keys), name="play")
+    code = await obey(piece, asyncio.create_task(_listen(reader, keys), name="stdin"), "isthmus")
+    code = outcome.code if code is None else code
     if code not in (EXIT_FAILED, EXIT_CANNOT) or order.keep:
         shutil.rmtree(order.folder, ignore_errors=True)
     return code

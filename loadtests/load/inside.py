@@ -12,7 +12,6 @@ import importlib.metadata
 import os
 import platform
 import re
-import signal
 import subprocess
 import sys
 import time
@@ -22,12 +21,12 @@ import msgspec
 
 from isthmus import __version__
 from isthmus.demo import namespace
+from isthmus.demo.bidding import bidden, obey
 from isthmus.demo.board import Tone
-from isthmus.errors import ConfigError, IsthmusError
 from loadtests.load import bed
 from loadtests.load.expect import judge
 from loadtests.load.ground import WORLD
-from loadtests.load.order import EXIT_CANNOT, EXIT_FAILED, EXIT_PASSED, EXIT_STOPPED, EXIT_WRONG_USE, Order
+from loadtests.load.order import EXIT_FAILED, EXIT_PASSED, EXIT_STOPPED, Order
 from loadtests.load.peers import PEERS
 from loadtests.load.play import play, rates_with
 from loadtests.load.result import Surroundings, result
@@ -93,40 +92,13 @@ def describe(order: Order) -> Surroundings:
     )
 
 
-async def _watched(order: Order, reader: asyncio.StreamReader) -> int:
-    performing = asyncio.create_task(perform(order), name="perform")
-    wish = asyncio.create_task(reader.read(), name="stdin")
-    code = EXIT_STOPPED
-    try:
-        await asyncio.wait({performing, wish}, return_when=asyncio.FIRST_COMPLETED)
-        if performing.done():
-            code = performing.result()
-    except* ConfigError as group:
-        code = _tell(group, EXIT_WRONG_USE)
-    except* IsthmusError as group:
-        code = _tell(group, EXIT_CANNOT)
-    finally:
-        for task in (performing, wish):
-            task.cancel()
-        await asyncio.gather(performing, wish, return_exceptions=True)
-    return code
-
-
-def _tell(group: BaseExceptionGroup[BaseException], code: int) -> int:
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    sys.stderr.write(f"load: {error}\n")
-    return code
-
-
 async def _main() -> int:
-    loop = asyncio.get_running_loop()
-    reader = asyncio.StreamReader(limit=1 << 20)
-    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
-    order = msgspec.json.decode(await reader.readline(), type=Order)
-    loop.add_signal_handler(signal.SIGTERM, reader.feed_eof)
-    return await _watched(order, reader)
+    order, reader = await bidden(Order)
+    performing = asyncio.create_task(perform(order), name="perform")
+    code = await obey(performing, asyncio.create_task(reader.read(), name="stdin"), "load")
+    if code is not None:
+        return code
+    return EXIT_STOPPED if performing.cancelled() else performing.result()
 
 
 if __name__ == "__main__":

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
-EXIT_PASSED, EXIT_FAILED, EXIT_WRONG_USE, EXIT_CANNOT, EXIT_STOPPED = 0, 1, 2, 3, 130
+from isthmus.demo.order import EXIT_CANNOT, EXIT_FAILED, EXIT_PASSED, EXIT_STOPPED, EXIT_WRONG_USE
+
+__all__ = ["EXIT_CANNOT", "EXIT_FAILED", "EXIT_PASSED", "EXIT_STOPPED", "EXIT_WRONG_USE", "Order"]
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
