@@ -19,15 +19,18 @@ from loadtests.load.scenario import Event, Scenario
 WATCH_SECONDS = 2.0
 REST_SECONDS = 40.0
 """Until then what callers left behind must be gone: connections are kept for some time."""
-BEFORE_SECONDS, BEFORE_TIMES = 5.0, 10
-"""So often in so long it is counted how all is at rest; the least is what there is without any check."""
+BEFORE_SECONDS, BEFORE_TIMES = 20.0, 20
+"""So often in so long it is counted how all is at rest; the least is what there is without any check.
+
+Connections that the start needed are closed after 15 s.
+"""
 
 
 async def play(bed: Bed, scenario: Scenario, rates: Mapping[str, float], say: Say) -> Seen:
     """Everything that was seen of the scenario on this bed; `rates` are those of the peers' doors too."""
     census = Census([(m.agent, CONSOLE_PORT) for m in bed.world.members] + [(bed.world.hub, CONSOLE_PORT)])
     leaks = any(isinstance(wanted, Leaks) for wanted in scenario.expect)
-    before = await _before(census) if leaks else None
+    before = await _before(census, say) if leaks else None
     await bed.crowd.go()
     await bed.stage.until("callers of every cluster served at every door", lambda: _unserved(bed, rates))
     told = ", ".join(f"{rate:g}/s {door}" for door, rate in rates.items())
@@ -111,7 +114,8 @@ async def _watch(census: Census, watch: list[Taken]) -> None:
         await asyncio.sleep(WATCH_SECONDS)
 
 
-async def _before(census: Census) -> Taken:
+async def _before(census: Census, say: Say) -> Taken:
+    say(f"for {BEFORE_SECONDS:g} s it is counted how all is at rest")
     some = []
     for _ in range(BEFORE_TIMES):
         some.append(await census.take(tasks=True))
