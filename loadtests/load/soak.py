@@ -36,7 +36,7 @@ FIRST_SECONDS = 8.0
 LEVEL_SECONDS = 300.0
 """Memory has found its level so long after the beginning."""
 PERCENT = 5.0
-LOAD = {"envoy-get": 60.0, "envoy-post": 15.0, "grpc": 30.0, "dns-udp": 20.0, "dns-tcp": 10.0}
+LOAD = {"envoy-get": 60.0, "envoy-post": 15.0, "grpc": 30.0, "dns-udp": 20.0, "dns-tcp": 20.0}
 
 
 def library() -> dict[str, Any]:
@@ -117,10 +117,11 @@ def _bounds(expect: Sequence[Mapping[str, Any]], renamed: Mapping[str, str]) -> 
     for one in expect:
         ((kind, arguments),) = one.items()
         if kind in BOUNDS:
-            said = arguments.get("event", "")
+            said, apart = arguments.get("event", ""), arguments.get("apart", ())
             for old, new in renamed.items():
-                if said in ("", old):
-                    yield {kind: {**arguments, "event": new}}
+                if said in ("", old) and old not in apart:
+                    others = {"apart": [renamed[other] for other in apart]} if apart else {}
+                    yield {kind: {**arguments, **others, "event": new}}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

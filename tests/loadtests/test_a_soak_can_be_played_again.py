@@ -65,6 +65,18 @@ def test_bounds_come_along_under_the_new_name() -> None:
     assert drawn["expect"][2]["between"]["but"] == {}
 
 
+def test_events_that_stand_apart_are_renamed_too() -> None:
+    body = {
+        "events": [
+            {"fault": "hub-lost", "at": 1, "for": 9},
+            {"fault": "cluster-refusing", "cluster": "eu-2", "at": 4, "for": 4},
+        ],
+        "expect": [{"failures": {"apart": ["cluster-refusing"], "most": 0}}],
+    }
+    (bound, *_) = compose({"one": body}, 30, 1)["expect"]
+    assert bound == {"failures": {"apart": ["1 cluster-refusing"], "most": 0, "event": "1 hub-lost"}}
+
+
 def test_doors_are_let_off_only_where_an_accident_has_bounds_for_them() -> None:
     body = {
         "about": "one",
