@@ -1,7 +1,8 @@
 """The admin port: faults of all clusters of a process, from outside.
 
-GET /faults shows them, POST /faults sets those of one cluster (or of all), DELETE /faults clears them. It
-asks for no credentials, so it belongs on a loopback address.
+GET /faults shows them, POST /faults sets those of one cluster (or of all), DELETE /faults clears them. GET
+/suffered tells how many requests have met one. It asks for no credentials, so it belongs on a loopback
+address.
 """
 
 from __future__ import annotations
@@ -28,8 +29,10 @@ class Admin:
         self._faults = faults
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
+        if request.path == "/suffered":
+            return _answer(200, {name: each.suffered for name, each in self._faults.items()})
         if request.path != "/faults":
-            return _answer(404, {"error": "there is only /faults"})
+            return _answer(404, {"error": "there are only /faults and /suffered"})
         match request.method:
             case "GET":
                 return _answer(200, {name: each.active for name, each in self._faults.items()})

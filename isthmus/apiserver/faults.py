@@ -79,6 +79,8 @@ class Faults:
 
     def __init__(self, cut_all: Callable[[], None], wake: Callable[[], None]) -> None:
         self.active: tuple[Fault, ...] = ()
+        self.suffered = 0
+        """Requests that met a fault so far, when they came or while they ran."""
         self._left: dict[int, int] = {}
         self._running: dict[Call, Callable[[], None]] = {}
         self._changed = asyncio.Event()
@@ -98,6 +100,7 @@ class Faults:
                 self._cut_all()
             for call, abort in list(self._running.items()):
                 if fault.concerns(call):
+                    self.suffered += 1
                     abort()
         self._wake()
 
@@ -117,6 +120,7 @@ class Faults:
     async def before(self, call: Call) -> None:
         """What a new request suffers: waits, or raises Cut or StatusError."""
         if self.active:
+            self.suffered += any(fault.concerns(call) for fault in self.active)
             await self.hold(call)
             if fault := self._take(call, "error"):
                 raise fault.status()

@@ -1,30 +1,83 @@
-"""What agents tell of themselves, in numbers and in their logs: evidence that a fault reached them."""
+"""What agents tell of themselves, in numbers, plans and logs: evidence that a fault reached them."""
 
 from __future__ import annotations
 
+import asyncio
+import time
+from collections import Counter
 from collections.abc import Iterable
+from email.utils import parsedate_to_datetime
+from typing import Any
 
+import msgspec
 from prometheus_client.parser import text_string_to_metric_families
 
-from isthmus.demo.httpcall import fetch
-from isthmus.demo.stage import Stage
+from isthmus.demo.httpcall import Answer, fetch
+from isthmus.demo.reach import answers
+from isthmus.demo.stage import NotReady, Stage
 from isthmus.demo.world import CONSOLE_PORT, Member
+from loadtests.load.bed import NAMESPACE
+
+PATIENCE_SECONDS = 20.0
+"""An agent may be starting again when it is asked."""
+POLL_SECONDS = 0.1
 
 
 async def told(members: Iterable[Member], metric: str, **labels: str) -> float:
-    """The sum of a metric's series with these labels over the agents; one that does not answer tells 0."""
-    total = 0.0
-    for member in members:
+    """The sum of a metric's series with these labels over the agents; NotReady where one does not tell."""
+    pages = [await asked(member.agent, "/metrics") for member in members]
+    return sum(summed(page.body.decode(), metric, **labels) for page in pages)
+
+
+async def asked(address: str, path: str) -> Answer:
+    """What the console there answers; NotReady when it does not for PATIENCE_SECONDS."""
+    until = time.monotonic() + PATIENCE_SECONDS
+    while True:
         try:
-            answer = await fetch(member.agent, CONSOLE_PORT, "/metrics")
-        except OSError:
-            continue
-        total += summed(answer.body.decode(), metric, **labels)
-    return total
+            answer = await fetch(address, CONSOLE_PORT, path)
+        except OSError as error:
+            why = error.strerror or "no answer"
+        else:
+            if answer.status == 200:
+                return answer
+            why = f"HTTP {answer.status}"
+        if time.monotonic() > until:
+            raise NotReady(f"{address}:{CONSOLE_PORT}{path}: {why}")
+        await asyncio.sleep(POLL_SECONDS)
+
+
+async def serves_again(member: Member, seconds: float) -> bool:
+    """Whether the agent's control process is ready, or becomes it within so many seconds."""
+    until = time.monotonic() + seconds
+    while await answers(member.agent, CONSOLE_PORT, "/readyz"):
+        if time.monotonic() > until:
+            return False
+        await asyncio.sleep(POLL_SECONDS)
+    return True
+
+
+async def planned(member: Member, service: str) -> list[dict[str, float]]:
+    """What each cluster is to serve of a service of the bed, as parts of 1, by each of the agent's plans."""
+    answer = await asked(member.agent, f"/v1/plans?service={NAMESPACE}/{service}&limit=1000")
+    return [shares(plan) for plan in msgspec.json.decode(answer.body)["items"]]
+
+
+def shares(plan: dict[str, Any]) -> dict[str, float]:
+    """The same of one plan as the console shows it; clusters without a share are left out."""
+    points: Counter[str] = Counter()
+    for group in plan["shares"]:
+        points[group["cluster"]] += group["basisPoints"]
+    return {cluster: share / 10_000 for cluster, share in points.items() if share}
+
+
+async def wall_clock(address: str) -> float:
+    """What time it is for the process behind that console, in seconds since 1970, to a second."""
+    answer = await asked(address, "/healthz")
+    return parsedate_to_datetime(answer.headers[b"date"].decode()).timestamp()
 
 
 def summed(text: str, metric: str, **labels: str) -> float:
-    """The same of one page of metrics."""
+    """The sum of a metric's series with these labels on one page of metrics."""
     return sum(
         sample.value
         for family in text_string_to_metric_families(text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -62,11 +63,16 @@ class Mark:
 
 @dataclass(slots=True, kw_only=True)
 class Trace:
-    """What a fault tells while it happens: `saw` that it bit, and the phases it went through."""
+    """What a fault tells while it happens: when it `begins`, that it bit (`saw`), its phases and counts."""
 
+    began: float | None = None
     evidence: str = ""
     phases: list[Phase] = field(default_factory=list)
     counts: dict[str, float] = field(default_factory=dict)
+
+    def begins(self) -> None:
+        """All that had to be prepared is done, and from now on callers may feel it."""
+        self.began = time.monotonic()
 
     def saw(self, evidence: str) -> None:
         """What showed that the fault bit, in words with numbers; the last one counts."""

@@ -99,7 +99,7 @@ async def _event(bed: Bed, event: Event, began: float, say: Say) -> Mark:
         fault=event.fault.name,
         victims=event.fault.victims(),
         leads=event.fault.leads(),
-        began=start,
+        began=trace.began or start,
         ended=ended,
         undone=undone,
         evidence=trace.evidence,

@@ -7,6 +7,7 @@ progress, and draws the reports when nothing runs that could be disturbed by it.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import shlex
 import shutil
@@ -114,7 +115,7 @@ def _play(
         since = time.monotonic()
         target = out.resolve() / f"{scenario.name}.json"
         target.unlink(missing_ok=True)
-        code = _one(path, enter, envoy, target, console, command)
+        code = _one(path, scenario, enter, envoy, target, console, command)
         result = msgspec.json.decode(target.read_bytes(), type=Result) if target.exists() else None
         if result is not None:
             write_report(result, target.with_suffix(".html"))
@@ -129,10 +130,44 @@ def _play(
     return worst
 
 
-def _one(path: Path, enter: Sequence[str], envoy: Path, target: Path, console: Console, command: str) -> int:
+def _one(
+    path: Path,
+    scenario: Scenario,
+    enter: Sequence[str],
+    envoy: Path,
+    target: Path,
+    console: Console,
+    command: str,
+) -> int:
     """Play one scenario and return how it went; its folder stays where it failed."""
     parent = tempfile.gettempdir()
     folder = tempfile.mkdtemp(prefix="isthmus-load-", dir=parent if len(parent) <= LONGEST_PARENT else "/tmp")
+    with contextlib.ExitStack() as around:
+        try:
+            for event in scenario.events:
+                around.enter_context(event.fault.around(Path(folder)))
+        except PlatformError as error:
+            console.print(f"load: {error}", markup=False)
+            code = EXIT_CANNOT
+        else:
+            code = _inside(path, folder, enter, envoy, target, console, command)
+    if code in (EXIT_FAILED, EXIT_CANNOT):
+        console.print(f"what the processes said is in {folder}", markup=False)
+    else:
+        shutil.rmtree(folder, ignore_errors=True)
+    return code
+
+
+def _inside(
+    path: Path,
+    folder: str,
+    enter: Sequence[str],
+    envoy: Path,
+    target: Path,
+    console: Console,
+    command: str,
+) -> int:
+    """Play it in namespaces of its own, until all of these have ended."""
     order = Order(
         scenario=str(path.resolve()),
         envoy=str(envoy),
@@ -177,10 +212,6 @@ def _one(path: Path, enter: Sequence[str], envoy: Path, target: Path, console: C
         if target.exists():
             result = msgspec.json.decode(target.read_bytes(), type=Result)
             target.write_bytes(msgspec.json.encode(outlived(result, len(left), text)))
-    if code in (EXIT_FAILED, EXIT_CANNOT):
-        console.print(f"what the processes said is in {folder}", markup=False)
-    else:
-        shutil.rmtree(folder, ignore_errors=True)
     return code
 
 

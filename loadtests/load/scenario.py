@@ -6,7 +6,8 @@ A file is refused as a whole, in one line that names file and key and says what 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -125,6 +126,7 @@ def _scenario(name: str, body: Any) -> Scenario:
                 f"peers: none can be where fault {event.fault.name} is: it tells whose packet it is by the "
                 "process, and a peer's belong to no cluster; leave one of them out"
             )
+    _undisturbed(events)
     expect = [_expectation(number, given, file, events) for number, given in enumerate(file.expect)]
     if not expect:
         raise ValueError("expect: is empty, so the scenario could not fail; say what it must show")
@@ -161,6 +163,17 @@ def _event(number: int, given: Mapping[str, Any], seconds: float) -> Event:
             f"load or later and end {TAIL_SECONDS:g} s before it does ({seconds:g} s)"
         )
     return Event(name=event.name or event.fault, at=event.at, lasts=event.lasts, fault=fault)
+
+
+def _undisturbed(events: Sequence[Event]) -> None:
+    """ValueError where two events touch at one time what each has to itself: undoing one would undo both."""
+    for one, two in itertools.combinations(sorted(events, key=lambda event: event.at), 2):
+        shared = set(one.fault.alone()) & set(two.fault.alone())
+        if shared and two.at < one.at + one.lasts:
+            raise ValueError(
+                f"events: {two.name!r} begins at {two.at:g} s, when {one.name!r} still has {min(shared)}; "
+                f"let it begin after {one.at + one.lasts:g} s"
+            )
 
 
 def _expectation(

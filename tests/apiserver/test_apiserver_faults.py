@@ -150,6 +150,22 @@ async def test_the_admin_port_switches_faults_of_one_cluster_or_all(api: Api, se
     assert (await other.get("/version")).code == 200
 
 
+async def test_requests_that_meet_a_fault_are_counted(api: Api, server: ApiServer) -> None:
+    admin = Api(api.session, server.admin_url)
+    assert (await api.get("/version")).code == 200
+    assert set((await admin.get("/suffered")).body.values()) == {0}
+    only = {"kind": "error", "code": 503, "paths": ["/version"]}
+    await admin.post("/faults", {"cluster": "eu-1", "faults": [only]})
+    await api.get("/version")
+    await api.get(MAPS)
+    async with api.watch(MAPS) as watch:
+        await admin.post("/faults", {"cluster": "eu-1", "faults": [{"kind": "cut"}]})
+        with pytest.raises(aiohttp.ClientError):
+            await watch.rest()
+    await admin.delete("/faults")
+    assert (await admin.get("/suffered")).body == {"eu-1": 2, "eu-2": 0}
+
+
 async def test_the_admin_port_names_what_it_does_not_understand(api: Api, server: ApiServer) -> None:
     admin = Api(api.session, server.admin_url)
     for body in ({"faults": [{"kind": "earthquake"}]}, {"faults": [{"kind": "cut", "colour": 1}]}, [], b"{"):

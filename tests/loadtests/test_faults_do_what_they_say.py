@@ -18,12 +18,12 @@ import pytest
 
 from isthmus.api import crds, kinds
 from isthmus.apiserver.server import ApiServer, ClusterConfig
-from isthmus.errors import KubeError
+from isthmus.errors import KubeError, PlatformError
 from isthmus.kube.client import Client
 from isthmus.kube.config import load_access
-from loadtests.load.counters import summed
+from loadtests.load.counters import shares, summed
 from loadtests.load.faults import clock, memory, neighbour, partition
-from loadtests.load.faults.fault import FAULTS
+from loadtests.load.faults.fault import FAULTS, meanwhile
 from loadtests.load.ground import WORLD
 from loadtests.load.longline import LongLine
 from loadtests.load.marks import Mark, Way
@@ -139,6 +139,68 @@ def test_a_limit_goes_as_low_as_the_kernel_lets_it(tmp_path: Path) -> None:
     assert (tmp_path / "limit").read_text() == "60000000"
     cgroup.set(None)
     assert (tmp_path / "limit").read_text() == "-1"
+
+
+async def test_what_goes_on_meanwhile_ends_with_the_fault_and_ends_it_when_it_fails() -> None:
+    done = []
+
+    async def steps(fails: bool) -> None:
+        try:
+            await asyncio.sleep(0)
+            if fails:
+                raise KubeError("nobody there")
+            await asyncio.Event().wait()
+        finally:
+            done.append(fails)
+
+    async with meanwhile(steps(False), name="steps"):
+        await asyncio.sleep(0)
+    with pytest.raises(ExceptionGroup) as failed:
+        async with meanwhile(steps(False), steps(True), name="steps"):
+            await asyncio.wait_for(asyncio.Event().wait(), 10)
+    assert [str(error) for error in failed.value.exceptions] == ["nobody there"]
+    assert done == [False, True, False]
+
+
+def test_a_limit_of_version_2_is_set_where_nobody_is_killed_for_it(tmp_path: Path) -> None:
+    """Who sets the hard one below what is used kills; the soft one takes back what can be had before."""
+    (tmp_path / "cgroup.controllers").write_text("cpu memory\n")
+    cgroup = memory.of_bed(Path("/tmp/isthmus-load-x"), "eu-1", tmp_path)
+    assert cgroup.folder == tmp_path / "isthmus-load-x-eu-1"
+    cgroup.folder.mkdir()
+    (cgroup.folder / "memory.current").write_text("100000000\n")
+    assert memory.as_low_as_it_goes(cgroup) == 100_000_000 + memory.STEP
+    assert (cgroup.folder / "memory.max").read_text() == str(100_000_000 + memory.STEP)
+    assert (cgroup.folder / "memory.high").read_text() == "max"
+
+
+def _no_cgroups() -> str:
+    cgroup = memory.of_bed(Path(f"isthmus-probe-{os.getpid()}"), "eu-1")
+    try:
+        with memory.made(cgroup):
+            return ""
+    except PlatformError as error:
+        return str(error)
+
+
+def test_a_limited_group_is_named_by_its_bed_and_gone_with_it(tmp_path: Path) -> None:
+    if missing := _no_cgroups():
+        pytest.skip(missing)
+    cgroup = memory.of_bed(tmp_path, "eu-1")
+    assert tmp_path.name in cgroup.folder.name
+    with memory.made(cgroup):
+        child = subprocess.Popen(["sleep", "60"])
+        (cgroup.folder / "cgroup.procs").write_text(str(child.pid))
+        assert cgroup.processes() == 1
+        child.kill()
+    child.wait()
+    assert not cgroup.folder.exists()
+
+
+def test_a_plan_tells_what_each_cluster_is_to_serve() -> None:
+    groups = [("eu-1", 2_500), ("eu-1", 2_500), ("us-1", 5_000), ("eu-2", 0)]
+    plan = {"shares": [{"cluster": name, "basisPoints": points} for name, points in groups]}
+    assert shares(plan) == {"eu-1": 0.5, "us-1": 0.5}
 
 
 async def test_a_hub_takes_most_of_what_a_bad_neighbour_says(tmp_path: Path) -> None:

@@ -21,6 +21,8 @@ GOOD: dict[str, Any] = {
     "expect": [{"failures": {"most": 0}}],
 }
 EVENT = GOOD["events"][0]
+API = {"fault": "api-lost", "server": "hub", "for": 6}
+SLOW = {"fault": "cluster-slow", "cluster": "eu-2", "ms": 25, "for": 4}
 
 
 def written(folder: Path, body: Any) -> Path:
@@ -65,6 +67,20 @@ def written(folder: Path, body: Any) -> Path:
             "events[0]: lasts from 4 s to 20 s; it must begin with the load",
         ),
         ({"events": [EVENT, EVENT]}, "events: 'cluster-silent' is there twice"),
+        (
+            {
+                "events": [
+                    {**API, "code": 500, "at": 2, "for": 6},
+                    {**API, "fault": "api-lost", "at": 7, "for": 2},
+                ]
+            },
+            "events: 'api-lost' begins at 7 s, when 'api-errors' still has the API server of hub; let it begin "
+            "after 8 s",
+        ),
+        (
+            {"events": [{**SLOW, "name": "later", "at": 6}, {**SLOW, "at": 4}]},
+            "events: 'later' begins at 6 s, when 'cluster-slow' still has cluster-slow of eu-2",
+        ),
         ({"expect": []}, "expect: is empty, so the scenario could not fail"),
         ({"expect": [{"luck": {}}]}, "expect[0]: there is no expectation 'luck'; there are"),
         ({"expect": [{"failures": {}, "p99": {"ms": 1}}]}, "expect[0]: must have one key"),

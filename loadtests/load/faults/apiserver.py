@@ -15,14 +15,12 @@ import aiohttp
 from isthmus.demo.reach import answers
 from isthmus.demo.world import API_PORT, FAULTS_PORT, HUB_PORT, Member, World
 from loadtests.load.bed import Bed
-from loadtests.load.counters import logged, told
+from loadtests.load.counters import told
 from loadtests.load.faults.fault import Fault, fault, no_cluster
 from loadtests.load.marks import Trace
 
 HUB = "hub"
 REQUESTS = "isthmus_kube_requests_total"
-LEASE = "lease unreachable"
-"""What an agent logs of a request that it gives up itself, which is counted nowhere."""
 
 
 class _ApiFault(Fault, frozen=True, kw_only=True):
@@ -33,6 +31,9 @@ class _ApiFault(Fault, frozen=True, kw_only=True):
     def complaint(self, world: World) -> str:
         return "" if self.server == HUB else no_cluster(self.server, world, "server")
 
+    def alone(self) -> tuple[str, ...]:
+        return (f"the API server of {self.server}",)
+
     def _agents(self, bed: Bed) -> list[Member]:
         return list(bed.world.members) if self.server == HUB else [bed.member(self.server)]
 
@@ -41,6 +42,12 @@ class _ApiFault(Fault, frozen=True, kw_only=True):
         body = {"cluster": self.server, "faults": faults}
         async with aiohttp.ClientSession(raise_for_status=True) as session, session.post(url, json=body):
             pass
+
+    async def _suffered(self, bed: Bed) -> int:
+        """How many requests have met a fault of this server so far, by its own count."""
+        url = f"http://{bed.world.hub}:{FAULTS_PORT}/suffered"
+        async with aiohttp.ClientSession(raise_for_status=True) as session, session.get(url) as answer:
+            return int((await answer.json())[self.server])
 
     def _label(self) -> str:
         return HUB if self.server == HUB else "member"
@@ -60,6 +67,7 @@ class ApiErrors(_ApiFault, frozen=True, kw_only=True):
         labels = {"server": self._label(), "code": str(self.code)}
         before = await told(agents, REQUESTS, **labels)
         suffering = {"kind": "error", "code": self.code, "retry_after": self.retry_after}
+        trace.begins()
         # Watches that run are cut first: nobody else would have to ask again while this lasts.
         await self._suffer(bed, {"kind": "cut"})
         await self._suffer(bed, suffering)
@@ -81,21 +89,15 @@ class ApiLost(_ApiFault, frozen=True, kw_only=True):
     @asynccontextmanager
     async def happen(self, bed: Bed) -> AsyncIterator[Trace]:
         trace, agents = Trace(), self._agents(bed)
-        labels = {"server": self._label(), "code": "0"}
-        before = await self._unanswered(bed, agents, labels)
+        before = await self._suffered(bed)
+        trace.begins()
         await self._suffer(bed, {"kind": self.how})
         try:
             yield trace
-            count = await self._unanswered(bed, agents, labels) - before
-            # A request that its caller gives up is counted nowhere, so ask ourselves too.
+            count = await self._suffered(bed) - before
             address, port = (bed.world.hub, HUB_PORT) if self.server == HUB else (agents[0].api, API_PORT)
-            if await answers(address, port, "/readyz"):
-                trace.saw(
-                    f"the API server of {self.server} did not answer, {count:g} requests of agents failed"
-                )
+            if count and await answers(address, port, "/readyz"):
+                how = "reset" if self.how == "cut" else "left without an answer"
+                trace.saw(f"{count} requests of agents to the API server of {self.server} {how}")
         finally:
             await self._suffer(bed)
-
-    async def _unanswered(self, bed: Bed, agents: list[Member], labels: dict[str, str]) -> float:
-        given_up = 0 if self.server == HUB else logged(bed.stage, agents, LEASE)
-        return given_up + await told(agents, REQUESTS, **labels)

@@ -21,7 +21,8 @@ from isthmus.mcs.hubobjects import hub_namespace
 from isthmus.model.names import ClusterId
 from isthmus.model.timestamp import parse_time
 from loadtests.load.bed import Bed
-from loadtests.load.faults.fault import Fault, fault, no_cluster
+from loadtests.load.counters import wall_clock
+from loadtests.load.faults.fault import OneCluster, fault
 from loadtests.load.marks import Trace
 
 SOURCE = Path(__file__).parents[1] / "clock.c"
@@ -29,20 +30,22 @@ MOST_SECONDS = 10 * 365 * 86_400
 
 
 @fault("clock-jump")
-class ClockJump(Fault, frozen=True, kw_only=True):
+class ClockJump(OneCluster, frozen=True, kw_only=True):
     """The wall clock of all processes of the cluster's agent is `seconds` ahead (behind, if less than 0).
 
     With `hub: true` the hub's judge jumps with it. Monotonic clocks go on, as they do on a real machine.
     """
 
-    cluster: str
     seconds: int
     hub: bool = False
 
     def complaint(self, world: World) -> str:
         if not 1 <= abs(self.seconds) <= MOST_SECONDS:
             return f"seconds: {self.seconds} is no jump of 1 second to ten years, forward or back"
-        return no_cluster(self.cluster, world)
+        return super().complaint(world)
+
+    def alone(self) -> tuple[str, ...]:
+        return (*super().alone(), *(("the clock of the hub",) if self.hub else ()))
 
     @contextmanager
     def prepared(self, stage: Stage) -> Iterator[None]:
@@ -63,10 +66,13 @@ class ClockJump(Fault, frozen=True, kw_only=True):
         try:
             yield trace
             renewed = (await bed.stage.clients["hub"].get(kinds.LEASE, lease)).spec.renew_time
-            if (ahead := told_ahead(renewed)) is not None and abs(ahead - self.seconds) < abs(
-                self.seconds
-            ) / 2:
-                trace.saw(f"the agent of {self.cluster} renewed its lease at {renewed}, {ahead:+.0f} s off")
+            off = [told_ahead(renewed)]
+            said = f"the agent of {self.cluster} renewed its lease at {renewed}, {off[0] or 0:+.0f} s off"
+            if self.hub:
+                off.append(await wall_clock(bed.world.hub) - time.time())
+                said += f"; the hub's own clock is {off[1]:+.0f} s off"
+            if all(each is not None and abs(each - self.seconds) < abs(self.seconds) / 2 for each in off):
+                trace.saw(said)
         finally:
             for file in files:
                 _step(file, 0)

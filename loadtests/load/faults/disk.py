@@ -11,10 +11,9 @@ from pathlib import Path
 
 from isthmus.demo.namespace import run_tool
 from isthmus.demo.stage import Stage
-from isthmus.demo.world import World
 from loadtests.load.bed import Bed
 from loadtests.load.counters import logged
-from loadtests.load.faults.fault import Fault, fault, no_cluster
+from loadtests.load.faults.fault import OneCluster, fault, meanwhile
 from loadtests.load.marks import Trace
 
 SIZE = "16m"
@@ -24,13 +23,8 @@ UNWRITABLE = "last-good store unwritable"
 
 
 @fault("disk-full")
-class DiskFull(Fault, frozen=True, kw_only=True):
+class DiskFull(OneCluster, frozen=True, kw_only=True):
     """The state directory of the cluster's agent is a small disk of its own, filled to the last byte."""
-
-    cluster: str
-
-    def complaint(self, world: World) -> str:
-        return no_cluster(self.cluster, world)
 
     @contextmanager
     def prepared(self, stage: Stage) -> Iterator[None]:
@@ -46,16 +40,14 @@ class DiskFull(Fault, frozen=True, kw_only=True):
         trace, folder = Trace(), bed.stage.folder / self.cluster
         agents, filler = [bed.member(self.cluster)], folder / "filler"
         before = logged(bed.stage, agents, UNWRITABLE)
-        filling = asyncio.create_task(_fill(filler), name=f"fill-{self.cluster}")
         try:
-            yield trace
-            free = os.statvfs(folder).f_bfree
-            failed = logged(bed.stage, agents, UNWRITABLE) - before
-            if free == 0 and failed:
-                trace.saw(f"no block was free, and the agent of {self.cluster} could not write its store")
+            async with meanwhile(_fill(filler), name=f"fill-{self.cluster}"):
+                yield trace
+                free = os.statvfs(folder).f_bfree
+                failed = logged(bed.stage, agents, UNWRITABLE) - before
+                if free == 0 and failed:
+                    trace.saw(f"no block was free, and the agent of {self.cluster} could not write its store")
         finally:
-            filling.cancel()
-            await asyncio.gather(filling, return_exceptions=True)
             filler.unlink(missing_ok=True)
 
 

@@ -8,13 +8,19 @@ from contextlib import asynccontextmanager
 from isthmus.api import kinds
 from isthmus.api.meta import ObjectKey
 from loadtests.load.bed import Bed
+from loadtests.load.counters import planned
 from loadtests.load.faults.fault import WholeCluster, fault
 from loadtests.load.marks import Trace
+
+SERVICES = ("front", "cart", "checkout")
 
 
 @fault("drain")
 class Drain(WholeCluster, frozen=True, kw_only=True):
-    """`spec.drain` of the Cluster is set on the hub, and taken back after it."""
+    """`spec.drain` of the Cluster is set on the hub, and taken back after it.
+
+    What shows it are the plans of the others.
+    """
 
     @asynccontextmanager
     async def happen(self, bed: Bed) -> AsyncIterator[Trace]:
@@ -22,8 +28,13 @@ class Drain(WholeCluster, frozen=True, kw_only=True):
         await hub.patch(kinds.CLUSTER, key, {"spec": {"drain": True}})
         try:
             yield trace
-            drained = (await hub.get(kinds.CLUSTER, key)).spec.drain
-            if drained:
-                trace.saw(f"spec.drain of {self.cluster} was set on the hub")
+            plans = {
+                member.name: [plan for name in SERVICES for plan in await planned(member, name)]
+                for member in bed.world.members
+                if member.name != self.cluster
+            }
+            if all(mine and not any(self.cluster in plan for plan in mine) for mine in plans.values()):
+                count = sum(map(len, plans.values()))
+                trace.saw(f"no share for {self.cluster} in any of {count} plans of {', '.join(plans)}")
         finally:
             await hub.patch(kinds.CLUSTER, key, {"spec": {"drain": False}})

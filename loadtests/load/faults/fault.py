@@ -6,8 +6,10 @@ evidence only of what was seen.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, nullcontext
+from pathlib import Path
 from typing import ClassVar, TypeVar
 
 import msgspec
@@ -37,6 +39,18 @@ class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         """The same for faults that concern callers of some clusters only; such a fault has no victims."""
         return ()
 
+    def alone(self) -> tuple[str, ...]:
+        """What it has to itself, in words: two events that share one of these must not overlap."""
+        return ()
+
+    def around(self, folder: Path) -> AbstractContextManager[None]:
+        """Entered outside the namespaces before the bed in that folder, left when it has ended.
+
+        What would outlive a killed bed is made and removed here; twice (two events) is once. PlatformError
+        says what is missing here.
+        """
+        return nullcontext()
+
     def prepared(self, stage: Stage) -> AbstractContextManager[None]:
         """Entered before anything of the bed starts, left when all has ended; twice (two events) is once.
 
@@ -47,18 +61,25 @@ class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     def happen(self, bed: Bed) -> AbstractAsyncContextManager[Trace]:
         """Entering makes it happen, leaving undoes it; the trace is complete when it has been left.
 
-        What goes on meanwhile (steps, loops) is a task of the body's own.
+        What goes on meanwhile (steps, loops) is a task of the body's own: see `meanwhile`.
         """
         raise NotImplementedError
 
 
-class WholeCluster(Fault, frozen=True, kw_only=True):
-    """A fault that callers of one cluster are meant to leave it for."""
+class OneCluster(Fault, frozen=True, kw_only=True):
+    """A fault of one cluster, or of something in it."""
 
     cluster: str
 
     def complaint(self, world: World) -> str:
         return no_cluster(self.cluster, world)
+
+    def alone(self) -> tuple[str, ...]:
+        return (f"{self.name} of {self.cluster}",)
+
+
+class WholeCluster(OneCluster, frozen=True, kw_only=True):
+    """A fault that callers of one cluster are meant to leave it for."""
 
     def victims(self) -> tuple[str, ...]:
         return (self.cluster,)
@@ -84,3 +105,13 @@ def no_cluster(cluster: str, world: World, key: str = "cluster") -> str:
     """The complaint about a cluster that the bed has not, or ""."""
     names = [m.name for m in world.members]
     return "" if cluster in names else f"{key}: there is no cluster {cluster!r}; there are {', '.join(names)}"
+
+
+@asynccontextmanager
+async def meanwhile(*work: Coroutine[None, None, None], name: str) -> AsyncIterator[None]:
+    """These go on while the body lasts; one that fails ends the body, and the scenario with it."""
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(each, name=name) for each in work]
+        yield
+        for task in tasks:
+            task.cancel()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -12,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from isthmus.demo.stage import Stage
-from isthmus.demo.world import World
 from isthmus.errors import PlatformError
 from loadtests.load.bed import Bed
-from loadtests.load.faults.fault import Fault, fault, no_cluster
+from loadtests.load.counters import serves_again
+from loadtests.load.faults.fault import OneCluster, fault, meanwhile
 from loadtests.load.marks import Trace
 
 ROOT = Path("/sys/fs/cgroup")
@@ -23,6 +22,7 @@ JOIN = 'echo $$ > "$0/cgroup.procs" && exec "$@"'
 STEP = 1 << 20
 POLL_SECONDS = 0.1
 GONE_SECONDS = 5.0
+BACK_SECONDS = 20.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,102 +35,146 @@ class Limited:
     none: str
     """What stands for no limit."""
     kills: str
+    soft: str = ""
+    """Above it the kernel takes back what it can, and kills nobody (version 2); "": there is no such file."""
 
     def used(self) -> int:
         return int((self.folder / self.usage).read_text())
 
-    def set(self, limit: int | None) -> None:
-        """OSError (EBUSY) where the kernel cannot make so much free."""
-        (self.folder / self.limit).write_text(self.none if limit is None else str(limit))
+    def set(self, limit: int | None, *, soft: bool = False) -> None:
+        """OSError (EBUSY) where the kernel cannot make so much free: version 1, which kills nobody for it."""
+        file = self.soft if soft else self.limit
+        (self.folder / file).write_text(self.none if limit is None else str(limit))
 
     def killed(self) -> int:
         """Processes that were killed for want of memory."""
         lines = (self.folder / self.kills).read_text().splitlines()
         return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)
 
+    def processes(self) -> int:
+        """How many are in it."""
+        return len((self.folder / "cgroup.procs").read_text().split())
 
-def limited(name: str) -> Limited:
-    """The cgroup of that name, made where it is not there; PlatformError where memory cannot be limited."""
-    two = ROOT / "cgroup.controllers"
+
+def of_bed(folder: Path, cluster: str, root: Path = ROOT) -> Limited:
+    """The cgroup of an agent of the bed in that folder, whether it is there or not."""
+    name = f"{folder.name}-{cluster}"
+    if _second(root):
+        return Limited(
+            folder=root / name,
+            usage="memory.current",
+            limit="memory.max",
+            none="max",
+            kills="memory.events",
+            soft="memory.high",
+        )
+    return Limited(
+        folder=root / "memory" / name,
+        usage="memory.usage_in_bytes",
+        limit="memory.limit_in_bytes",
+        none="-1",
+        kills="memory.oom_control",
+    )
+
+
+@contextmanager
+def made(cgroup: Limited, root: Path = ROOT) -> Iterator[None]:
+    """It is there, without a limit, and everything is as it was found afterwards.
+
+    PlatformError where memory cannot be limited.
+    """
+    control = root / "cgroup.subtree_control"
     try:
-        if two.exists() and "memory" in two.read_text().split():
-            (ROOT / "cgroup.subtree_control").write_text("+memory")
-            cgroup = Limited(
-                folder=ROOT / name,
-                usage="memory.current",
-                limit="memory.max",
-                none="max",
-                kills="memory.events",
-            )
-        else:
-            cgroup = Limited(
-                folder=ROOT / "memory" / name,
-                usage="memory.usage_in_bytes",
-                limit="memory.limit_in_bytes",
-                none="-1",
-                kills="memory.oom_control",
-            )
+        switched = _second(root) and "memory" not in control.read_text().split()
+        if switched:
+            control.write_text("+memory")
         cgroup.folder.mkdir(exist_ok=True)
         cgroup.set(None)
     except OSError as error:
         raise PlatformError(
             f"fault memory-limit needs root and cgroups that limit memory: {error.filename}: {error.strerror}"
         ) from error
-    return cgroup
+    try:
+        yield
+    finally:
+        until = time.monotonic() + GONE_SECONDS
+        while cgroup.folder.exists():
+            try:
+                cgroup.folder.rmdir()
+            except OSError:  # busy until its last process is reaped
+                if time.monotonic() > until:
+                    break
+                time.sleep(POLL_SECONDS)
+        if switched:
+            with contextlib.suppress(OSError):  # somebody else uses it by now
+                control.write_text("-memory")
+
+
+def _second(root: Path) -> bool:
+    """Whether memory is limited by cgroups of version 2."""
+    controllers = root / "cgroup.controllers"
+    return controllers.exists() and "memory" in controllers.read_text().split()
 
 
 @fault("memory-limit")
-class MemoryLimit(Fault, frozen=True, kw_only=True):
-    """The agent of the cluster gets no more memory than it has: who asks for more has one of them killed."""
+class MemoryLimit(OneCluster, frozen=True, kw_only=True):
+    """The agent of the cluster gets no more memory than it has: who asks for more has one of them killed.
+
+    It shows when a process was killed, and afterwards as many run as before and the agent is ready.
+    """
 
     needs_root = "to limit memory by cgroups"
 
-    cluster: str
-
-    def complaint(self, world: World) -> str:
-        return no_cluster(self.cluster, world)
-
-    def _name(self) -> str:
-        return f"isthmus-load-{os.getppid()}-{os.getpid()}-{self.cluster}"
+    @contextmanager
+    def around(self, folder: Path) -> Iterator[None]:
+        with made(of_bed(folder, self.cluster)):
+            yield
 
     @contextmanager
     def prepared(self, stage: Stage) -> Iterator[None]:
-        cgroup = limited(self._name())
+        cgroup = of_bed(stage.folder, self.cluster)
         stage.processes.wrap(f"agent-{self.cluster}", "sh", "-c", JOIN, str(cgroup.folder))
-        try:
-            yield
-        finally:
-            until = time.monotonic() + GONE_SECONDS
-            while cgroup.folder.exists() and time.monotonic() < until:
-                with contextlib.suppress(OSError):  # busy until its last process is reaped
-                    cgroup.folder.rmdir()
+        yield
 
     @asynccontextmanager
     async def happen(self, bed: Bed) -> AsyncIterator[Trace]:
-        trace, cgroup = Trace(), limited(self._name())
-        before = cgroup.killed()
+        trace, cgroup, member = Trace(), of_bed(bed.stage.folder, self.cluster), bed.member(self.cluster)
+        before, processes, control = cgroup.killed(), cgroup.processes(), bed.stage.control_pid(member)
         limit = as_low_as_it_goes(cgroup)
-        watching = asyncio.create_task(self._watch(cgroup, before, limit, trace), name="memory-limit")
         try:
-            yield trace
+            async with meanwhile(_watch(cgroup, before, trace), name="memory-limit"):
+                yield trace
         finally:
-            watching.cancel()
-            await asyncio.gather(watching, return_exceptions=True)
             cgroup.set(None)
+        killed, back = trace.counts.get("killed"), await serves_again(member, BACK_SECONDS)
+        if killed and back and cgroup.processes() == processes:
+            whom = "control" if bed.stage.control_pid(member) != control else "a worker"
+            trace.saw(
+                f"{whom} of {self.cluster} was killed at {limit / 1e6:.0f} MB ({killed:g} processes); "
+                f"all {processes} are back, and the agent is ready"
+            )
 
-    async def _watch(self, cgroup: Limited, before: int, limit: int, trace: Trace) -> None:
-        while True:
-            await asyncio.sleep(POLL_SECONDS)
-            if killed := cgroup.killed() - before:
-                trace.counts["killed"] = killed
-                trace.saw(
-                    f"processes of the agent of {self.cluster} killed at {limit / 1e6:.0f} MB: {killed}"
-                )
+
+async def _watch(cgroup: Limited, before: int, trace: Trace) -> None:
+    while True:
+        if killed := cgroup.killed() - before:
+            trace.counts["killed"] = killed
+        await asyncio.sleep(POLL_SECONDS)
 
 
 def as_low_as_it_goes(cgroup: Limited) -> int:
-    """Limit it to what it uses when the kernel has taken back what it can; returns the limit in bytes."""
+    """Limit it to what it uses when the kernel has taken back what it can; returns the limit in bytes.
+
+    Nobody is killed by that: version 1 refuses a limit below what is used, and version 2, which would kill,
+    is asked by the soft limit first.
+    """
     limit = cgroup.used() * 6 // 10
+    if cgroup.soft:
+        cgroup.set(limit, soft=True)
+        limit = cgroup.used() + STEP
+        cgroup.set(limit)
+        cgroup.set(None, soft=True)
+        return limit
     while True:
         try:
             cgroup.set(limit)

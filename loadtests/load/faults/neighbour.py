@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 from isthmus.api import kinds
 from isthmus.api.meta import Kind, ObjectKey
@@ -14,60 +16,75 @@ from isthmus.mcs.hubobjects import API_VERSION, hub_namespace
 from isthmus.model.names import ClusterId
 from loadtests.load.bed import NAMESPACE, Bed
 from loadtests.load.counters import told
-from loadtests.load.faults.fault import Fault, fault, no_cluster
+from loadtests.load.faults.fault import OneCluster, fault
 from loadtests.load.marks import Trace
 
 MANAGER = "neighbour"
 REFUSED = "isthmus_mcs_refused"
 MOST_SERVICES = 2_000
 CHUNK = 500
+AT_ONCE = 20
 KINDS: dict[str, Kind[Any]] = {
     "ExportedService": kinds.EXPORTED_SERVICE,
     "ExportedEndpoints": kinds.EXPORTED_ENDPOINTS,
 }
+Said = tuple[Kind[Any], ObjectKey]
+T = TypeVar("T")
 
 
 @fault("garbage")
-class Garbage(Fault, frozen=True, kw_only=True):
+class Garbage(OneCluster, frozen=True, kw_only=True):
     """The cluster tells of forbidden addresses, stolen endpoints, impossible ports, and `services` services.
 
     Its own objects stay as they are, so its pods go on serving.
     """
 
-    cluster: str
     services: int = 200
 
     def complaint(self, world: World) -> str:
         if not 0 <= self.services <= MOST_SERVICES:
             return f"services: {self.services} is not from 0 to {MOST_SERVICES}"
-        return no_cluster(self.cluster, world)
+        return super().complaint(world)
 
     @asynccontextmanager
     async def happen(self, bed: Bed) -> AsyncIterator[Trace]:
-        trace, hub = Trace(), bed.stage.clients["hub"]
+        trace = Trace()
         others = [m for m in bed.world.members if m.name != self.cluster]
         before = await told(others, REFUSED, cluster=self.cluster)
-        written: list[tuple[Kind[Any], ObjectKey]] = []
+        bodies = list(garbage(bed.member(self.cluster), others, self.services))
+        written: list[Said] = []
+        trace.begins()
         try:
-            turned_away = 0
-            for body in garbage(bed.member(self.cluster), others, self.services):
-                kind, metadata = KINDS[body["kind"]], body["metadata"]
-                try:
-                    await hub.apply(kind, body, manager=MANAGER)
-                except KubeError:  # the schema knows it for what it is
-                    turned_away += 1
-                else:
-                    written.append((kind, ObjectKey(metadata["namespace"], metadata["name"])))
+            # All but at once, so that there is one moment at which it was said.
+            for some in batched(bodies):
+                written += filter(None, await asyncio.gather(*(_said_to(bed, body) for body in some)))
+            took, turned_away = time.monotonic() - (trace.began or 0.0), len(bodies) - len(written)
             yield trace
             refused = await told(others, REFUSED, cluster=self.cluster) - before
             if refused > 0:
                 trace.saw(
-                    f"{len(written)} objects written, {turned_away} turned away by the hub; "
+                    f"{len(written)} objects written in {took:.1f} s, {turned_away} turned away by the hub; "
                     f"others refuse {refused:g} of what it says"
                 )
         finally:
-            for kind, key in written:
-                await hub.delete(kind, key)
+            hub = bed.stage.clients["hub"]
+            for gone in batched(written):
+                await asyncio.gather(*(hub.delete(kind, key) for kind, key in gone))
+
+
+async def _said_to(bed: Bed, body: dict[str, Any]) -> Said | None:
+    """Write it to the hub; None where the schema knows it for what it is."""
+    kind, metadata = KINDS[body["kind"]], body["metadata"]
+    try:
+        await bed.stage.clients["hub"].apply(kind, body, manager=MANAGER)
+    except KubeError:
+        return None
+    return kind, ObjectKey(metadata["namespace"], metadata["name"])
+
+
+def batched(whole: Sequence[T]) -> Iterator[Sequence[T]]:
+    """Parts of at most AT_ONCE."""
+    return (whole[start : start + AT_ONCE] for start in range(0, len(whole), AT_ONCE))
 
 
 def garbage(member: Member, others: list[Member], services: int) -> Iterator[dict[str, Any]]:

@@ -8,29 +8,25 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Literal
 
-from isthmus.demo.httpcall import fetch
-from isthmus.demo.world import CONSOLE_PORT, Member, World
+from isthmus.demo.world import World
 from loadtests.load import packets, pods
 from loadtests.load.bed import Bed
-from loadtests.load.counters import summed
-from loadtests.load.faults.fault import Fault, fault, no_cluster
+from loadtests.load.counters import told
+from loadtests.load.faults.fault import OneCluster, fault, meanwhile
 from loadtests.load.marks import Phase, Trace
 
 OVERPROVISIONING = 1.4
 """The policy's default: a cluster takes its whole part while its health times this is 1."""
 SETTLED_SECONDS = 2.0
+VERDICTS = "isthmus_probes_changes_total"
 
 
 @fault("half-unhealthy")
-class HalfUnhealthy(Fault, frozen=True, kw_only=True):
+class HalfUnhealthy(OneCluster, frozen=True, kw_only=True):
     """Every other pod of these services in the cluster refuses or is silent; Kubernetes calls it ready."""
 
-    cluster: str
     services: tuple[str, ...] = ("front", "cart")
     how: Literal["refusing", "silent"] = "refusing"
-
-    def complaint(self, world: World) -> str:
-        return no_cluster(self.cluster, world)
 
     @asynccontextmanager
     async def happen(self, bed: Bed) -> AsyncIterator[Trace]:
@@ -60,13 +56,12 @@ class HalfUnhealthy(Fault, frozen=True, kw_only=True):
 
 
 @fault("flapping-endpoint")
-class FlappingEndpoint(Fault, frozen=True, kw_only=True):
+class FlappingEndpoint(OneCluster, frozen=True, kw_only=True):
     """One pod of the service refuses for `down` seconds, serves for `up` seconds, and so on.
 
     Counted as `verdicts` is how often an agent elsewhere changed its mind about anything.
     """
 
-    cluster: str
     service: str = "front"
     down: float = 1.2
     up: float = 1.2
@@ -74,20 +69,17 @@ class FlappingEndpoint(Fault, frozen=True, kw_only=True):
     def complaint(self, world: World) -> str:
         if min(self.down, self.up) <= 0:
             return "down: and up: must be more than 0 seconds"
-        return no_cluster(self.cluster, world)
+        return super().complaint(world)
 
     @asynccontextmanager
     async def happen(self, bed: Bed) -> AsyncIterator[Trace]:
         trace = Trace()
         seen_by = next(m for m in bed.world.members if m.name != self.cluster)
-        before = await _verdicts(seen_by)
-        flapping = asyncio.create_task(self._flap(bed, trace), name="flapping")
-        try:
+        before = await told([seen_by], VERDICTS)
+        trace.begins()
+        async with meanwhile(self._flap(bed, trace), name="flapping"):
             yield trace
-            trace.counts["verdicts"] = await _verdicts(seen_by) - before
-        finally:
-            flapping.cancel()
-            await asyncio.gather(flapping, return_exceptions=True)
+            trace.counts["verdicts"] = await told([seen_by], VERDICTS) - before
 
     async def _flap(self, bed: Bed, trace: Trace) -> None:
         address = pods.addresses(bed.stage.populations[self.cluster], self.service)[0]
@@ -102,9 +94,3 @@ class FlappingEndpoint(Fault, frozen=True, kw_only=True):
                     f"a pod of {self.service} in {self.cluster} died {times} times, {caught} packets reset"
                 )
             await asyncio.sleep(self.up)
-
-
-async def _verdicts(member: Member) -> float:
-    """How often the member's agent has changed a verdict since it began."""
-    answer = await fetch(member.agent, CONSOLE_PORT, "/metrics")
-    return summed(answer.body.decode(), "isthmus_probes_changes_total")

@@ -7,10 +7,9 @@ from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
 
 from isthmus.api.meta import ObjectKey
-from isthmus.demo.world import World
 from loadtests.load import packets, pods
 from loadtests.load.bed import Bed
-from loadtests.load.faults.fault import Fault, fault, no_cluster
+from loadtests.load.faults.fault import OneCluster, fault, meanwhile
 from loadtests.load.marks import Trace
 
 SURGE_SECONDS = 0.5
@@ -18,18 +17,14 @@ SURGE_SECONDS = 0.5
 
 
 @fault("rolling-restart")
-class RollingRestart(Fault, frozen=True, kw_only=True):
+class RollingRestart(OneCluster, frozen=True, kw_only=True):
     """Each old pod terminates for `grace` seconds, serving still, then refuses; services go in parallel.
 
     Undone, the old pods are back at once and the new ones serve until the bed ends.
     """
 
-    cluster: str
     services: tuple[str, ...] = ("front", "cart", "checkout")
     grace: float = 6.0
-
-    def complaint(self, world: World) -> str:
-        return no_cluster(self.cluster, world)
 
     @asynccontextmanager
     async def happen(self, bed: Bed) -> AsyncIterator[Trace]:
@@ -38,22 +33,20 @@ class RollingRestart(Fault, frozen=True, kw_only=True):
         slices = {key: list(e) for service in self.services for key, e in pods.slices(population, service)}
         old = list(dict.fromkeys(e["addresses"][0] for endpoints in slices.values() for e in endpoints))
         twins = await pods.start_twins(stage, member, old, f"pods-{self.cluster}-new")
+        trace.begins()
         with ExitStack() as gone:
             rolling = [
-                asyncio.create_task(
-                    self._roll(bed, key, endpoints, twins, gone, trace), name="rolling-restart"
-                )
-                for key, endpoints in slices.items()
+                self._roll(bed, key, endpoints, twins, gone, trace) for key, endpoints in slices.items()
             ]
             try:
-                yield trace
-                replaced = trace.counts.get("pods replaced", 0)
-                if replaced == len(old):
-                    trace.saw(f"all {len(old)} pods of {', '.join(self.services)} in {self.cluster} replaced")
+                async with meanwhile(*rolling, name="rolling-restart"):
+                    yield trace
+                    replaced = trace.counts.get("pods replaced", 0)
+                    if replaced == len(old):
+                        trace.saw(
+                            f"all {len(old)} pods of {', '.join(self.services)} in {self.cluster} replaced"
+                        )
             finally:
-                for task in rolling:
-                    task.cancel()
-                await asyncio.gather(*rolling, return_exceptions=True)
                 gone.close()
                 for key, endpoints in slices.items():
                     await pods.write(stage, member, key, endpoints)

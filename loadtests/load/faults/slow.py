@@ -2,41 +2,48 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
+import statistics
 import sys
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
+from isthmus.demo.backend import Listen
+from isthmus.demo.httpcall import connect
 from isthmus.demo.namespace import run_tool
 from isthmus.demo.stage import Stage
 from isthmus.demo.world import Member, World
 from isthmus.errors import PlatformError
 from loadtests.load import packets
 from loadtests.load.bed import Bed
-from loadtests.load.faults.fault import Fault, fault, no_cluster
+from loadtests.load.faults.fault import OneCluster, fault, meanwhile
 from loadtests.load.marks import Trace
 
 MOST_MS = 5_000.0
+MEASURE_SECONDS = 0.5
+SLACK_MS = 25.0
 TUN = Path("/dev/net/tun")
 _MARK = 0x51
 
 
 @fault("cluster-slow")
-class ClusterSlow(Fault, frozen=True, kw_only=True):
+class ClusterSlow(OneCluster, frozen=True, kw_only=True):
     """Every packet to and from the pods of the cluster takes `ms` longer, in connections that exist too.
 
     `left`: it is so slow that callers are meant to go elsewhere.
     """
 
-    cluster: str
     ms: float
     left: bool = False
 
     def complaint(self, world: World) -> str:
         if not 0 < self.ms <= MOST_MS:
             return f"ms: {self.ms:g} is not from 0 to {MOST_MS:g}"
-        return no_cluster(self.cluster, world)
+        return super().complaint(world)
 
     def victims(self) -> tuple[str, ...]:
         return (self.cluster,) if self.left else ()
@@ -55,25 +62,43 @@ class ClusterSlow(Fault, frozen=True, kw_only=True):
         try:
             assert child.process.stdout is not None
             await child.process.stdout.readline()
+            took: list[float] = []
+            trace.begins()
             with _led_through(line, member) as before:
-                yield trace
-                if carried := _carried(line) - before:
-                    trace.saw(f"{carried} packets of {self.cluster} took {self.ms:g} ms longer")
+                pod = bed.stage.populations[self.cluster].listeners[0]
+                async with meanwhile(_measure(pod, took), name=f"measure-{self.cluster}"):
+                    yield trace
+                carried, found = _carried(line) - before, statistics.median(took or [0.0]) * 1000
+                # A connection is there after one round trip. A line that does not keep up is another fault.
+                if 2 * self.ms <= found <= 2 * (2 * self.ms + SLACK_MS):
+                    trace.saw(
+                        f"{carried} packets of {self.cluster} came late; a connection to a pod took "
+                        f"{found:.0f} ms (median of {len(took)})"
+                    )
         finally:
             await bed.stage.processes.stop(f"line-{self.cluster}")
 
 
+async def _measure(pod: Listen, took: list[float]) -> None:
+    """Connects to the pod again and again, and notes how many seconds each took."""
+    while True:
+        began = time.monotonic()
+        with contextlib.suppress(OSError):
+            (await connect(pod.address, pod.port)).close()
+            took.append(time.monotonic() - began)
+        await asyncio.sleep(MEASURE_SECONDS)
+
+
 @fault("cluster-lossy")
-class ClusterLossy(Fault, frozen=True, kw_only=True):
+class ClusterLossy(OneCluster, frozen=True, kw_only=True):
     """So many percent of the packets to and from the pods of the cluster are lost, by chance."""
 
-    cluster: str
     percent: float
 
     def complaint(self, world: World) -> str:
         if not 0.1 <= self.percent <= 100:
             return f"percent: {self.percent:g} is not from 0.1 to 100"
-        return no_cluster(self.cluster, world)
+        return super().complaint(world)
 
     @asynccontextmanager
     async def happen(self, bed: Bed) -> AsyncIterator[Trace]:

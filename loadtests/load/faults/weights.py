@@ -7,18 +7,24 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from isthmus.demo.world import World
+from isthmus.demo.world import Member, World
 from loadtests.load.bed import Bed
-from loadtests.load.faults.fault import Fault, fault, no_cluster
+from loadtests.load.counters import planned
+from loadtests.load.faults.fault import Fault, fault, meanwhile, no_cluster
 from loadtests.load.marks import Phase, Trace
 
 SETTLED_SECONDS = 0.8
 """After a change of policy; calls count towards a step's shares from then on."""
+ROUNDED = 0.001
+"""Shares of groups are whole basis points."""
 
 
 @fault("weight-shift")
 class WeightShift(Fault, frozen=True, kw_only=True):
-    """The services' policies give `to` the weights of `steps` (0 to 100) in turn and `origin` the rest."""
+    """The services' policies give `to` the weights of `steps` (0 to 100) in turn and `origin` the rest.
+
+    Counted are the steps that all plans of all clusters followed (`steps planned`).
+    """
 
     origin: str
     to: str
@@ -35,19 +41,21 @@ class WeightShift(Fault, frozen=True, kw_only=True):
             )
         return no_cluster(self.origin, world, "origin") or no_cluster(self.to, world, "to")
 
+    def alone(self) -> tuple[str, ...]:
+        return tuple(f"the policy of {service}" for service in self.services)
+
     @asynccontextmanager
     async def happen(self, bed: Bed) -> AsyncIterator[Trace]:
         trace = Trace()
-        shifting = asyncio.create_task(self._shift(bed, trace), name="weight-shift")
         try:
-            yield trace
-            if len(trace.phases) == len(self.steps):
-                trace.saw(
-                    f"{len(self.steps)} steps of {', '.join(self.services)} from {self.origin} to {self.to}"
-                )
+            async with meanwhile(self._shift(bed, trace), name="weight-shift"):
+                yield trace
+                if trace.counts.get("steps planned") == len(self.steps):
+                    trace.saw(
+                        f"{len(self.steps)} steps of {', '.join(self.services)} from {self.origin} to "
+                        f"{self.to}, each in all plans of all clusters"
+                    )
         finally:
-            shifting.cancel()
-            await asyncio.gather(shifting, return_exceptions=True)
             for service in self.services:
                 await bed.change_policy(service, {"targets": bed.policy_of(service).get("targets")})
 
@@ -57,7 +65,18 @@ class WeightShift(Fault, frozen=True, kw_only=True):
             targets = [{"cluster": cluster, "weight": weight} for cluster, weight in weights.items()]
             for service in self.services:
                 await bed.change_policy(service, {"targets": targets})
-            began = time.monotonic() + SETTLED_SECONDS
-            await asyncio.sleep(self.each)
+            changed = time.monotonic()
+            await asyncio.sleep(SETTLED_SECONDS)
             shares = {cluster: weight / 100 for cluster, weight in weights.items()}
+            if all([await self._follows(bed, member, shares) for member in bed.world.members]):
+                trace.counts["steps planned"] = trace.counts.get("steps planned", 0) + 1
+            await asyncio.sleep(changed + self.each - time.monotonic())
+            began = changed + SETTLED_SECONDS
             trace.phases.append(Phase(began=began, ended=time.monotonic() - 0.1, shares=shares))
+
+    async def _follows(self, bed: Bed, member: Member, shares: dict[str, float]) -> bool:
+        """Whether all plans of these services in that cluster give these shares."""
+        plans = [plan for service in self.services for plan in await planned(member, service)]
+        return bool(plans) and all(
+            abs(plan.get(name, 0.0) - share) <= ROUNDED for plan in plans for name, share in shares.items()
+        )
