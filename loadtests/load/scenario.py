@@ -126,13 +126,13 @@ def _scenario(name: str, body: Any) -> Scenario:
                 f"peers: none can be where fault {event.fault.name} is: it tells whose packet it is by the "
                 "process, and a peer's belong to no cluster; leave one of them out"
             )
-    _undisturbed(events)
     expect = [_expectation(number, given, file, events) for number, given in enumerate(file.expect)]
     if not expect:
         raise ValueError("expect: is empty, so the scenario could not fail; say what it must show")
     twice = {e.name for e in events if [x.name for x in events].count(e.name) > 1}
     if twice:
         raise ValueError(f"events: {min(twice)!r} is there twice; give each a `name` of its own")
+    _undisturbed(events)
     return Scenario(
         name=name,
         about=" ".join(file.about.split()),
