@@ -64,7 +64,7 @@ async def controlled(folder: Path, access: Path) -> AsyncIterator[None]:
 def served(folder: Path) -> dict[str, list[str]]:
     """Addresses by cluster, of the only service."""
     try:
-        (one,) = json.loads((folder / "eds.json").read_text())["resources"]
+        (one,) = json.loads((folder / f"eds-{HOST}.json").read_text())["resources"]
     except (FileNotFoundError, ValueError):
         return {}
     assert one["cluster_name"] == HOST

@@ -1,13 +1,12 @@
-"""A controller as people write their first one: `python -m loadtests.load.peers.naive ...`.
+"""A controller as people write their first one: `naive KUBECONFIG FOLDER LISTEN NAMESPACE CONTEXT...`.
 
 It watches the EndpointSlices of a namespace in every cluster with the Kubernetes client and its typed models,
 and after each change builds all that its Envoy needs anew: listener, routes, a cluster and its endpoints for
-every service. Envoy reads the files. What the API servers call ready is used; nobody is asked whether it is.
+every service. Envoy reads the files in FOLDER. What the API servers call ready is used; nobody asks further.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import queue
 import sys
@@ -19,36 +18,19 @@ from typing import Any
 
 from kubernetes import client, config, watch
 
+from loadtests.load.peers.envoy import TUNED
+
 TYPES = "type.googleapis.com/envoy"
 AGAIN_SECONDS = 1.0
 SERVICE_NAME = "kubernetes.io/service-name"
 OF_SERVICES = "endpointslice.kubernetes.io/managed-by=endpointslice-controller.k8s.io"
 """Those of the cluster's own Services, not those that Isthmus derives beside it."""
-KINDS = {
-    "lds": "config.listener.v3.Listener",
-    "cds": "config.cluster.v3.Cluster",
-    "eds": "config.endpoint.v3.ClusterLoadAssignment",
-}
-RETRIES = {
-    "retry_on": "5xx,reset,connect-failure,refused-stream",
-    "num_retries": 2,
-    "per_try_timeout": "1s",
-    "retry_host_predicate": [
-        {
-            "name": "envoy.retry_host_predicates.previous_hosts",
-            "typed_config": {
-                "@type": f"{TYPES}.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"
-            },
-        }
-    ],
-    "host_selection_retry_max_attempts": 5,
-}
 Slices = dict[str, list[Any]]
 """The EndpointSlices of each cluster, as models of the client."""
 
 
-def resources(slices: Slices, folder: Path, listen: tuple[str, int]) -> dict[str, list[dict[str, Any]]]:
-    """All resources of the Envoy, by the name of their discovery service."""
+def resources(slices: Slices, folder: Path, listen: tuple[str, int]) -> dict[Path, list[dict[str, Any]]]:
+    """All resources of the Envoy by the file that it reads them from; endpoints have one for each service."""
     endpoints: dict[str, dict[str, list[dict[str, Any]]]] = {}
     for place, found in slices.items():
         for slice_ in found:
@@ -61,14 +43,19 @@ def resources(slices: Slices, folder: Path, listen: tuple[str, int]) -> dict[str
         {
             "name": host,
             "domains": [host],
-            "routes": [{"match": {"prefix": "/"}, "route": {"cluster": host, "retry_policy": RETRIES}}],
+            "routes": [{"match": {"prefix": "/"}, "route": {"cluster": host, "retry_policy": TUNED.retries}}],
         }
         for host in endpoints
     ]
     manager = {
         "@type": f"{TYPES}.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": "naive",
-        "route_config": {"name": "all", "virtual_hosts": hosts, "ignore_port_in_host_matching": True},
+        "route_config": {
+            "name": "all",
+            "virtual_hosts": hosts,
+            "ignore_port_in_host_matching": True,
+            "validate_clusters": False,
+        },
         "http_filters": [
             {
                 "name": "envoy.filters.http.router",
@@ -77,33 +64,45 @@ def resources(slices: Slices, folder: Path, listen: tuple[str, int]) -> dict[str
         ],
     }
     chain = {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}
-    eds = {"eds_config": {"path_config_source": {"path": str(folder / "eds.json")}}}
-    return {
-        "eds": [
+    files = {host: folder / f"eds-{host}.json" for host in endpoints}
+    assignments = {
+        files[host]: [
             {
+                "@type": f"{TYPES}.config.endpoint.v3.ClusterLoadAssignment",
                 "cluster_name": host,
                 "endpoints": [
                     {"locality": {"region": place}, "lb_endpoints": members}
                     for place, members in sorted(places.items())
                 ],
             }
-            for host, places in endpoints.items()
-        ],
-        "cds": [
-            {"name": host, "type": "EDS", "connect_timeout": "0.25s", "eds_cluster_config": eds}
-            for host in endpoints
-        ],
-        "lds": [{"name": "all", "address": _address(*listen), "filter_chains": [chain]}],
+        ]
+        for host, places in endpoints.items()
     }
+    clusters = [
+        {
+            "@type": f"{TYPES}.config.cluster.v3.Cluster",
+            "name": host,
+            "type": "EDS",
+            "connect_timeout": "0.25s",
+            "eds_cluster_config": {"eds_config": {"path_config_source": {"path": str(file)}}},
+        }
+        for host, file in files.items()
+    ]
+    listener = {
+        "@type": f"{TYPES}.config.listener.v3.Listener",
+        "name": "all",
+        "address": _address(*listen),
+        "filter_chains": [chain],
+    }
+    return {**assignments, folder / "cds.json": clusters, folder / "lds.json": [listener]}
 
 
-def write(built: dict[str, list[dict[str, Any]]], folder: Path) -> None:
+def write(built: dict[Path, list[dict[str, Any]]]) -> None:
     """Each file in one step; endpoints first, so that clusters find theirs."""
-    for name, found in built.items():
-        body = {"resources": [{"@type": f"{TYPES}.{KINDS[name]}", **one} for one in found]}
-        new = folder / f"{name}.new"
-        new.write_text(json.dumps(body))
-        new.rename(folder / f"{name}.json")
+    for file, found in built.items():
+        new = file.with_suffix(".new")
+        new.write_text(json.dumps({"resources": found}))
+        new.rename(file)
 
 
 def follow(kubeconfig: str, cluster: str, namespace: str, events: queue.SimpleQueue[Any]) -> None:
@@ -142,7 +141,7 @@ def main(
     while True:
         cluster, found = events.get()
         slices[cluster] = found
-        write(resources(slices, folder, listen), folder)
+        write(resources(slices, folder, listen))
 
 
 def _address(address: str, port: int) -> dict[str, Any]:
@@ -150,12 +149,6 @@ def _address(address: str, port: int) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser()
-    parser.add_argument("kubeconfig")
-    parser.add_argument("folder", type=Path, help="where the files of its Envoy are")
-    parser.add_argument("listen", help="address:port of the Envoy")
-    parser.add_argument("namespace")
-    parser.add_argument("clusters", nargs="+", help="contexts of the kubeconfig")
-    given = parser.parse_args()
-    host, _, number = given.listen.rpartition(":")
-    main(given.clusters, given.kubeconfig, given.namespace, given.folder, (host, int(number)))
+    access, files, address, shop, *places = sys.argv[1:]
+    host, _, number = address.rpartition(":")
+    main(places, access, shop, Path(files), (host, int(number)))
