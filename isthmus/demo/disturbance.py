@@ -49,21 +49,30 @@ def _end(request: Request) -> float:
 
 
 def settled_ms(requests: Sequence[Request], began: float, ended: float) -> float | None:
-    """Milliseconds from `began` until latency is back; None when it is not before `ended`.
+    """Milliseconds from `began` until latency is back; None when it is not before `ended`."""
+    level = level_ms(requests, began)
+    return None if level is None else back_ms(requests, began, ended, level)
 
-    Back is the first moment from which, for HOLD_SECONDS, the p99 of every window of WINDOW_SECONDS is at
-    most the larger of CALM_MS and twice its level before: what three quarters of such windows stay within
-    in the BEFORE_SECONDS before `began`. A request belongs to the window it was due in, and a window's
-    beginning is the moment that counts. A failed request counts as the longest there is.
+
+def level_ms(requests: Sequence[Request], began: float) -> float | None:
+    """What a p99 may be to be back: CALM_MS, or twice its level before; None when nobody called before.
+
+    That level is what three quarters of the windows in the BEFORE_SECONDS before `began` stay within.
     """
-    ordered = sorted(requests, key=lambda r: r.at)
-    before = sorted(p99 for _, p99 in _windows(ordered, began - BEFORE_SECONDS, began))
-    if not before:
-        return None
-    calm = max(CALM_MS, 2 * before[math.ceil(0.75 * len(before)) - 1])
+    before = sorted(p99 for _, p99 in _windows(requests, began - BEFORE_SECONDS, began))
+    return max(CALM_MS, 2 * before[math.ceil(0.75 * len(before)) - 1]) if before else None
+
+
+def back_ms(requests: Sequence[Request], began: float, ended: float, level: float) -> float | None:
+    """Milliseconds from `began` until p99 is at most `level`; None when it is not before `ended`.
+
+    That is the first moment from which, for HOLD_SECONDS, every window of WINDOW_SECONDS is. A request
+    belongs to the window it was due in, and a window's beginning is the moment that counts. A failed request
+    counts as the longest there is.
+    """
     since: float | None = None
-    for at, p99 in _windows(ordered, began, ended):
-        if p99 > calm:
+    for at, p99 in _windows(requests, began, ended):
+        if p99 > level:
             since = None
         elif since is None:
             since = at
@@ -72,8 +81,9 @@ def settled_ms(requests: Sequence[Request], began: float, ended: float) -> float
     return None
 
 
-def _windows(ordered: Sequence[Request], start: float, end: float) -> list[tuple[float, float]]:
+def _windows(requests: Sequence[Request], start: float, end: float) -> list[tuple[float, float]]:
     """(beginning, p99 in milliseconds) of the windows that hold a request and fit between start and end."""
+    ordered = sorted((r for r in requests if start <= r.at < end), key=lambda r: r.at)
     found = []
     for step in range(int((end - start - WINDOW_SECONDS) / STEP_SECONDS) + 1):
         at = start + step * STEP_SECONDS

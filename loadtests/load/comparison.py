@@ -28,11 +28,6 @@ class Felt(msgspec.Struct, frozen=True, kw_only=True):
     failed: int
     moved_s: float | None
 
-    @property
-    def ratio(self) -> float:
-        """Failed calls of all."""
-        return self.failed / self.calls if self.calls else 0.0
-
 
 class Beside(msgspec.Struct, frozen=True, kw_only=True):
     """A peer and our door. `missing`: why it was left out, or "". `felt`: by fault, ours and then theirs.

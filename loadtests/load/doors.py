@@ -62,3 +62,5 @@ DOORS = {
     )
 }
 OURS = tuple(door.name for door in DOORS.values() if not door.beside)
+SERVICES = tuple(dict.fromkeys(DOORS[door].service.partition(".")[0] for door in OURS))
+"""What callers ask for, by its name in its namespace."""

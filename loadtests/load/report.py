@@ -16,6 +16,11 @@ from loadtests.load.expect import EXPECTATIONS
 from loadtests.load.result import SCHEMA, Result
 
 PAGES = Path(__file__).with_name("pages")
+ASKED_OF_ALL = {
+    "load": "Calls that living callers had to make took place; at the door where the most are missing.",
+    "bites": "The fault was seen to do what it was meant to.",
+}
+"""What is asked of every scenario, whatever stands in its file."""
 
 
 def write_report(result: Result, path: Path) -> None:
@@ -64,8 +69,7 @@ def _style() -> str:
 
 def _asks(name: str) -> str:
     """What an expectation asks, in a sentence."""
-    kind = EXPECTATIONS.get(name)
-    text = (kind.__doc__ or "") if kind else "The fault was seen to do what it was meant to."
+    text = ASKED_OF_ALL.get(name) or EXPECTATIONS[name].__doc__ or ""
     return " ".join(text.partition("\n\n")[0].split())
 
 

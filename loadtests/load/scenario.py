@@ -157,6 +157,8 @@ def _event(number: int, given: Mapping[str, Any], seconds: float) -> Event:
     )
     if complaint := fault.complaint(WORLD):
         raise ValueError(f"{place}.{complaint}")
+    if fault.least_seconds() > event.lasts:
+        raise ValueError(f"{place}.for: {event.lasts:g} s are too few; it takes {fault.least_seconds():g} s")
     if event.at < 0 or event.lasts < 0 or event.at + event.lasts + TAIL_SECONDS > seconds:
         raise ValueError(
             f"{place}: lasts from {event.at:g} s to {event.at + event.lasts:g} s; it must begin with the "
@@ -191,12 +193,27 @@ def _expectation(
     for door in expectation.doors:
         if door not in file.load:
             raise ValueError(f"{place}.doors: the load has no door {door!r}{_meant(door, file.load)}")
-    after = {event.name for event in events}
-    if expectation.event and expectation.event not in after:
-        raise ValueError(
-            f"{place}.event: there is no event {expectation.event!r}{_meant(expectation.event, after)}"
-        )
+    known = {event.name: event for event in events}
+    apart = getattr(expectation, "apart", ())
+    for key, said in (("event", expectation.event), *(("apart", one) for one in apart)):
+        if said and said not in known:
+            raise ValueError(f"{place}.{key}: there is no event {said!r}{_meant(said, known)}")
+    if expectation.event in apart:
+        raise ValueError(f"{place}.apart: {expectation.event!r} is the event itself; name others")
+    for event in known.values():
+        if expectation.event in ("", event.name) and (why := _pointless(expectation, event)):
+            raise ValueError(f"{place}.{why}")
     return expectation
+
+
+def _pointless(expectation: Expectation, event: Event) -> str:
+    """Why the event cannot show what is asked of it, as "key: what is wrong, what would be right"; or ""."""
+    fault, seconds = event.fault, getattr(expectation, "seconds", 0.0)
+    if expectation.of_victims and not (fault.victims() or fault.leads()):
+        return f"event: nobody is meant to leave a cluster for {event.name!r}; name another event"
+    if expectation.from_beginning and not getattr(expectation, "over", False) and seconds >= event.lasts:
+        return f"seconds: {event.name!r} lasts {event.lasts:g} s, so {seconds:g} s could not be missed"
+    return ""
 
 
 _T = TypeVar("_T")

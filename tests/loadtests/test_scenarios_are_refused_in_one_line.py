@@ -23,6 +23,17 @@ GOOD: dict[str, Any] = {
 EVENT = GOOD["events"][0]
 API = {"fault": "api-lost", "server": "hub", "for": 6}
 SLOW = {"fault": "cluster-slow", "cluster": "eu-2", "ms": 25, "for": 4}
+HUB_LOST = {"fault": "hub-lost", "at": 4, "for": 10}
+ROLLING = {**EVENT, "fault": "rolling-restart"}
+FLAPPING = {**EVENT, "fault": "flapping-endpoint"}
+SHIFT = {
+    **HUB_LOST,
+    "fault": "weight-shift",
+    "origin": "eu-1",
+    "to": "us-1",
+    "steps": [0, 50, 100],
+    "each": 3,
+}
 
 
 def written(folder: Path, body: Any) -> Path:
@@ -84,6 +95,53 @@ def written(folder: Path, body: Any) -> Path:
             "expect[0].failures.doors: the load has no door 'grpc'",
         ),
         ({"expect": [{"failures": {"event": "rain"}}]}, "expect[0].failures.event: there is no event 'rain'"),
+        (
+            {"expect": [{"failures": {"apart": ["rain"]}}]},
+            "expect[0].failures.apart: there is no event 'rain'",
+        ),
+        (
+            {"expect": [{"failures": {"event": EVENT["fault"], "apart": [EVENT["fault"]]}}]},
+            "expect[0].failures.apart: 'cluster-silent' is the event itself; name others",
+        ),
+        # Targets that nothing could miss, or nothing could meet.
+        ({"expect": [{"failures": {"most": -1}}]}, "expect[0].failures.most: expected `int` >= 0"),
+        ({"expect": [{"failures": {"ratio": 1.5}}]}, "expect[0].failures.ratio: expected `float` <= 1.0"),
+        ({"expect": [{"p99": {"ms": 0}}]}, "expect[0].p99.ms: expected `float` > 0.0"),
+        ({"expect": [{"in-flight": {"seconds": 1, "share": 0}}]}, "in-flight.share: expected `float` > 0.0"),
+        ({"expect": [{"between": {"after": -1}}]}, "expect[0].between.after: expected `float` >= 0.0"),
+        (
+            {"expect": [{"stale": {"seconds": 10}}]},
+            "expect[0].stale.seconds: 'cluster-silent' lasts 10 s, so 10 s could not be missed",
+        ),
+        (
+            {"events": [HUB_LOST], "expect": [{"moves": {"seconds": 1}}]},
+            "expect[0].moves.event: nobody is meant to leave a cluster for 'hub-lost'; name another event",
+        ),
+        ({"events": [{**SHIFT, "to": "eu-1"}]}, "events[0].to: 'eu-1' is the origin itself; name another"),
+        ({"events": [{**SHIFT, "for": 8}]}, "events[0].for: 8 s are too few; it takes 9 s"),
+        (
+            {"events": [{**SHIFT, "services": []}]},
+            "events[0].services: is empty; there are front, cart, checkout",
+        ),
+        (
+            {"events": [{**SHIFT, "services": ["front", "bank"]}]},
+            "events[0].services: callers use no service 'bank'; there are front, cart, checkout",
+        ),
+        (
+            {"events": [{**FLAPPING, "service": "bank"}]},
+            "events[0].service: callers use no service 'bank'; there are front, cart, checkout",
+        ),
+        ({"events": [{**FLAPPING, "down": 11.0}]}, "events[0].for: 10 s are too few; it takes 11 s"),
+        ({"events": [{**ROLLING, "grace": -1}]}, "events[0].grace: -1 is less than 0 seconds"),
+        ({"events": [{**ROLLING, "grace": 10}]}, "events[0].for: 10 s are too few; it takes 10.5 s"),
+        (
+            {"events": [{**ROLLING, "services": ["bank"]}]},
+            "events[0].services: callers use no service 'bank'",
+        ),
+        (
+            {"events": [{**ROLLING, "fault": "half-unhealthy", "services": []}]},
+            "events[0].services: is empty; there are front, cart, checkout",
+        ),
     ],
 )
 def test_a_mistake_is_named_with_its_key(tmp_path: Path, change: Any, said: str) -> None:

@@ -32,19 +32,29 @@ def call(at: float, cluster: str, why: str = "", ms: float = 2.0, door: str = "g
     return Sample(at, ms, door, "eu-1", cluster, why)
 
 
+FIRST = [round(BEGAN + number / 100, 2) for number in range(100)]
+"""The moments of the fault's first calls."""
+
+
 def course(
-    *, away: float = 0.0, lost: Sequence[float] = (), back: float = UNDONE, slow: float = 0.0
+    *,
+    away: float = 0.0,
+    lost: Sequence[float] = (),
+    back: float = UNDONE,
+    slow: float = 0.0,
+    again: float = OVER,
 ) -> list[Sample]:
     """100 calls a second in turn to all; eu-2 is left `away` seconds into the fault and joined at `back`.
 
-    Calls due at the moments `lost` fail; those due in the fault's first `slow` seconds take 300 ms.
+    Calls due at the moments `lost` fail; those due in the fault's first `slow` seconds, and for 0.5 s from
+    `again` on, take 300 ms.
     """
     rows = []
     for number in range(2000):
         at = round(number / 100, 2)
         there = not BEGAN + away <= at < back
         cluster = CLUSTERS[number % 3] if there else ("eu-1", "us-1")[number % 2]
-        ms = 300.0 if BEGAN <= at < BEGAN + slow else 2.0
+        ms = 300.0 if BEGAN <= at < BEGAN + slow or again <= at < again + 0.5 else 2.0
         rows.append(call(at, "", "timeout") if at in lost else call(at, cluster, ms=ms))
     return rows
 
@@ -62,20 +72,32 @@ def findings(
         ("failures", {"most": 0}, course(), course(lost=[7.0])),
         ("failures", {"ratio": 0.001}, course(lost=[7.0]), course(lost=[7.0, 8.0, 9.0])),
         ("failures", {"most": 0, "event": "silent"}, course(lost=[1.0]), course(lost=[7.0])),
-        ("between", {"after": 3.0}, course(lost=[4.5, 7.0, 18.0]), course(lost=[3.9])),
+        ("failures", {"most": 0, "apart": ("silent",)}, course(lost=[7.0]), course(lost=[16.0])),
+        (
+            "between",
+            {"after": 3.0, "but": {"silent": ("grpc",)}},
+            course(lost=[4.5, 7.0, 18.0]),
+            course(lost=[3.9]),
+        ),
         ("between", {"after": 3.0}, course(), course(lost=[19.0])),
         ("in-flight", {"seconds": 1.5}, course(lost=[5.1, 6.4]), course(lost=[6.6])),
-        ("in-flight", {"seconds": 1.5}, course(), course(lost=[5 + n / 100 for n in range(100)])),
-        ("detection", {"seconds": 1.5}, course(lost=[9.0]), course(lost=[5 + n / 100 for n in range(100)])),
+        ("in-flight", {"seconds": 1.5}, course(lost=FIRST[:63]), course(lost=FIRST[:64])),
+        ("in-flight", {"seconds": 1.5, "share": 0.1}, course(lost=FIRST[:23]), course(lost=FIRST[:24])),
+        ("detection", {"seconds": 1.5}, course(lost=FIRST[:49]), course(lost=FIRST[:51])),
         ("moves", {"seconds": 1.0}, course(away=0.9), course(away=1.2)),
         ("moves", {"seconds": 1.0}, course(slow=0.9), course(slow=1.2)),
         ("stale", {"seconds": 1.0}, course(away=0.9), course(away=1.2)),
+        ("stale", {"seconds": 1.0}, course(away=0.9, lost=[5.5]), course(away=0.9, lost=[6.5])),
         ("returns", {"seconds": 2.0}, course(back=17.0), course(back=18.0)),
         ("returns", {"seconds": 2.0}, course(), course(back=OVER)),
         ("settles", {"seconds": 2.0}, course(slow=1.5), course(slow=2.5)),
         ("settles", {"seconds": 2.0}, course(), course(slow=10.0)),
         ("swings", {"most": 2}, course(), [*course()[:800], *course(back=8.0)[800:1000], *course()[1000:]]),
+        ("settles", {"seconds": 2.0}, course(slow=1.5), course(slow=1.5, again=8.0)),
+        ("settles", {"seconds": 2.0}, course(slow=1.5), course(slow=1.5, again=18.0)),
+        ("settles", {"seconds": 2.0, "over": True}, course(slow=11.5), course(slow=13.0)),
         ("p99", {"ms": 5.0}, course(), [call(n / 100, "eu-1", ms=9.0) for n in range(2000)]),
+        ("p99", {"ms": 5.0}, course(), course(lost=[n / 100 for n in range(100)])),
     ],
 )
 def test_an_expectation_passes_and_fails(
@@ -113,13 +135,56 @@ def test_what_a_fault_counted_has_a_bound_and_must_be_there() -> None:
         assert finding.passed is passed
 
 
-def test_memory_must_not_grow() -> None:
-    flat = [(n / 2, 100.0 + n % 2) for n in range(40)]
-    grown = [(n / 2, 100.0 + n) for n in range(40)]
-    for taken, passed in ((flat, True), (grown, False)):
-        seen = Seen(began=0.0, ended=OVER, rows=[], marks=[], memory=taken)
-        (finding,) = EXPECTATIONS["memory"](percent=5.0).judge(seen)
-        assert finding.passed is passed
+def test_a_door_that_never_reached_the_victim_shows_nothing_of_it() -> None:
+    """Nor does one that gives no answer at all, however long nobody is led to the victim by it."""
+    apart = [call(n / 100, ("eu-1", "us-1")[n % 2]) for n in range(2000)]
+    dead = [
+        call(n / 100, "", "DNS SERVFAIL") if n >= 500 else call(n / 100, CLUSTERS[n % 3]) for n in range(2000)
+    ]
+    for rows in (apart, dead):
+        for kind in ("moves", "stale", "returns"):
+            (finding,) = findings(kind, rows, [mark()], seconds=2.0)
+            assert not finding.passed, finding
+        for kind in ("swings", "detection"):
+            given = {"most": 2} if kind == "swings" else {"seconds": 2.0}
+            (finding,) = findings(kind, rows, [mark()], **given)
+            assert not finding.passed, finding
+
+
+def test_calls_that_were_open_at_the_cut_are_told_and_may_be_lost() -> None:
+    open_then = [call(BEGAN - 0.005, "", "reset", ms=20.0), call(BEGAN - 0.006, "eu-1", ms=20.0)]
+    rows = sorted([*course(lost=FIRST[:63]), *open_then], key=lambda row: row.at)
+    (finding,) = findings("in-flight", rows, [mark()], seconds=1.5)
+    assert finding.passed
+    assert (finding.value, finding.bound) == (64, 64)
+    assert "64 calls failed: 1 of 2 that were open at the cut, 0 due later than 1.5 s" in finding.text
+
+
+def test_calls_that_did_not_take_place_fail_the_scenario() -> None:
+    def told(rows: Sequence[Sample], **other: Any) -> Seen:
+        return Seen(
+            began=0.0, ended=OVER, rows=rows, marks=[], rates={"grpc": 100.0}, callers=CLUSTERS, **other
+        )
+
+    few = [row for row in course() if not 7.0 <= row.at < 10.0]
+    assert [f.passed for f in judge([], told(course()))] == [True]
+    (missing,) = judge([], told(few))
+    assert (missing.expectation, missing.passed, missing.value) == ("load", False, 0.15)
+    (failures,) = EXPECTATIONS["failures"]().judge(told(few))
+    assert not failures.passed
+    assert failures.text == "1700 calls took place where 2000 were due"
+    # The dead do not call.
+    resting = [Death(cluster="us-1", began=5.0, ended=14.0)]
+    assert [f.passed for f in judge([], told(few, deaths=resting))] == [True]
+    (nobody,) = judge([], told([]))
+    assert not nobody.passed
+
+
+def test_what_others_disturb_is_theirs_and_a_relapse_is_not() -> None:
+    other = mark(name="other", began=8.0, ended=8.2, undone=8.3)
+    for again, passed in ((8.1, True), (11.0, False)):
+        (finding,) = findings("settles", course(again=again), [mark(), other], seconds=1.0, event="silent")
+        assert finding.passed is passed, finding
 
 
 def test_a_fault_that_was_not_seen_to_bite_fails_the_scenario() -> None:

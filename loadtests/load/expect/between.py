@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from loadtests.load.expect.expectation import Expectation, Finding, Seen, expectation
+from loadtests.load.expect.expectation import Expectation, Finding, NotNegative, Seen, expectation
 from loadtests.load.expect.failures import causes
 
 LEAD_SECONDS = 1.0
@@ -20,7 +20,7 @@ class Between(Expectation, frozen=True, kw_only=True):
     Such a door is left alone until `after` seconds after that accident was undone.
     """
 
-    after: float
+    after: NotNegative
     but: dict[str, tuple[str, ...]] = msgspec.field(default_factory=dict)
 
     def judge(self, seen: Seen) -> Iterator[Finding]:

@@ -5,9 +5,20 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from typing import ClassVar
 
-from loadtests.load.expect.expectation import BEFORE_SECONDS, Expectation, Finding, Seen, expectation
-from loadtests.load.marks import Mark
+from loadtests.load.expect.expectation import (
+    LEAST_CALLS,
+    Expectation,
+    Finding,
+    Most,
+    Part,
+    Positive,
+    Seen,
+    expectation,
+    share_before,
+)
+from loadtests.load.expect.spans import within, without
 from loadtests.load.samples import Sample
 
 _TOLD = 3
@@ -15,50 +26,64 @@ _TOLD = 3
 
 @expectation("failures")
 class Failures(Expectation, frozen=True, kw_only=True):
-    """At most so many calls failed, or at most such a ratio of all where one is given."""
+    """At most so many calls failed, or at most such a ratio of all where one is given.
 
-    most: int = 0
-    ratio: float | None = None
+    Nine in ten that were due took place, or it fails too. With `event` only while that lasted; never those
+    that were under way while one of `apart` lasted.
+    """
+
+    most: Most = 0
+    ratio: Part | None = None
+    apart: tuple[str, ...] = ()
 
     def judge(self, seen: Seen) -> Iterator[Finding]:
-        for door, rows in seen.at(self.doors):
-            if self.event:
-                rows = [r for m in seen.marked(self.event) for r in rows if m.began <= r.at < m.undone]
+        cut = [(m.began, m.undone) for m in seen.marks if m.name in self.apart]
+        lasted = [(m.began, m.undone) for m in seen.marked(self.event)]
+        spans = without(lasted if self.event else [(seen.began, seen.ended)], cut)
+        for door, all_of_them in seen.at(self.doors):
+            rows = [r for r in all_of_them if within(r.at, spans)]
+            rows = [r for r in rows if not any(r.at < began <= r.end for began, _ in cut)]
             bad = [row for row in rows if row.why]
+            due = seen.due(door, spans)
+            value: float | None = len(bad) if self.ratio is None else len(bad) / max(1, len(rows))
             text = f"{len(bad)} of {len(rows)} calls failed" + causes(bad)
-            if not rows:
-                yield self.found(
-                    None, self.most, "calls", door=door, event=self.event, text="no call was made"
-                )
-            elif self.ratio is not None:
-                ratio = len(bad) / len(rows)
-                yield self.found(ratio, self.ratio, "of all", door=door, event=self.event, text=text)
-            else:
-                yield self.found(len(bad), self.most, "calls", door=door, event=self.event, text=text)
+            if not rows or len(rows) < LEAST_CALLS * due:
+                value, text = None, f"{len(rows)} calls took place where {due:.0f} were due"
+            bound, unit = (self.most, "calls") if self.ratio is None else (self.ratio, "of all")
+            yield self.found(value, bound, unit, door=door, event=self.event, text=text)
 
 
 @expectation("in-flight")
 class InFlight(Expectation, frozen=True, kw_only=True):
     """Only calls fail that were on their way to the victims when these were found out, after `seconds`.
 
-    So none that was due later, and of those before no more than the victims' share (with five standard
-    deviations, for calls are drawn). `share`: what it was, where no whole cluster is a victim.
+    So none that was due later; and no more than the victims' share of those that were due until then, and
+    those that were open at the cut. Calls are drawn, so that share has two standard deviations to it.
+    `share`: what it was, where no whole cluster is a victim.
     """
 
-    seconds: float
-    share: float | None = None
+    from_beginning: ClassVar[bool] = True
+
+    seconds: Positive
+    share: Part | None = None
 
     def judge(self, seen: Seen) -> Iterator[Finding]:
         for mark in seen.marked(self.event):
+            until = min((m.began for m in seen.marks if m.began > mark.began), default=seen.ended)
             for door, rows in seen.at(self.doors):
-                until = min((m.began for m in seen.marks if m.began > mark.began), default=seen.ended)
-                bad = [r for r in rows if r.why and mark.began - 1 <= r.at < until]
+                cut = [r for r in rows if r.at < mark.began < r.end]
+                due = [r for r in rows if mark.began <= r.at < until]
+                bad = [r for r in (*cut, *due) if r.why]
                 late = [r for r in bad if r.at > mark.began + self.seconds]
-                bound = lost_at_most(rows, mark, self.seconds, self.share)
-                text = f"{len(bad)} calls failed, {len(late)} of them later than {self.seconds:g} s" + causes(
-                    bad
+                lost = self.share or share_before(rows, mark)
+                early = sum(r.at <= mark.began + self.seconds for r in due)
+                bound = _drawn_at_most(early, lost) + len(cut) if lost else None
+                torn = sum(bool(r.why) for r in cut)
+                text = (
+                    f"{len(bad)} calls failed: {torn} of {len(cut)} that were open at the cut, {len(late)} "
+                    f"due later than {self.seconds:g} s" + causes(bad)
                 )
-                value = None if late or bound is None else float(len(bad))
+                value = None if late or not due else float(len(bad))
                 yield self.found(value, bound, "calls", door=door, event=mark.name, text=text)
 
 
@@ -66,37 +91,28 @@ class InFlight(Expectation, frozen=True, kw_only=True):
 class Detection(Expectation, frozen=True, kw_only=True):
     """The ratio of failures while a fault lasts is at most detection time x share / duration."""
 
-    seconds: float
+    of_victims: ClassVar[bool] = True
+    from_beginning: ClassVar[bool] = True
+
+    seconds: Positive
 
     def judge(self, seen: Seen) -> Iterator[Finding]:
         for mark in seen.marked(self.event):
             for door, rows in seen.at(self.doors):
                 during = [r for r in rows if mark.began <= r.at < mark.ended]
-                most = lost_at_most(rows, mark, self.seconds)
+                share = share_before(rows, mark)
                 bad = [r for r in during if r.why]
                 text = f"{len(bad)} of {len(during)} calls failed" + causes(bad)
-                if not during or most is None:
+                if not during or not share:
                     yield self.found(None, None, "of all", door=door, event=mark.name, text=text)
                 else:
-                    ratio, bound = len(bad) / len(during), round(most / len(during), 4)
+                    bound = round(self.seconds * share / (mark.ended - mark.began), 4)
+                    ratio = len(bad) / len(during)
                     yield self.found(ratio, bound, "of all", door=door, event=mark.name, text=text)
 
 
-def lost_at_most(
-    rows: Sequence[Sample], mark: Mark, seconds: float, share: float | None = None
-) -> float | None:
-    """How many calls the victims can swallow until they are found out; None when nobody can tell.
-
-    Their share is `share`, or what they served before; n calls were due, np are lost, give or take
-    5 sqrt(np(1-p)).
-    """
-    before = [r for r in rows if mark.began - BEFORE_SECONDS <= r.at < mark.began and not r.why]
-    if not before:
-        return None
-    reached = sum(mark.reached(r.caller, r.cluster) for r in before)
-    p = reached / len(before) if share is None else share
-    n = sum(mark.began <= r.at <= mark.began + seconds for r in rows)
-    return float(math.ceil(n * p + 5 * math.sqrt(n * p * (1 - p))))
+def _drawn_at_most(calls: int, share: float) -> float:
+    return float(math.ceil(calls * share + 2 * math.sqrt(calls * share * (1 - share))))
 
 
 def causes(bad: Sequence[Sample]) -> str:

@@ -4,56 +4,83 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
+from typing import ClassVar
 
 import msgspec
 
-from isthmus.demo.disturbance import moved_ms, settled_ms
+from isthmus.demo.disturbance import back_ms, level_ms, moved_ms
 from isthmus.demo.load import Request
-from loadtests.load.expect.expectation import BEFORE_SECONDS, Expectation, Finding, Seen, expectation
+from loadtests.load.expect.expectation import (
+    BEFORE_SECONDS,
+    Expectation,
+    Finding,
+    Most,
+    Positive,
+    Seen,
+    expectation,
+    went_there,
+)
+from loadtests.load.expect.spans import Span, within, without
 from loadtests.load.marks import Mark, Way
-from loadtests.load.samples import Sample
+from loadtests.load.samples import Sample, quantile
 
 WINDOW_SECONDS = 0.5
 _VICTIM = "x"
 FEWEST = 30
 """A window of fewer calls proves nothing about a cluster that served none of them."""
+STAYS_MS = 100.0
+"""A p99 over so much, and over its level, is a relapse: it is what a steady load must stay below."""
+LOST_MS = 5_000.0
+"""A call that failed counts as the longest there is."""
+_NEVER_THERE = "nobody went there by this door before it, so it could not show anything"
 
 
 @expectation("moves")
 class Moves(Expectation, frozen=True, kw_only=True):
     """Callers feel a fault so long: until the last call that failed, was held up, or reached a victim."""
 
-    seconds: float
+    of_victims: ClassVar[bool] = True
+    from_beginning: ClassVar[bool] = True
+
+    seconds: Positive
 
     def judge(self, seen: Seen) -> Iterator[Finding]:
         for mark in seen.marked(self.event):
             for door, rows in seen.at(self.doors):
                 during = [r for r in rows if mark.began <= r.at < mark.ended]
-                value = None
-                if during and mark.ways:
+                there = went_there(rows, mark)
+                value, text = None, "" if there else _NEVER_THERE
+                if during and there:
                     # Whichever forbidden way a call went, it reached the one victim there is.
                     led = [
-                        msgspec.structs.replace(r, cluster="x" if mark.reached(r.caller, r.cluster) else "")
+                        msgspec.structs.replace(
+                            r, cluster=_VICTIM if mark.reached(r.caller, r.cluster) else ""
+                        )
                         for r in during
                     ]
                     value = moved_ms(_as_requests(led), _VICTIM, mark.began) / 1000
-                yield self.found(value, self.seconds, "s", door=door, event=mark.name)
+                yield self.found(value, self.seconds, "s", door=door, event=mark.name, text=text)
 
 
 @expectation("stale")
 class Stale(Expectation, frozen=True, kw_only=True):
-    """So long into a fault at most does a call begin that is led to a victim: answers are no older."""
+    """So long into a fault at most does a call begin that is led astray: to a victim, or to nobody at all."""
 
-    seconds: float
+    of_victims: ClassVar[bool] = True
+    from_beginning: ClassVar[bool] = True
+
+    seconds: Positive
 
     def judge(self, seen: Seen) -> Iterator[Finding]:
         for mark in seen.marked(self.event):
             for door, rows in seen.at(self.doors):
                 during = [r for r in rows if mark.began <= r.at < mark.ended]
-                led = [r.at - mark.began for r in during if mark.reached(r.caller, r.cluster)]
-                lost = sum(bool(r.why) for r in during)
-                value = max(led, default=0.0) if during and mark.ways else None
-                text = f"{len(led)} of {len(during)} calls were led there, {lost} failed"
+                astray = [r for r in during if r.why or mark.reached(r.caller, r.cluster)]
+                lost = sum(bool(r.why) for r in astray)
+                there = went_there(rows, mark)
+                value = max((r.at - mark.began for r in astray), default=0.0) if during and there else None
+                text = f"{len(astray)} of {len(during)} calls were led astray, {lost} failed"
+                text = text if there else _NEVER_THERE
                 yield self.found(value, self.seconds, "s", door=door, event=mark.name, text=text)
 
 
@@ -61,7 +88,9 @@ class Stale(Expectation, frozen=True, kw_only=True):
 class Returns(Expectation, frozen=True, kw_only=True):
     """So soon after a fault is undone a victim serves callers of other clusters again."""
 
-    seconds: float
+    of_victims: ClassVar[bool] = True
+
+    seconds: Positive
 
     def judge(self, seen: Seen) -> Iterator[Finding]:
         for mark in seen.marked(self.event):
@@ -84,34 +113,74 @@ def _back(rows: Sequence[Sample], mark: Mark, way: Way) -> float | None:
 
 @expectation("settles")
 class Settles(Expectation, frozen=True, kw_only=True):
-    """So soon after a fault's beginning the p99 is back at its level before, while it still lasts."""
+    """So soon after a fault's beginning the p99 is back at its level before, and it stays there.
 
-    seconds: float
+    It stays: from `seconds` after the beginning, and again from `seconds` after it was undone until the next
+    begins, the p99 of all calls is at its level or below STAYS_MS. What other faults disturb meanwhile, for
+    as long each, is theirs. `over`: counted from when it is undone, for one that callers are not meant to
+    leave.
+    """
+
+    from_beginning: ClassVar[bool] = True
+
+    seconds: Positive
+    over: bool = False
 
     def judge(self, seen: Seen) -> Iterator[Finding]:
         for mark in seen.marked(self.event):
             for door, rows in seen.at(self.doors):
-                took = settled_ms(_as_requests(rows), mark.began, mark.ended)
-                value = None if took is None else took / 1000
-                text = "" if value is not None else "not before the fault was undone"
-                yield self.found(value, self.seconds, "s", door=door, event=mark.name, text=text)
+                yield self._settled(seen, mark, door, rows)
+
+    def _settled(self, seen: Seen, mark: Mark, door: str, rows: Sequence[Sample]) -> Finding:
+        requests = _as_requests(rows)
+        until = min((m.began for m in seen.marks if m.began >= mark.undone), default=seen.ended)
+        low, high = (mark.undone, until) if self.over else (mark.began, mark.ended)
+        level = level_ms(requests, mark.began)
+        took = None if level is None else back_ms(requests, low, high, level)
+        if level is None or took is None:
+            whole = "the next began" if self.over else "the fault was undone"
+            return self.found(None, self.seconds, "s", door=door, event=mark.name, text=f"not before {whole}")
+        spans = [(mark.undone, until)] if self.over else [(mark.began, mark.ended), (mark.undone, until)]
+        relapse = self._later(rows, spans, self._disturbed(seen))
+        text = f"p99 {relapse:.0f} ms from then on, it was {level:.0f} ms"
+        value = took / 1000 if relapse <= max(level, STAYS_MS) else None
+        return self.found(value, self.seconds, "s", door=door, event=mark.name, text=text)
+
+    def _disturbed(self, seen: Seen) -> list[Span]:
+        """When p99 may be higher: as each fault begins, and as it ends."""
+        beginnings = [(m.began, m.began + self.seconds) for m in seen.marks]
+        return beginnings + [(m.ended, m.undone + self.seconds) for m in seen.marks]
+
+    @staticmethod
+    def _later(rows: Sequence[Sample], spans: Sequence[Span], disturbed: Sequence[Span]) -> float:
+        """The higher p99 of these spans, each whole, without what is disturbed."""
+        worst = 0.0
+        for span in spans:
+            calm = without([span], disturbed)
+            taken = [LOST_MS if r.why else r.ms for r in rows if within(r.at, calm)]
+            worst = max(worst, quantile(taken, 0.99) or 0.0)
+        return worst
 
 
 @expectation("swings")
 class Swings(Expectation, frozen=True, kw_only=True):
     """From before a fault to the load's end a victim is left and joined so often: once each is two."""
 
-    most: int = 2
+    of_victims: ClassVar[bool] = True
+
+    most: Most = 2
 
     def judge(self, seen: Seen) -> Iterator[Finding]:
         for mark in seen.marked(self.event):
             for door, rows in seen.at(self.doors):
+                # Who never went there does not leave, and who is dead does not swing.
+                lives = went_there(rows, mark) and any(r.at >= mark.undone and not r.why for r in rows)
                 for way in mark.ways:
                     since = mark.began - BEFORE_SECONDS
                     later = [r for r in rows if r.at >= since]
                     served = _served(later, way, since, seen.ended)
                     turns = sum(a != b for a, b in pairwise(served))
-                    value = float(turns) if served else None
+                    value = float(turns) if served and lives else None
                     text = f"{way} was left or joined {turns} times"
                     yield self.found(value, self.most, "turns", door=door, event=mark.name, text=text)
 

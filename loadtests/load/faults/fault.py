@@ -7,7 +7,7 @@ evidence only of what was seen.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, nullcontext
 from pathlib import Path
 from typing import ClassVar, TypeVar
@@ -17,6 +17,7 @@ import msgspec
 from isthmus.demo.stage import Stage
 from isthmus.demo.world import World
 from loadtests.load.bed import Bed
+from loadtests.load.doors import SERVICES
 from loadtests.load.marks import Trace, Way
 
 
@@ -30,6 +31,10 @@ class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     def complaint(self, world: World) -> str:
         """What is impossible about the arguments, as "key: what is wrong, what would be right"; or ""."""
         return ""
+
+    def least_seconds(self) -> float:
+        """How long it must last to do all that it is to do."""
+        return 0.0
 
     def victims(self) -> tuple[str, ...]:
         """The clusters whose callers are meant to go elsewhere while it lasts."""
@@ -115,3 +120,12 @@ async def meanwhile(*work: Coroutine[None, None, None], name: str) -> AsyncItera
         yield
         for task in tasks:
             task.cancel()
+
+
+def no_services(services: Sequence[str], key: str = "services") -> str:
+    """The complaint about services that no caller would miss, or ""."""
+    unknown = [service for service in services if service not in SERVICES]
+    if services and not unknown:
+        return ""
+    what = f"callers use no service {unknown[0]!r}" if unknown else "is empty"
+    return f"{key}: {what}; there are {', '.join(SERVICES)}"

@@ -12,7 +12,7 @@ from isthmus.demo.world import World
 from loadtests.load import packets, pods
 from loadtests.load.bed import Bed
 from loadtests.load.counters import told
-from loadtests.load.faults.fault import OneCluster, fault, meanwhile
+from loadtests.load.faults.fault import OneCluster, fault, meanwhile, no_services
 from loadtests.load.marks import Phase, Trace
 
 OVERPROVISIONING = 1.4
@@ -27,6 +27,9 @@ class HalfUnhealthy(OneCluster, frozen=True, kw_only=True):
 
     services: tuple[str, ...] = ("front", "cart")
     how: Literal["refusing", "silent"] = "refusing"
+
+    def complaint(self, world: World) -> str:
+        return super().complaint(world) or no_services(self.services)
 
     @asynccontextmanager
     async def happen(self, bed: Bed) -> AsyncIterator[Trace]:
@@ -69,7 +72,10 @@ class FlappingEndpoint(OneCluster, frozen=True, kw_only=True):
     def complaint(self, world: World) -> str:
         if min(self.down, self.up) <= 0:
             return "down: and up: must be more than 0 seconds"
-        return super().complaint(world)
+        return super().complaint(world) or no_services([self.service], "service")
+
+    def least_seconds(self) -> float:
+        return self.down
 
     @asynccontextmanager
     async def happen(self, bed: Bed) -> AsyncIterator[Trace]:

@@ -7,9 +7,10 @@ from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
 
 from isthmus.api.meta import ObjectKey
+from isthmus.demo.world import World
 from loadtests.load import packets, pods
 from loadtests.load.bed import Bed
-from loadtests.load.faults.fault import OneCluster, fault, meanwhile
+from loadtests.load.faults.fault import OneCluster, fault, meanwhile, no_services
 from loadtests.load.marks import Trace
 
 SURGE_SECONDS = 0.5
@@ -25,6 +26,14 @@ class RollingRestart(OneCluster, frozen=True, kw_only=True):
 
     services: tuple[str, ...] = ("front", "cart", "checkout")
     grace: float = 6.0
+
+    def complaint(self, world: World) -> str:
+        if self.grace < 0:
+            return f"grace: {self.grace:g} is less than 0 seconds"
+        return super().complaint(world) or no_services(self.services)
+
+    def least_seconds(self) -> float:
+        return SURGE_SECONDS + self.grace
 
     @asynccontextmanager
     async def happen(self, bed: Bed) -> AsyncIterator[Trace]:

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from isthmus.demo.world import Member, World
 from loadtests.load.bed import Bed
 from loadtests.load.counters import planned
-from loadtests.load.faults.fault import Fault, fault, meanwhile, no_cluster
+from loadtests.load.faults.fault import Fault, fault, meanwhile, no_cluster, no_services
 from loadtests.load.marks import Phase, Trace
 
 SETTLED_SECONDS = 0.8
@@ -39,7 +39,13 @@ class WeightShift(Fault, frozen=True, kw_only=True):
             return (
                 f"each: must be more than {SETTLED_SECONDS:g} seconds, or no step can be told from the next"
             )
-        return no_cluster(self.origin, world, "origin") or no_cluster(self.to, world, "to")
+        if self.origin == self.to:
+            return f"to: {self.to!r} is the origin itself; name another cluster"
+        unknown = no_cluster(self.origin, world, "origin") or no_cluster(self.to, world, "to")
+        return unknown or no_services(self.services)
+
+    def least_seconds(self) -> float:
+        return len(self.steps) * self.each
 
     def alone(self) -> tuple[str, ...]:
         return tuple(f"the policy of {service}" for service in self.services)

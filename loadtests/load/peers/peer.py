@@ -7,7 +7,6 @@ from typing import ClassVar, Protocol
 
 from isthmus.demo.stage import Stage
 from isthmus.demo.world import Member
-from loadtests.load.doors import DOORS, Door
 
 NAMESPACE = "shop"
 
@@ -31,11 +30,6 @@ class Peer(Protocol):
     async def start(self, stage: Stage) -> None:
         """Start it in every cluster and wait until it serves there; NotReady when it does not."""
         ...
-
-
-def door(peer: Peer) -> Door:
-    """The door that its callers come through."""
-    return DOORS[peer.name]
 
 
 def endpoints(stage: Stage, service: str) -> Iterator[tuple[str, str, int]]:
