@@ -383,12 +383,12 @@ class Prober:
         if runner.target.own_cluster and not runner.anchors:
             runner.anchors = True
             self._anchors += 1
-        self._step(runner, True, ended, held=ended < runner.holddown.until)
+        self._step(runner, True, ended, held=runner.holddown.holds(ended, runner.last_failure))
 
     def _failed(self, runner: Runner, reason: str, began: float, ended: float, proof: float) -> None:
         self._metrics.failed.inc()
         self._passing.pop(runner.key, None)
-        runner.reason = reason
+        runner.reason, runner.last_failure = reason, ended
         streak, fall = runner.streak, runner.target.check.fall
         first = streak.ok or not streak.count
         if first:

@@ -26,6 +26,7 @@ class Runner:
         "holddown",
         "hurried",
         "key",
+        "last_failure",
         "lost",
         "proof",
         "reason",
@@ -49,6 +50,8 @@ class Runner:
         """When the present run of failures began."""
         self.first_fault = anchors.NEVER
         """When the first failure began that is not forgiven yet."""
+        self.last_failure = anchors.NEVER
+        """When the last failure ended."""
         self.reason = ""
         self.anchors = False
         """Whether it counts as an anchor that has answered."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import random
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -20,12 +23,14 @@ class Flapping(RuleBasedStateMachine):
         self.results: list[bool] = []
         self.unforgiven = self.run = 0
         self.ups: list[float] = []
+        self.failed = float("-inf")
         self.windows: list[tuple[float, float]] = []
 
     @rule(ok=st.booleans(), pause=st.sampled_from([0.01, 0.1, 0.5, 3.0, 30.0, 700.0]), distrust=st.booleans())
     def result(self, ok: bool, pause: float, distrust: bool) -> None:
         self.now += pause
-        held = self.now < self.holddown.until if ok else distrust
+        held = self.holddown.holds(self.now, self.failed) if ok else distrust
+        self.failed = self.failed if ok else self.now
         before = self.streak.up
         self.streak = step(self.streak, ok, rise=self.rise, fall=self.fall, held=held)
         self.results.append(ok)
@@ -44,6 +49,8 @@ class Flapping(RuleBasedStateMachine):
         assert in_a_row or (not ok and unforgiven >= MANY * self.fall)
         if ok:
             self.ups.append(self.now)
+            if len(self.holddown.downs) > 1:
+                assert self.now >= self.failed + 2.0
         else:
             self.holddown = self.holddown.down(self.now)
             self.windows.append((self.now, self.holddown.until))
@@ -103,6 +110,31 @@ def test_the_wait_doubles_from_two_to_sixty_seconds() -> None:
         waits.append(holddown.until - n)
     assert waits == [0.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0, 60.0]
     assert len(holddown.downs) < 10
+
+
+@pytest.mark.parametrize(("downs", "quiet"), [(1, 0.0), (2, 2.0), (3, 4.0), (4, 5.0), (7, 5.0), (9, 5.0)])
+def test_who_flaps_is_not_up_until_no_check_failed_for_a_while(downs: int, quiet: float) -> None:
+    holddown = NEVER_DOWN
+    for n in range(downs):
+        holddown = holddown.down(now=float(n))
+    later = 10 * LAST
+    assert not holddown.holds(later, failed=later - quiet)
+    assert holddown.holds(later, failed=later - quiet / 2) is bool(quiet)
+    assert not holddown.holds(later, failed=float("-inf"))
+    assert holddown.holds(holddown.until - 0.01, failed=float("-inf"))
+
+
+def test_at_the_edge_of_its_timeout_a_target_comes_up_seldom() -> None:
+    """Every second check passes, by chance, for ten minutes: what is up then sends callers into failures."""
+    chance, streak, holddown, failed, ups = random.Random(7), UNKNOWN, NEVER_DOWN, float("-inf"), 0
+    for n in range(1_200):
+        ok, now, before = chance.random() < 0.5, n / 2, streak.up
+        failed = failed if ok else now
+        streak = step(streak, ok, rise=2, fall=2, held=ok and holddown.holds(now, failed))
+        if before and streak.up is False:
+            holddown = holddown.down(now)
+        ups += before is False and streak.up is True
+    assert 1 <= ups <= 6
 
 
 @given(st.lists(st.integers(int(WINDOW), 10 * int(WINDOW)), max_size=20))
