@@ -1,7 +1,9 @@
 """The graph: the only runner of derived tables.
 
 It makes topological passes over dirty keys, the more urgent priority first, and gives the loop back every few
-milliseconds; after each such pause it starts again at the most urgent work.
+milliseconds; after each such pause it starts again at the most urgent work. Where all else on a busy loop
+(checks, writes) takes longer turns than that, the next slice is as long as it was away, up to a bound: what
+callers wait for has its half of the processor.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from isthmus.flow.derive import Derived, Priority
 from isthmus.flow.table import Table
 
 SLICE_SECONDS = 0.004
+LONGEST_SLICE_SECONDS = 0.012
 
 
 class Graph:
@@ -64,8 +67,10 @@ class Graph:
             while table.dirty(priority) and self._marked >= priority:
                 table.step(priority)
                 if self._clock() >= until:
+                    left = self._clock()
                     await asyncio.sleep(0)
-                    until = self._clock() + SLICE_SECONDS
+                    back = self._clock()
+                    until = back + min(max(SLICE_SECONDS, back - left), LONGEST_SLICE_SECONDS)
                     break
 
     def _next(self) -> tuple[Derived[Any, Any], Priority] | None:

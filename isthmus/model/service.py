@@ -144,10 +144,10 @@ class Export:
         """Whether it has this very port, by name, protocol and number (None: any)."""
         if port is None:
             return True
-        return any(
-            own.name == port.name and own.protocol == port.protocol and own.port == port.port
-            for own in self.ports
-        )
+        for own in self.ports:  # asked often, and a generator takes twice as long
+            if own.name == port.name and own.protocol == port.protocol and own.port == port.port:
+                return True
+        return False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

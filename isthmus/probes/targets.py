@@ -35,7 +35,7 @@ def targets(
     policies = {port: policy_of(port) for port in service.ports}
     for export in service.exports:
         endpoints = endpoints_by_cluster.get(export.cluster, ())
-        for port in _exposed(service, export):
+        for port in filter(export.exposes, service.ports):
             port_name = port_id(port)
             asked = policies[port].health or export.probe
             check = asked or DEFAULT_CHECK
@@ -70,10 +70,6 @@ def _possible(check: HealthCheck, port: Port) -> bool:
             return check.port is not None or port.protocol is not Protocol.SCTP
         case _:
             return check.port is not None or port.protocol is Protocol.TCP
-
-
-def _exposed(service: Service, export: Export) -> Iterable[Port]:
-    return (port for port in service.ports if export.cluster in service.exposers(port))
 
 
 def _counts(endpoint: Endpoint, export: Export) -> bool:

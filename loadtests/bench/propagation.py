@@ -95,11 +95,12 @@ async def measure(layout: Layout, folder: Path, rate: float, seconds: float, rou
         try:
             await agent.start(fresh=True)
             await agent.until_ready()
-            # On a busy machine it never looks quiet; what is still to be compared then goes on beside.
-            with contextlib.suppress(TimeoutError):
-                await agent.until_quiet(QUIET_SECONDS)
-            _say(f"{layout.clusters} clusters: the agent is ready")
             async with Door(agent) as door:
+                # On a busy machine it never looks quiet; what is still to be compared, or planned for the
+                # proxies that have just come, then goes on beside.
+                with contextlib.suppress(TimeoutError):
+                    await agent.until_quiet(QUIET_SECONDS)
+                _say(f"{layout.clusters} clusters: the agent is ready")
                 for _ in range(rounds):
                     began, before = time.monotonic(), agent.cpu()
                     answer = await world.ask(do="stir", times=times, seconds=seconds, own=OWN_EVERY)

@@ -334,6 +334,25 @@ async def test_the_graph_gives_the_loop_back_while_it_works() -> None:
     assert turns >= 500 * 0.001 / 0.005
 
 
+async def test_the_graph_has_its_part_of_a_loop_that_others_keep_busy() -> None:
+    """Others take 10 ms each time; in a fixed slice of 4 ms the graph would have less than a third."""
+    table, _ = source(content=dict.fromkeys(range(500), 0))
+    now = [0.0]
+
+    def compute(_key: int) -> int:
+        now[0] += 0.001
+        return 1
+
+    derived = derive("busy", on(table, same), compute=compute)
+    task = asyncio.create_task(Graph([derived], clock=lambda: now[0]).run(), name="graph")
+    while not derived.synced:
+        await asyncio.sleep(0)
+        now[0] += 0.010
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert now[0] < 2.5 * 500 * 0.001
+
+
 def test_a_cycle_is_refused() -> None:
     table, _ = source(content={})
     first = derive("first", on(table, same), compute=table.get)
