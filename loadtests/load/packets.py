@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from isthmus.demo.namespace import run_tool
 
 TABLE = "inet isthmus_load"
+FIRST_EPHEMERAL = 32_768
+"""The local port of who calls; pods listen below."""
 _HOOK = "type filter hook input priority 0; policy accept;"
 _numbers = itertools.count(1)
 
@@ -68,4 +70,8 @@ def refusing(addresses: Sequence[str]) -> Iterator[Wall]:
     # The resets themselves must pass: they go to the caller, who has the same address.
     rule = f"ip daddr {{ {', '.join(addresses)} }} tcp flags & rst == 0"
     with walled([rule], "reject with tcp reset") as wall:
+        # Who waits for an answer sends nothing that could be reset, so the pod's ends are closed as well, as
+        # the kernel closes those of a process that it kills. A kernel that cannot lets such callers wait.
+        ends = " or ".join(f"src {address}" for address in addresses)
+        run_tool("ss", "--kill", "--tcp", "--no-header", f"( {ends} ) and sport < :{FIRST_EPHEMERAL}")
         yield wall
