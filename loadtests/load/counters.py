@@ -58,8 +58,18 @@ async def serves_again(member: Member, seconds: float) -> bool:
 
 async def planned(member: Member, service: str) -> list[dict[str, float]]:
     """What each cluster is to serve of a service of the bed, as parts of 1, by each of the agent's plans."""
+    return [shares(plan) for plan in await _plans(member, service)]
+
+
+async def endpoints(member: Member, service: str) -> set[str]:
+    """The addresses of a cluster's own endpoints, draining ones too, in any plan of its agent."""
+    return {address for plan in await _plans(member, service) for address in addresses(plan, member.name)}
+
+
+async def _plans(member: Member, service: str) -> list[dict[str, Any]]:
     answer = await asked(member.agent, f"/v1/plans?service={NAMESPACE}/{service}&limit=1000")
-    return [shares(plan) for plan in msgspec.json.decode(answer.body)["items"]]
+    items: list[dict[str, Any]] = msgspec.json.decode(answer.body)["items"]
+    return items
 
 
 def shares(plan: dict[str, Any]) -> dict[str, float]:
@@ -68,6 +78,13 @@ def shares(plan: dict[str, Any]) -> dict[str, float]:
     for group in plan["shares"]:
         points[group["cluster"]] += group["basisPoints"]
     return {cluster: share / 10_000 for cluster, share in points.items() if share}
+
+
+def addresses(plan: dict[str, Any], cluster: str) -> set[str]:
+    """Those of a cluster's endpoints in one plan as the console shows it, whatever they are there for."""
+    groups = [group for part in ("shares", "standby", "unhealthy", "draining") for group in plan[part]]
+    mine = [group for group in groups if group["cluster"] == cluster]
+    return {address for group in mine for backend in group["backends"] for address in backend["addresses"]}
 
 
 async def wall_clock(address: str) -> float:

@@ -21,7 +21,7 @@ from isthmus.apiserver.server import ApiServer, ClusterConfig
 from isthmus.errors import KubeError, PlatformError
 from isthmus.kube.client import Client
 from isthmus.kube.config import load_access
-from loadtests.load.counters import shares, summed
+from loadtests.load.counters import addresses, shares, summed
 from loadtests.load.faults import clock, memory, neighbour, partition
 from loadtests.load.faults.fault import FAULTS, meanwhile
 from loadtests.load.ground import WORLD
@@ -201,6 +201,14 @@ def test_a_plan_tells_what_each_cluster_is_to_serve() -> None:
     groups = [("eu-1", 2_500), ("eu-1", 2_500), ("us-1", 5_000), ("eu-2", 0)]
     plan = {"shares": [{"cluster": name, "basisPoints": points} for name, points in groups]}
     assert shares(plan) == {"eu-1": 0.5, "us-1": 0.5}
+
+
+def test_a_plan_tells_which_endpoints_a_cluster_has() -> None:
+    def group(cluster: str, *found: str) -> list[dict[str, object]]:
+        return [{"cluster": cluster, "backends": [{"addresses": [address]} for address in found]}]
+
+    plan = {"shares": group("eu-1", "a", "b"), "standby": group("us-1", "c"), "unhealthy": []}
+    assert addresses({**plan, "draining": group("eu-1", "d")}, "eu-1") == {"a", "b", "d"}
 
 
 async def test_a_hub_takes_most_of_what_a_bad_neighbour_says(tmp_path: Path) -> None:

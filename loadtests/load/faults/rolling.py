@@ -10,6 +10,7 @@ from isthmus.api.meta import ObjectKey
 from isthmus.demo.world import World
 from loadtests.load import packets, pods
 from loadtests.load.bed import Bed
+from loadtests.load.counters import endpoints
 from loadtests.load.faults.fault import OneCluster, fault, meanwhile, no_services
 from loadtests.load.marks import Trace
 
@@ -40,37 +41,34 @@ class RollingRestart(OneCluster, frozen=True, kw_only=True):
         stage, member, trace = bed.stage, bed.member(self.cluster), Trace()
         population = stage.populations[self.cluster]
         slices = {key: list(e) for service in self.services for key, e in pods.slices(population, service)}
-        old = list(dict.fromkeys(e["addresses"][0] for endpoints in slices.values() for e in endpoints))
+        old = list(dict.fromkeys(e["addresses"][0] for each in slices.values() for e in each))
         twins = await pods.start_twins(stage, member, old, f"pods-{self.cluster}-new")
         trace.begins()
         with ExitStack() as gone:
-            rolling = [
-                self._roll(bed, key, endpoints, twins, gone, trace) for key, endpoints in slices.items()
-            ]
+            rolling = [self._roll(bed, key, each, twins, gone, trace) for key, each in slices.items()]
             try:
                 async with meanwhile(*rolling, name="rolling-restart"):
                     yield trace
-                    replaced = trace.counts.get("pods replaced", 0)
-                    if replaced == len(old):
-                        trace.saw(
-                            f"all {len(old)} pods of {', '.join(self.services)} in {self.cluster} replaced"
-                        )
+                    known = {a for service in self.services for a in await endpoints(member, service)}
+                    if known == set(twins.values()):
+                        names = ", ".join(self.services)
+                        trace.saw(f"{self.cluster} plans with the {len(known)} new pods of {names} only")
             finally:
                 gone.close()
-                for key, endpoints in slices.items():
-                    await pods.write(stage, member, key, endpoints)
+                for key, each in slices.items():
+                    await pods.write(stage, member, key, each)
 
     async def _roll(
         self,
         bed: Bed,
         key: ObjectKey,
-        endpoints: pods.Endpoints,
+        before: pods.Endpoints,
         twins: dict[str, str],
         gone: ExitStack,
         trace: Trace,
     ) -> None:
-        stage, member, now = bed.stage, bed.member(self.cluster), list(endpoints)
-        for old in endpoints:
+        stage, member, now = bed.stage, bed.member(self.cluster), list(before)
+        for old in before:
             address = old["addresses"][0]
             reference = {**old["targetRef"], "name": f"{old['targetRef']['name']}-new"}
             now.append({**old, "addresses": [twins[address]], "targetRef": reference})
