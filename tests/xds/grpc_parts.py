@@ -19,10 +19,14 @@ from isthmus.xds.secrets import Identity
 
 
 class GrpcBackend:
-    """Answers every call with the name of its cluster; has the fields that `plan_of` reads of a backend."""
+    """Answers every call with the name of its cluster; has the fields that `plan_of` reads of a backend.
 
-    def __init__(self, cluster: str, address: str = "127.0.0.1") -> None:
+    One that is reluctant refuses the first attempt of each call as UNAVAILABLE.
+    """
+
+    def __init__(self, cluster: str, address: str = "127.0.0.1", *, reluctant: bool = False) -> None:
         self.cluster, self.address, self.port = cluster, address, 0
+        self.reluctant = reluctant
         self.served = 0
         self._server: Any = None
 
@@ -45,7 +49,10 @@ class _Any(grpc.GenericRpcHandler):
     def service(self, _details: Any) -> Any:
         return grpc.unary_unary_rpc_method_handler(self._answer)
 
-    async def _answer(self, _request: bytes, _context: Any) -> bytes:
+    async def _answer(self, _request: bytes, context: Any) -> bytes:
+        attempts = dict(context.invocation_metadata()).get("grpc-previous-rpc-attempts")
+        if self._backend.reluctant and attempts is None:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "ask again")
         self._backend.served += 1
         return self._backend.cluster.encode()
 

@@ -82,6 +82,20 @@ async def test_a_refusing_tier_is_left_for_the_next_one_and_no_call_fails(tmp_pa
             assert set(moved["seen"]) == {"b"}
 
 
+async def test_each_call_that_may_be_repeated_is_repeated(tmp_path: Path) -> None:
+    """By the default back-off of a policy half of them were not, and waited for their deadlines."""
+    reluctant = GrpcBackend("a", reluctant=True)
+    await reluctant.start()
+    try:
+        rows = Rows()
+        rows.for_grpc(doors=DoorSettings(retry=Retry(asked=True)))
+        share(rows, a=(10000, [reluctant]))
+        async with client(tmp_path, rows) as calls:
+            assert await calls.call(20, f"{NAME}:80") == {"a": 20}
+    finally:
+        await reluctant.stop()
+
+
 async def test_a_silent_tier_costs_at_most_the_call_that_was_on_its_way(
     own_network: list[str], tmp_path: Path
 ) -> None:

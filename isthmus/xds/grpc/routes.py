@@ -22,6 +22,10 @@ from isthmus.xds.rows import resource_name
 
 MAX_RETRIES = 4
 """Libraries make at most five attempts (gRFC A6, maxAttempts)."""
+LEAST_BACK_OFF = 0.005
+"""Seconds. C-core draws a delay 20 % around the base and cuts it to whole milliseconds. After one of 0 ms
+(half of those with a base of 1 ms) grpcio 1.85 makes no next attempt: the call waits until its deadline.
+"""
 
 
 def names(service: ServiceKey, ports: Sequence[Port]) -> dict[str, Port]:
@@ -79,6 +83,7 @@ def _retry(action: route_components_pb2.RouteAction, wanted: Retry) -> None:
     policy = action.retry_policy
     policy.retry_on = "unavailable"
     policy.num_retries.value = min(wanted.attempts, MAX_RETRIES)
-    base, longest = wanted.back_off_base, max(wanted.back_off_base, wanted.back_off_max)
+    base = max(wanted.back_off_base, LEAST_BACK_OFF)
+    longest = max(base, wanted.back_off_max)
     policy.retry_back_off.base_interval.FromNanoseconds(round(base * 1e9))
     policy.retry_back_off.max_interval.FromNanoseconds(round(longest * 1e9))
