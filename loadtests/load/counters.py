@@ -1,8 +1,13 @@
-"""What agents tell of themselves, in numbers, plans and logs: evidence that a fault reached them."""
+"""What agents tell of themselves, in numbers, plans and logs: evidence that a fault reached them.
+
+Who does not answer for PATIENCE_SECONDS has told nothing, and that is evidence of nothing: NaN, no plan.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import math
 import time
 from collections import Counter
 from collections.abc import Iterable
@@ -14,7 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from isthmus.demo.httpcall import Answer, fetch
 from isthmus.demo.reach import answers
-from isthmus.demo.stage import NotReady, Stage
+from isthmus.demo.stage import Stage
 from isthmus.demo.world import CONSOLE_PORT, Member
 from loadtests.load.bed import NAMESPACE
 
@@ -24,25 +29,20 @@ POLL_SECONDS = 0.1
 
 
 async def told(members: Iterable[Member], metric: str, **labels: str) -> float:
-    """The sum of a metric's series with these labels over the agents; NotReady where one does not tell."""
-    pages = [await asked(member.agent, "/metrics") for member in members]
-    return sum(summed(page.body.decode(), metric, **labels) for page in pages)
+    """The sum of a metric's series with these labels over the agents; NaN where one does not tell."""
+    pages = [await _asked(member.agent, "/metrics") for member in members]
+    return sum(summed(page.body.decode(), metric, **labels) if page else math.nan for page in pages)
 
 
-async def asked(address: str, path: str) -> Answer:
-    """What the console there answers; NotReady when it does not for PATIENCE_SECONDS."""
+async def _asked(address: str, path: str) -> Answer | None:
     until = time.monotonic() + PATIENCE_SECONDS
     while True:
-        try:
+        with contextlib.suppress(OSError):
             answer = await fetch(address, CONSOLE_PORT, path)
-        except OSError as error:
-            why = error.strerror or "no answer"
-        else:
             if answer.status == 200:
                 return answer
-            why = f"HTTP {answer.status}"
         if time.monotonic() > until:
-            raise NotReady(f"{address}:{CONSOLE_PORT}{path}: {why}")
+            return None
         await asyncio.sleep(POLL_SECONDS)
 
 
@@ -67,9 +67,8 @@ async def endpoints(member: Member, service: str) -> set[str]:
 
 
 async def _plans(member: Member, service: str) -> list[dict[str, Any]]:
-    answer = await asked(member.agent, f"/v1/plans?service={NAMESPACE}/{service}&limit=1000")
-    items: list[dict[str, Any]] = msgspec.json.decode(answer.body)["items"]
-    return items
+    answer = await _asked(member.agent, f"/v1/plans?service={NAMESPACE}/{service}&limit=1000")
+    return list(msgspec.json.decode(answer.body)["items"]) if answer else []
 
 
 def shares(plan: dict[str, Any]) -> dict[str, float]:
@@ -88,9 +87,9 @@ def addresses(plan: dict[str, Any], cluster: str) -> set[str]:
 
 
 async def wall_clock(address: str) -> float:
-    """What time it is for the process behind that console, in seconds since 1970, to a second."""
-    answer = await asked(address, "/healthz")
-    return parsedate_to_datetime(answer.headers[b"date"].decode()).timestamp()
+    """What time it is for the process behind that console, in seconds since 1970, to a second; or NaN."""
+    answer = await _asked(address, "/healthz")
+    return parsedate_to_datetime(answer.headers[b"date"].decode()).timestamp() if answer else math.nan
 
 
 def summed(text: str, metric: str, **labels: str) -> float:
