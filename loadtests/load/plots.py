@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import matplotlib as mpl
@@ -46,21 +47,22 @@ mpl.rcParams.update(
 def course(result: Result, door: DoorResult) -> str:
     """Calls per second by the cluster that served them, those that failed on top; below p50 and p99.
 
-    Latencies are those of calls that were answered, by when they were due; their scale is logarithmic.
+    Between them errors per second by the cluster of their callers, where a call failed. Latencies are those
+    of calls that were answered, by when they were due; their scale is logarithmic.
     """
-    figure = Figure(figsize=(WIDTH, 4.2), layout="constrained")
-    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
-    moments = [step * result.step_s for step in range(len(door.line.failed) + 1)]
-    layers = [*((c, door.line.served[c]) for c in result.clusters), ("failed", door.line.failed)]
-    colours = [*CLUSTER_COLOURS[: len(result.clusters)], FAILED_COLOUR]
-    base = [0.0] * len(moments)
-    for (label, counts), colour in zip(layers, colours, strict=True):
-        rates = [count / result.step_s for count in [*counts, counts[-1]]]
-        top = [low + rate for low, rate in zip(base, rates, strict=True)]
-        upper.fill_between(moments, base, top, step="post", label=label, color=colour, linewidth=0, alpha=0.9)
-        base = top
-    upper.set_ylim(bottom=0)
+    line, clusters = door.line, result.clusters
+    heights = (3.0, 1.6, 2.0) if door.failed else (3.0, 2.0)
+    figure = Figure(figsize=(WIDTH, 0.84 * sum(heights)), layout="constrained")
+    upper, *errors, lower = figure.subplots(len(heights), 1, sharex=True, height_ratios=heights)
+    moments = [step * result.step_s for step in range(len(line.p50_ms) + 1)]
+    colours = CLUSTER_COLOURS[: len(clusters)]
+    lost = [sum(counts) for counts in zip(*line.failed.values(), strict=True)]
+    layers = [*((c, line.served[c]) for c in clusters), ("failed", lost)]
+    _stacked(upper, moments, layers, [*colours, FAILED_COLOUR], result.step_s)
     upper.set_ylabel("calls/s")
+    for axes in errors:
+        _stacked(axes, moments, [(f"of {c}", line.failed[c]) for c in clusters], colours, result.step_s)
+        axes.set_ylabel("errors/s")
     for label, values, colour in (
         ("p99", door.line.p99_ms, P99_COLOUR),
         ("p50", door.line.p50_ms, P50_COLOUR),
@@ -72,10 +74,26 @@ def course(result: Result, door: DoorResult) -> str:
     lower.grid(axis="y", linewidth=0.3, alpha=0.35)
     lower.set_ylabel("ms")
     lower.set_xlabel("seconds")
-    for axes in (upper, lower):
+    for axes in (upper, *errors, lower):
         _bands(axes, result, named=axes is upper)
         axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), handlelength=1.0, reverse=True)
     return _markup(figure, f"{door.door}: calls by the cluster that served them, and latency")
+
+
+def _stacked(
+    axes: Any,
+    moments: Sequence[float],
+    layers: Sequence[tuple[str, Sequence[int]]],
+    colours: Sequence[str],
+    step_s: float,
+) -> None:
+    """Counts of steps as rates, one upon the other."""
+    base = [0.0] * len(moments)
+    for (label, counts), colour in zip(layers, colours, strict=True):
+        top = [low + count / step_s for low, count in zip(base, [*counts, counts[-1]], strict=True)]
+        axes.fill_between(moments, base, top, step="post", label=label, color=colour, linewidth=0, alpha=0.9)
+        base = top
+    axes.set_ylim(bottom=0)
 
 
 def memory(result: Result) -> str:

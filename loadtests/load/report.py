@@ -5,6 +5,7 @@ Drawn from the JSON results alone.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 import jinja2
@@ -28,8 +29,8 @@ def write_report(result: Result, path: Path) -> None:
     path.write_text(page(result), encoding="utf-8")
 
 
-def write_index(folder: Path) -> None:
-    """Write `index.html` for all results of this schema in the folder."""
+def write_index(folder: Path, played: Collection[str]) -> None:
+    """Write `index.html`: the scenarios just `played`, and apart from them older results of this schema."""
     results = []
     for file in sorted(folder.glob("*.json")):
         try:
@@ -40,7 +41,10 @@ def write_index(folder: Path) -> None:
             results.append(result)
     used = {door.door for result in results for door in result.doors}
     doors = [door for door in DOORS if door in used]
-    text = _environment().get_template("index.html.j2").render(results=results, doors=doors, style=_style())
+    now = [result for result in results if result.scenario in played]
+    before = [result for result in results if result.scenario not in played]
+    template = _environment().get_template("index.html.j2")
+    text = template.render(now=now, before=before, doors=doors, style=_style())
     (folder / "index.html").write_text(text, encoding="utf-8")
 
 

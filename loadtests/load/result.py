@@ -20,7 +20,7 @@ from loadtests.load.peers import PEERS, Peer
 from loadtests.load.samples import Sample, quantile
 from loadtests.load.scenario import Scenario
 
-SCHEMA = 1
+SCHEMA = 2
 STEP_SECONDS = 0.5
 MOST_STEPS = 400
 """A longer course is told in longer steps."""
@@ -45,10 +45,13 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Line(msgspec.Struct, frozen=True, kw_only=True):
-    """A door's course, an entry for each step; `served` by cluster, latencies of what was answered."""
+    """A door's course, an entry for each step: calls `served` by cluster, `failed` by that of their caller.
+
+    Latencies are of what was answered.
+    """
 
     served: dict[str, list[int]]
-    failed: list[int]
+    failed: dict[str, list[int]]
     p50_ms: list[float | None]
     p99_ms: list[float | None]
 
@@ -238,7 +241,7 @@ def _line(rows: Sequence[Sample], began: float, course: tuple[int, float], clust
     answered = [[row.ms for row in some if not row.why] for some in taken]
     return Line(
         served={c: [sum(r.cluster == c and not r.why for r in some) for some in taken] for c in clusters},
-        failed=[sum(bool(row.why) for row in some) for some in taken],
+        failed={c: [sum(r.caller == c and bool(r.why) for r in some) for some in taken] for c in clusters},
         p50_ms=[_rounded(quantile(some, 0.5)) for some in answered],
         p99_ms=[_rounded(quantile(some, 0.99)) for some in answered],
     )

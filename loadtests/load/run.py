@@ -60,6 +60,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_WRONG_USE
     if options.ci:
         chosen = [(path, scenario) for path, scenario in chosen if scenario.ci]
+        if not chosen:
+            asked = ", ".join(options.scenarios)
+            console.print(f"load: --ci: nothing to play, {asked} is not marked `ci: true`", markup=False)
+            return EXIT_WRONG_USE
     if options.list:
         for _, scenario in chosen:
             console.print(f"[bold]{scenario.name}[/]  {escape(scenario.about)}")
@@ -125,7 +129,7 @@ def _play(
             worst = EXIT_STOPPED
             break
         worst = max(worst, code)
-    write_index(out)
+    write_index(out, [name for name, _, _ in told])
     _summary(told, time.monotonic() - began, out, console)
     return worst
 

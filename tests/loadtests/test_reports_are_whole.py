@@ -79,6 +79,8 @@ def test_a_page_shows_everything_and_fetches_nothing(tmp_path: Path) -> None:
         "grpc",
         "load average 0.5",
         "us-1 33",
+        "errors/s",
+        "of eu-2",
     ):
         assert word in text, word
     assert page.fetched == []
@@ -87,7 +89,7 @@ def test_a_page_shows_everything_and_fetches_nothing(tmp_path: Path) -> None:
 
 def test_the_json_keeps_its_words_and_adds_up() -> None:
     body = msgspec.json.decode(msgspec.json.encode(told()))
-    assert body["schema"] == SCHEMA == 1
+    assert body["schema"] == SCHEMA == 2
     assert set(body) == {
         *("schema", "scenario", "about", "passed", "seconds", "step_s", "rates", "clusters"),
         *("accidents", "findings", "doors", "memory_mb", "levels", "peers", "peer_doors", "surroundings"),
@@ -103,9 +105,15 @@ def test_the_json_keeps_its_words_and_adds_up() -> None:
     for door in (body["doors"][0], body["doors"][2]):
         line = door["line"]
         served = sum(sum(counts) for counts in line["served"].values())
-        assert (served, sum(line["failed"])) == (99, 1)
+        assert served == 99
+        assert {caller: sum(counts) for caller, counts in line["failed"].items()} == {
+            "eu-1": 1,
+            "eu-2": 0,
+            "us-1": 0,
+        }
         assert (door["calls"], door["failed"]) == (100, 1)
-        assert {len(line["failed"]), len(line["p99_ms"]), *map(len, line["served"].values())} == {20}
+        counts = [*line["failed"].values(), *line["served"].values()]
+        assert {len(line["p99_ms"]), *map(len, counts)} == {20}
 
 
 def test_the_index_names_each_scenario_with_its_failures(tmp_path: Path) -> None:
@@ -113,8 +121,14 @@ def test_the_index_names_each_scenario_with_its_failures(tmp_path: Path) -> None
     (tmp_path / "cluster-silent.json").write_bytes(msgspec.json.encode(found))
     (tmp_path / "of-another-time.json").write_text("{}")
     write_report(found, tmp_path / "cluster-silent.html")
-    write_index(tmp_path)
+    older = msgspec.structs.replace(found, scenario="older", passed=True)
+    (tmp_path / "older.json").write_bytes(msgspec.json.encode(older))
+    write_report(older, tmp_path / "older.html")
+    write_index(tmp_path, ["cluster-silent"])
     text = (tmp_path / "index.html").read_text()
+    now, _, before = text.partition("From earlier runs")
+    assert 'href="older.html"' in before
+    assert "older" not in now
     assert 'href="cluster-silent.html"' in text
     assert "0 of 1 passed" in text
     assert "another" not in text

@@ -171,9 +171,11 @@ def test_every_scenario_of_the_project_is_right_and_every_fault_is_in_one() -> N
 def test_the_command_says_it_in_one_line_too(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert main([str(written(tmp_path, {**GOOD, "load": {}}))]) == 2
     assert main(["stedy"]) == 2
+    assert main(["steady", "--ci"]) == 2
     said = capfd.readouterr().err
     assert "load: names no door" in said
     assert "there is no scenario 'stedy'; did you mean 'steady'?" in said
+    assert "load: --ci: nothing to play, steady is not marked `ci: true`" in said
     assert "Traceback" not in said
 
 
