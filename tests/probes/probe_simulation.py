@@ -58,6 +58,7 @@ class Network:
     rtt: float = 0.02
     dead: bool = False
     turn: bool = False
+    chance: random.Random = field(default_factory=lambda: random.Random(7))
     checks: list[tuple[float, str]] = field(default_factory=list)
 
     async def check(self, target: CheckTarget) -> Outcome:
@@ -66,6 +67,8 @@ class Network:
         if mode == "alternating":
             self.turn = not self.turn
             mode = "up" if self.turn else "refusing"
+        if mode == "by chance":
+            mode = "up" if self.chance.random() < 0.5 else "refusing"
         if mode == "refusing":
             return Outcome(False, "refused")
         if mode == "silent":

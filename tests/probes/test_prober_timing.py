@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Literal
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from probe_simulation import Network, World, simulate
 
 from isthmus.model.health import HealthCheck
+from isthmus.probes.holddown import LAST, QUIET
 from isthmus.probes.schedule import QUICK
 
 
@@ -99,6 +101,42 @@ def test_an_endpoint_that_flaps_is_held_down_longer_each_time() -> None:
         assert waits[0] < 1.1
         for wait, least in zip(waits[1:], (2.0, 4.0, 8.0, 16.0), strict=True):
             assert least <= wait <= least + 0.6
+        await world.stop()
+
+    simulate(play)
+
+
+def test_an_endpoint_that_passes_by_chance_is_up_a_few_times_and_no_more() -> None:
+    async def play() -> None:
+        world = World(Network())
+        key, own = world.add("edge"), world.add("own", cluster="own")
+        await world.until(lambda: bool(world.up(key) and world.up(own)))
+        world.network.mode["edge"] = "by chance"
+        world.history.clear()
+        await world.wait(600)
+        told = [row.up for _, at, row in world.history if at == key and row is not None]
+        ups = [up for before, up in pairwise([True, *told]) if up and not before]
+        assert 1 <= len(ups) <= 6
+        await world.stop()
+
+    simulate(play)
+
+
+def test_who_flapped_and_is_well_again_waits_no_more_than_a_moment() -> None:
+    async def play() -> None:
+        world = World(Network())
+        key, own = world.add("flapping"), world.add("own", cluster="own")
+        await world.until(lambda: bool(world.up(key) and world.up(own)))
+        for _ in range(6):
+            world.network.mode["flapping"] = "refusing"
+            await world.until(lambda: world.up(key) is False)
+            world.network.mode["flapping"] = "up"
+            await world.until(lambda: world.up(key) is True)
+        world.network.mode["flapping"] = "refusing"
+        await world.wait(LAST + 30)
+        world.network.mode["flapping"] = "up"
+        well = world.now
+        assert await world.until(lambda: world.up(key) is True) - well <= QUIET + 0.6
         await world.stop()
 
     simulate(play)
