@@ -7,3 +7,4 @@ from pathlib import Path
 
 sys.path.append(str(Path(__file__).parents[2]))
 sys.path.append(str(Path(__file__).parent))  # test folders are not packages
+sys.path.append(str(Path(__file__).parents[1] / "xds"))

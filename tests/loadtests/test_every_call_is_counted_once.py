@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import struct
+import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -14,6 +16,8 @@ from pathlib import Path
 import pytest
 from calling import called, place
 
+from isthmus.demo.processes import Processes
+from loadtests.load import crowd
 from loadtests.load.errand import Errand
 from loadtests.load.samples import Sample
 
@@ -153,3 +157,16 @@ async def test_what_is_not_sent_and_what_never_ends_are_failures(tmp_path: Path)
     assert causes["unfinished"] == 8
     assert causes["not sent: the callers were held up"] >= 0.3 * RATE
     assert whole(rows)
+
+
+async def test_callers_that_do_not_end_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(crowd, "END_SECONDS", 0.5)
+    async with Processes(tmp_path, os.environ) as processes:
+        deaf = "import time; print('ready', flush=True); time.sleep(600)"
+        processes.wrap("callers-http-0", sys.executable, "-c", deaf)
+        callers = crowd.Crowd(processes, tmp_path, [place()])
+        await callers.gather({"envoy-get": RATE})
+        await callers.go()
+        with pytest.raises(crowd.CallersStuck, match=r"^callers-http-0 did not end within 0\.5 s"):
+            await callers.stop()
+        await callers.close()

@@ -19,6 +19,7 @@ from isthmus.model.names import ClusterId, Vantage
 from isthmus.xds.bootstrap import grpc_bootstrap
 from loadtests.load.callers.openloop import Failed, OpenLoop, run
 from loadtests.load.errand import Errand, Place
+from loadtests.load.ground import named
 
 DEADLINE_SECONDS = 4.5
 """Callers are as patient as those of HTTP, and told by the library rather than by `CALL_SECONDS`."""
@@ -44,8 +45,17 @@ class Call(OpenLoop):
         try:
             _, call = self._check.with_call(b"", timeout=DEADLINE_SECONDS)
         except self._grpc.RpcError as error:
-            raise Failed(error.code().name) from error
-        return next((str(value) for key, value in call.initial_metadata() if key == "x-cluster"), "")
+            raise Failed(error.code().name, _led(error)) from error
+        return _cluster(call)
+
+
+def _led(error: Any) -> str:
+    """Where a failed call was, if an answer had begun or the library names an address."""
+    return _cluster(error) or named(error.details() or "")
+
+
+def _cluster(call: Any) -> str:
+    return next((str(value) for key, value in call.initial_metadata() or () if key == "x-cluster"), "")
 
 
 def announce(place: Place, file: Path) -> None:
