@@ -211,6 +211,11 @@ def _pointless(expectation: Expectation, event: Event) -> str:
     fault, seconds = event.fault, getattr(expectation, "seconds", 0.0)
     if expectation.of_victims and not (fault.victims() or fault.leads()):
         return f"event: nobody is meant to leave a cluster for {event.name!r}; name another event"
+    if expectation.of_phases and not fault.has_phases:
+        return f"event: what clusters are to serve is not known for {event.name!r}; name another event"
+    if (what := getattr(expectation, "what", "")) and what not in fault.counts:
+        counted = ", ".join(fault.counts) or "nothing"
+        return f"what: {event.name!r} does not count {what!r}; it counts {counted}"
     if expectation.from_beginning and not getattr(expectation, "over", False) and seconds >= event.lasts:
         return f"seconds: {event.name!r} lasts {event.lasts:g} s, so {seconds:g} s could not be missed"
     return ""

@@ -117,6 +117,14 @@ def written(folder: Path, body: Any) -> Path:
             {"events": [HUB_LOST], "expect": [{"moves": {"seconds": 1}}]},
             "expect[0].moves.event: nobody is meant to leave a cluster for 'hub-lost'; name another event",
         ),
+        (
+            {"expect": [{"shares": {}}]},
+            "expect[0].shares.event: what clusters are to serve is not known for 'cluster-silent'; name",
+        ),
+        (
+            {"events": [FLAPPING], "expect": [{"counted": {"what": "deaths", "most": 3}}]},
+            "expect[0].counted.what: 'flapping-endpoint' does not count 'deaths'; it counts verdicts",
+        ),
         ({"events": [{**SHIFT, "to": "eu-1"}]}, "events[0].to: 'eu-1' is the origin itself; name another"),
         ({"events": [{**SHIFT, "for": 8}]}, "events[0].for: 8 s are too few; it takes 9 s"),
         (

@@ -92,6 +92,8 @@ class Expectation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     """It is about those whom callers were meant to leave; not every fault has such."""
     from_beginning: ClassVar[bool] = False
     """`seconds` count from a fault's beginning: one that does not last longer could not show anything."""
+    of_phases: ClassVar[bool] = False
+    """It holds shares against those of a fault's phases; few faults have such."""
 
     doors: tuple[str, ...] = ()
     event: str = ""

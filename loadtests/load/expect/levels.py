@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator
+from typing import ClassVar
 
 from loadtests.load.expect.expectation import Expectation, Finding, Positive, Seen, expectation
 from loadtests.load.samples import quantile
@@ -39,6 +40,8 @@ class Shares(Expectation, frozen=True, kw_only=True):
     Within 5 sqrt(p(1-p)/n) + 0.2 percentage points: doors draw, and draws scatter. The value is the worst
     deviation as a part of that bound.
     """
+
+    of_phases: ClassVar[bool] = True
 
     def judge(self, seen: Seen) -> Iterator[Finding]:
         for mark in seen.marked(self.event):

@@ -8,6 +8,7 @@ import os
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import ClassVar
 
 from isthmus.demo.world import World
 from loadtests.load.bed import Bed
@@ -25,6 +26,8 @@ class ControlKilled(OneCluster, frozen=True, kw_only=True):
 
     Counted are `killed` and `back`, who came in the place of one that was killed; the last must be ready too.
     """
+
+    counts: ClassVar[tuple[str, ...]] = ("killed", "back")
 
     every: float = 1.5
 

@@ -27,6 +27,10 @@ class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     name: ClassVar[str] = ""
     needs_root: ClassVar[str] = ""
     """What root is needed for; "": user namespaces are enough."""
+    counts: ClassVar[tuple[str, ...]] = ()
+    """What its trace counts, by name."""
+    has_phases: ClassVar[bool] = False
+    """Whether it is known which share of calls each cluster is to serve while it lasts."""
 
     def complaint(self, world: World) -> str:
         """What is impossible about the arguments, as "key: what is wrong, what would be right"; or ""."""

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from isthmus.demo.stage import Stage
 from isthmus.errors import PlatformError
@@ -123,6 +124,7 @@ class MemoryLimit(OneCluster, frozen=True, kw_only=True):
     It shows when a process was killed, and afterwards as many run as before and the agent is ready.
     """
 
+    counts: ClassVar[tuple[str, ...]] = ("killed",)
     needs_root = "to limit memory by cgroups"
 
     @contextmanager

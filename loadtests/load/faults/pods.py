@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Literal
+from typing import ClassVar, Literal
 
 from isthmus.demo.world import World
 from loadtests.load import packets, pods
@@ -24,6 +24,8 @@ VERDICTS = "isthmus_probes_changes_total"
 @fault("half-unhealthy")
 class HalfUnhealthy(OneCluster, frozen=True, kw_only=True):
     """Every other pod of these services in the cluster refuses or is silent; Kubernetes calls it ready."""
+
+    has_phases: ClassVar[bool] = True
 
     services: tuple[str, ...] = ("front", "cart")
     how: Literal["refusing", "silent"] = "refusing"
@@ -64,6 +66,8 @@ class FlappingEndpoint(OneCluster, frozen=True, kw_only=True):
 
     Counted as `verdicts` is how often an agent elsewhere changed its mind about anything.
     """
+
+    counts: ClassVar[tuple[str, ...]] = ("verdicts",)
 
     service: str = "front"
     down: float = 1.2

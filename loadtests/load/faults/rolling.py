@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
+from typing import ClassVar
 
 from isthmus.api.meta import ObjectKey
 from isthmus.demo.world import World
@@ -24,6 +25,8 @@ class RollingRestart(OneCluster, frozen=True, kw_only=True):
 
     Undone, the old pods are back at once and the new ones serve until the bed ends.
     """
+
+    counts: ClassVar[tuple[str, ...]] = ("pods replaced",)
 
     services: tuple[str, ...] = ("front", "cart", "checkout")
     grace: float = 6.0

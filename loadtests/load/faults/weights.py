@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import ClassVar
 
 from isthmus.demo.world import Member, World
 from loadtests.load.bed import Bed
@@ -25,6 +26,9 @@ class WeightShift(Fault, frozen=True, kw_only=True):
 
     Counted are the steps that all plans of all clusters followed (`steps planned`).
     """
+
+    counts: ClassVar[tuple[str, ...]] = ("steps planned",)
+    has_phases: ClassVar[bool] = True
 
     origin: str
     to: str
