@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -15,7 +14,7 @@ from isthmus.demo.stage import Stage
 from isthmus.errors import PlatformError
 from loadtests.load.bed import Bed
 from loadtests.load.counters import serves_again
-from loadtests.load.faults.fault import OneCluster, fault, meanwhile
+from loadtests.load.faults.fault import OneCluster, fault
 from loadtests.load.marks import Trace
 
 ROOT = Path("/sys/fs/cgroup")
@@ -144,24 +143,17 @@ class MemoryLimit(OneCluster, frozen=True, kw_only=True):
         before, processes, control = cgroup.killed(), cgroup.processes(), bed.stage.control_pid(member)
         limit = as_low_as_it_goes(cgroup)
         try:
-            async with meanwhile(_watch(cgroup, before, trace), name="memory-limit"):
-                yield trace
+            yield trace
         finally:
             cgroup.set(None)
-        killed, back = trace.counts.get("killed"), await serves_again(member, BACK_SECONDS)
-        if killed and back and cgroup.processes() == processes:
+        ready, killed = await serves_again(member, BACK_SECONDS), cgroup.killed() - before
+        trace.counts["killed"] = killed
+        if killed and ready and cgroup.processes() == processes:
             whom = "control" if bed.stage.control_pid(member) != control else "a worker"
             trace.saw(
-                f"{whom} of {self.cluster} was killed at {limit / 1e6:.0f} MB ({killed:g} processes); "
+                f"{whom} of {self.cluster} was killed at {limit / 1e6:.0f} MB ({killed} processes); "
                 f"all {processes} are back, and the agent is ready"
             )
-
-
-async def _watch(cgroup: Limited, before: int, trace: Trace) -> None:
-    while True:
-        if killed := cgroup.killed() - before:
-            trace.counts["killed"] = killed
-        await asyncio.sleep(POLL_SECONDS)
 
 
 def as_low_as_it_goes(cgroup: Limited) -> int:
