@@ -13,8 +13,6 @@ from loadtests.load.scenario import Event, Scenario, find, names, read
 
 SCENARIOS = [read(find(name)) for name in names()]
 P99_BACK_SECONDS = 2.0
-BUSY_SECONDS = {"garbage": 3.0}
-"""By fault: writing thousands of objects keeps the bed's two cores busy."""
 QUIET = {"hub-lost", "control-killed", "api-errors", "api-lost", "clock-jump", "disk-full", "memory-limit"}
 """Faults of agents, the hub and API servers: no door may lose a call for them."""
 
@@ -47,7 +45,7 @@ def test_the_p99_of_gets_is_back_within_two_seconds_of_every_accident(scenario: 
     for event in scenario.events:
         within = [one.seconds for one in asked(scenario, Settles, "envoy-get", event)]  # type: ignore[attr-defined]
         assert within, event.name
-        assert min(within) <= BUSY_SECONDS.get(event.fault.name, P99_BACK_SECONDS), event.name
+        assert min(within) <= P99_BACK_SECONDS, event.name
 
 
 @every_scenario

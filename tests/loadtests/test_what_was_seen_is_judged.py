@@ -98,6 +98,12 @@ def findings(
         ("settles", {"seconds": 2.0}, course(slow=1.5), course(slow=1.5, again=17.5)),
         # What a machine stutters is no relapse.
         ("settles", {"seconds": 2.0}, course(slow=1.5, again=9.0, long=1.5), course(again=9.0, long=2.6)),
+        (
+            "settles",
+            {"seconds": 2.0, "calm_ms": 310.0},
+            course(slow=2.5),
+            course(lost=[round(BEGAN + n / 100, 2) for n in range(250)]),
+        ),
         ("settles", {"seconds": 2.0, "over": True}, course(slow=11.5), course(slow=13.0)),
         ("p99", {"ms": 5.0}, course(), [call(n / 100, "eu-1", ms=9.0) for n in range(2000)]),
         ("p99", {"ms": 5.0}, course(), course(lost=[n / 100 for n in range(100)])),
