@@ -3,7 +3,7 @@
 It makes topological passes over dirty keys, the more urgent priority first, and gives the loop back every few
 milliseconds; after each such pause it starts again at the most urgent work. Where all else on a busy loop
 (checks, writes) takes longer turns than that, the next slice is as long as it was away, up to a bound: what
-callers wait for has its half of the processor.
+callers wait for has its part of the processor.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from isthmus.flow.derive import Derived, Priority
 from isthmus.flow.table import Table
 
 SLICE_SECONDS = 0.004
-LONGEST_SLICE_SECONDS = 0.012
+LONGEST_SLICE_SECONDS = 0.008
 
 
 class Graph:
