@@ -313,7 +313,8 @@ async def test_health_goes_before_policy_before_resync() -> None:
     assert order[0] == 99
 
 
-async def test_the_graph_gives_the_loop_back_while_it_works() -> None:
+def busy() -> tuple[Graph, Derived[int, int], list[float]]:
+    """A graph with 500 rows to compute, each for 1 ms of the clock that is given with it."""
     table, _ = source(content=dict.fromkeys(range(500), 0))
     now = [0.0]
 
@@ -322,7 +323,11 @@ async def test_the_graph_gives_the_loop_back_while_it_works() -> None:
         return 1
 
     derived = derive("busy", on(table, same), compute=compute)
-    graph = Graph([derived], clock=lambda: now[0])
+    return Graph([derived], clock=lambda: now[0]), derived, now
+
+
+async def test_the_graph_gives_the_loop_back_while_it_works() -> None:
+    graph, derived, _ = busy()
     task = asyncio.create_task(graph.run(), name="graph")
     turns = 0
     while not derived.synced:
@@ -336,15 +341,8 @@ async def test_the_graph_gives_the_loop_back_while_it_works() -> None:
 
 async def test_the_graph_has_its_part_of_a_loop_that_others_keep_busy() -> None:
     """Others take 10 ms each time; in a fixed slice of 4 ms the graph would have less than a third."""
-    table, _ = source(content=dict.fromkeys(range(500), 0))
-    now = [0.0]
-
-    def compute(_key: int) -> int:
-        now[0] += 0.001
-        return 1
-
-    derived = derive("busy", on(table, same), compute=compute)
-    task = asyncio.create_task(Graph([derived], clock=lambda: now[0]).run(), name="graph")
+    graph, derived, now = busy()
+    task = asyncio.create_task(graph.run(), name="graph")
     while not derived.synced:
         await asyncio.sleep(0)
         now[0] += 0.010
