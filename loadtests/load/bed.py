@@ -9,29 +9,34 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping
-from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import (
+    AbstractAsyncContextManager,
+    AbstractContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+)
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from isthmus.api import kinds
-from isthmus.api.meta import ObjectKey
 from isthmus.demo.httpcall import connect
 from isthmus.demo.inside import build
 from isthmus.demo.order import Order
 from isthmus.demo.stage import Say, Stage
-from isthmus.demo.world import DNS_PORT, ENVOY_PORT, XDS_PORT, Member, World
+from isthmus.demo.world import CONSOLE_PORT, DNS_PORT, ENVOY_PORT, XDS_PORT, Member, World
+from loadtests.load.clusterset import HUB, Clusterset
 from loadtests.load.crowd import Crowd
 from loadtests.load.errand import Place
-from loadtests.load.ground import WORLD, hosts
+from loadtests.load.ground import PODS, WORLD, hosts
+from loadtests.load.marks import Trace
 from loadtests.load.peers import PEERS
-from loadtests.load.samples import Death, Samples
+
+if TYPE_CHECKING:
+    from loadtests.load.faults.fault import Fault
 
 ROOT = Path(__file__).resolve().parents[2]
 MANIFESTS = ROOT / "examples" / "shop"
 POLICIES = ROOT / "loadtests" / "policies.yaml"
 NAMESPACE = "shop"
-CALLER_GRACE = 1.0
-"""Seconds that callers of a returned cluster have to find their feet before they count."""
 
 
 class Prepared(Protocol):
@@ -40,43 +45,33 @@ class Prepared(Protocol):
     def prepared(self, stage: Stage) -> AbstractContextManager[None]: ...
 
 
-class Bed:
-    """A running clusterset and its callers. `stage` has processes, API clients, populations.
-
-    `samples` grow while the load runs; `deaths` say whose callers were dead when.
-    """
+class Bed(Clusterset):
+    """The demo's. `stage` has processes, API clients, populations."""
 
     def __init__(self, stage: Stage, crowd: Crowd) -> None:
+        super().__init__(
+            clusters=[m.name for m in stage.world.members],
+            namespace=NAMESPACE,
+            clients=stage.clients,
+            policies=stage.policies,
+            processes=stage.processes,
+            crowd=crowd,
+            consoles={
+                **{m.name: (m.agent, CONSOLE_PORT) for m in stage.world.members},
+                HUB: (stage.world.hub, CONSOLE_PORT),
+            },
+        )
         self.stage = stage
-        self.crowd = crowd
-        self.deaths: list[Death] = []
-        self._dying: dict[str, float] = {}
 
     @property
     def world(self) -> World:
         return self.stage.world
 
-    @property
-    def samples(self) -> Samples:
-        return self.crowd.samples
-
     def member(self, cluster: str) -> Member:
         return self.world.member(cluster)
 
-    # -- callers
-
-    def callers_die(self, cluster: str) -> None:
-        """From now on the callers of this cluster are dead and not counted."""
-        self._dying[cluster] = time.monotonic()
-        self.crowd.mute(self._dying)
-
-    def callers_return(self, cluster: str) -> None:
-        """They live again; what they see counts after CALLER_GRACE seconds."""
-        began = self._dying.pop(cluster)
-        self.deaths.append(Death(cluster=cluster, began=began, ended=time.monotonic() + CALLER_GRACE))
-        self.crowd.mute(self._dying)
-
-    # -- what faults need
+    def happens(self, fault: Fault) -> AbstractAsyncContextManager[Trace]:
+        return fault.happen(self)
 
     async def refuses(self, address: str, port: int) -> bool:
         """Whether a connection there is refused."""
@@ -88,16 +83,6 @@ class Bed:
         except OSError:
             return False
         return False
-
-    async def change_policy(self, service: str, spec: dict[str, Any]) -> None:
-        """Merge this into the spec of the service's policy in every cluster, as people would patch it."""
-        key = ObjectKey(NAMESPACE, service)
-        for member in self.world.members:
-            await self.stage.clients[member.name].patch(kinds.POLICY, key, {"spec": spec})
-
-    def policy_of(self, service: str) -> dict[str, Any]:
-        """The spec that the bed starts with."""
-        return next(p["spec"] for p in self.stage.policies if p["metadata"]["name"] == service)
 
 
 @asynccontextmanager
@@ -141,10 +126,11 @@ async def made(
                 xds=(m.agent, XDS_PORT),
                 peers={peer.name: (peer.address(m), peer.port) for peer in PEERS.values()},
                 hosts=hosts(m),
+                pods=PODS,
             )
             for m in WORLD.members
         ]
-        crowd = Crowd(stage.processes, folder, places)
+        crowd = Crowd(stage.processes, folder, places, NAMESPACE)
         await crowd.gather(rates)
         rising = asyncio.create_task(stage.raise_curtain(), name="curtain")
         try:

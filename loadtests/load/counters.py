@@ -21,7 +21,7 @@ from isthmus.demo.httpcall import Answer, fetch
 from isthmus.demo.reach import answers
 from isthmus.demo.stage import Stage
 from isthmus.demo.world import CONSOLE_PORT, Member
-from loadtests.load.bed import NAMESPACE
+from loadtests.load.clusterset import Clusterset
 
 PATIENCE_SECONDS = 20.0
 """An agent may be starting again when it is asked."""
@@ -34,11 +34,11 @@ async def told(members: Iterable[Member], metric: str, **labels: str) -> float:
     return sum(summed(page.body.decode(), metric, **labels) if page else math.nan for page in pages)
 
 
-async def _asked(address: str, path: str) -> Answer | None:
+async def _asked(address: str, path: str, port: int = CONSOLE_PORT) -> Answer | None:
     until = time.monotonic() + PATIENCE_SECONDS
     while True:
         with contextlib.suppress(OSError):
-            answer = await fetch(address, CONSOLE_PORT, path)
+            answer = await fetch(address, port, path)
             if answer.status == 200:
                 return answer
         if time.monotonic() > until:
@@ -56,18 +56,20 @@ async def serves_again(member: Member, seconds: float) -> bool:
     return True
 
 
-async def planned(member: Member, service: str) -> list[dict[str, float]]:
-    """What each cluster is to serve of a service of the bed, as parts of 1, by each of the agent's plans."""
-    return [shares(plan) for plan in await _plans(member, service)]
+async def planned(bed: Clusterset, cluster: str, service: str) -> list[dict[str, float]]:
+    """What each cluster is to serve of a service of the bed, as parts of 1, by each plan of that agent."""
+    return [shares(plan) for plan in await _plans(bed, cluster, service)]
 
 
-async def endpoints(member: Member, service: str) -> set[str]:
+async def endpoints(bed: Clusterset, cluster: str, service: str) -> set[str]:
     """The addresses of a cluster's own endpoints, draining ones too, in any plan of its agent."""
-    return {address for plan in await _plans(member, service) for address in addresses(plan, member.name)}
+    plans = await _plans(bed, cluster, service)
+    return {address for plan in plans for address in addresses(plan, cluster)}
 
 
-async def _plans(member: Member, service: str) -> list[dict[str, Any]]:
-    answer = await _asked(member.agent, f"/v1/plans?service={NAMESPACE}/{service}&limit=1000")
+async def _plans(bed: Clusterset, cluster: str, service: str) -> list[dict[str, Any]]:
+    address, port = bed.consoles[cluster]
+    answer = await _asked(address, f"/v1/plans?service={bed.namespace}/{service}&limit=1000", port)
     return list(msgspec.json.decode(answer.body)["items"]) if answer else []
 
 

@@ -27,10 +27,11 @@ class CallersStuck(IsthmusError):
 class Crowd:
     """All callers. They are there from `gather` on, and call from `go` until `stop`."""
 
-    def __init__(self, processes: Processes, folder: Path, places: Sequence[Place]) -> None:
+    def __init__(self, processes: Processes, folder: Path, places: Sequence[Place], namespace: str) -> None:
         self._processes = processes
         self._folder = folder
         self._places = tuple(places)
+        self._namespace = namespace
         self._children: dict[str, Child] = {}
         self._listening: list[asyncio.Task[None]] = []
         self.samples = Samples()
@@ -44,9 +45,8 @@ class Crowd:
             shares = [self._places] if program == "http" else [(p,) for p in self._places]
             for number, places in enumerate(shares):
                 part = {door: rate / len(shares) for door, rate in mine.items()}
-                await self._send(
-                    f"callers-{program}-{number}", Errand(program=program, places=places, rates=part)
-                )
+                errand = Errand(program=program, places=places, rates=part, namespace=self._namespace)
+                await self._send(f"callers-{program}-{number}", errand)
 
     async def go(self) -> None:
         """Wait until all callers can call, and let them."""

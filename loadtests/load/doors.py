@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Literal, Self
 
 Program = Literal["http", "grpc", "dns"]
 """Callers of one program share a process; gRPC's library has one of its own."""
@@ -25,6 +25,11 @@ class Door:
     port: int
     target: int
     beside: str = ""
+
+    def within(self, namespace: str) -> Self:
+        """The same door to the service of that namespace."""
+        name, _, rest = self.service.split(".", 2)
+        return replace(self, service=f"{name}.{namespace}.{rest}")
 
 
 def _door(

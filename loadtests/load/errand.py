@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import functools
+import ipaddress
+import re
+
 import msgspec
 
+from isthmus.xds.secrets import Identity
 from loadtests.load.doors import Program
+
+_ADDRESS = re.compile(r"\b\d+\.\d+\.\d+\.\d+\b")
 
 
 class Place(msgspec.Struct, frozen=True, kw_only=True):
@@ -19,6 +26,24 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     peers: dict[str, tuple[str, int]] = {}
     hosts: tuple[str, ...] = ("0.0.0.0",)
     """Addresses that callers who ask names ask from; DNS tells one caller from another by them."""
+    pods: dict[str, str] = {}
+    """The clusters by the prefixes of their pods' addresses."""
+    identity: Identity | None = None
+    """Who callers are for xDS; None: it is plain text."""
+
+    def owner(self, address: str) -> str:
+        """The cluster whose pod has this address; "" where nobody can say."""
+        return next((name for prefix, name in self.pods.items() if _within(address, prefix)), "")
+
+    def named(self, text: str) -> str:
+        """The cluster of the last address that an error names; "" where it names none of a pod."""
+        found = _ADDRESS.findall(text)
+        return self.owner(found[-1]) if found else ""
+
+
+@functools.lru_cache(4096)
+def _within(address: str, prefix: str) -> bool:
+    return ipaddress.ip_address(address) in ipaddress.ip_network(prefix)
 
 
 class Errand(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,6 +52,7 @@ class Errand(msgspec.Struct, frozen=True, kw_only=True):
     program: Program
     places: tuple[Place, ...]
     rates: dict[str, float]
+    namespace: str = "shop"
 
 
 class Orders(msgspec.Struct, frozen=True):

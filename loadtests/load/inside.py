@@ -15,6 +15,8 @@ import re
 import subprocess
 import sys
 import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
 import msgspec
@@ -23,14 +25,18 @@ from isthmus import __version__
 from isthmus.demo import namespace
 from isthmus.demo.bidding import bidden, obey
 from isthmus.demo.board import Tone
+from isthmus.demo.stage import Say
 from loadtests.load import bed
+from loadtests.load.clusterset import Clusterset
 from loadtests.load.expect import judge
-from loadtests.load.ground import WORLD
+from loadtests.load.given import bed as given_bed
+from loadtests.load.given.clusters import read_clusters
+from loadtests.load.given.scenario import recast
 from loadtests.load.order import EXIT_FAILED, EXIT_PASSED, EXIT_STOPPED, Order
 from loadtests.load.peers import PEERS
 from loadtests.load.play import play, rates_with
 from loadtests.load.result import Surroundings, result
-from loadtests.load.scenario import read
+from loadtests.load.scenario import Scenario, read
 
 _LIBRARIES = ("grpcio", "locust", "dnspython")
 
@@ -38,26 +44,26 @@ _LIBRARIES = ("grpcio", "locust", "dnspython")
 async def perform(order: Order) -> int:
     """Play the scenario, judge it, write the result; the exit code says how it went."""
     scenario, started = read(Path(order.scenario)), time.monotonic()
+    given = read_clusters(Path(order.clusters)) if order.clusters else None
+    if given is not None:
+        scenario = recast(scenario, given.plays)
     surroundings = describe(order)
 
     def say(text: str, tone: Tone = "plain") -> None:
         sys.stdout.write(f"{time.monotonic() - started:6.1f} s  {text}\n")
         sys.stdout.flush()
 
-    namespace.furnish()
     missing = {name: PEERS[name].missing() for name in scenario.peers}
     peers = [name for name, why in missing.items() if not why]
     rates = rates_with(scenario.rates, peers)
-    async with bed.made(
-        order.envoy, Path(order.folder), rates, [event.fault for event in scenario.events], say
-    ) as made:
-        for name, why in missing.items():
-            if why:
-                say(f"the peer {name} is left out: {why}", "bad")
-            else:
-                await PEERS[name].start(made.stage)
+    place: AbstractAsyncContextManager[Clusterset]
+    if given is None:
+        place = _demos(order, scenario, missing, rates, say)
+    else:
+        place = given_bed.made(given, order, [event.fault for event in scenario.events], rates, say)
+    async with place as made:
         playing = asyncio.create_task(play(made, scenario, rates, say), name="play")
-        broken = made.stage.processes.broken
+        broken = made.processes.broken
         try:
             await asyncio.wait({playing, broken}, return_when=asyncio.FIRST_COMPLETED)
             if not playing.done():
@@ -67,9 +73,25 @@ async def perform(order: Order) -> int:
             await asyncio.wait({playing})
         seen = playing.result()
     findings = judge(scenario.expect, seen)
-    told = result(scenario, seen, findings, [m.name for m in WORLD.members], surroundings, missing)
+    told = result(scenario, seen, findings, made.clusters, surroundings, missing)
     await asyncio.to_thread(Path(order.out).write_bytes, msgspec.json.encode(told))
     return EXIT_PASSED if told.passed else EXIT_FAILED
+
+
+@asynccontextmanager
+async def _demos(
+    order: Order, scenario: Scenario, missing: Mapping[str, str], rates: Mapping[str, float], say: Say
+) -> AsyncIterator[bed.Bed]:
+    """The demo's clusterset, in the namespaces that this process stands in; peers beside it."""
+    namespace.furnish()
+    faults = [event.fault for event in scenario.events]
+    async with bed.made(order.envoy, Path(order.folder), rates, faults, say) as made:
+        for name, why in missing.items():
+            if why:
+                say(f"the peer {name} is left out: {why}", "bad")
+            else:
+                await PEERS[name].start(made.stage)
+        yield made
 
 
 def describe(order: Order) -> Surroundings:

@@ -17,3 +17,5 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     folder: str
     out: str
     command: str
+    clusters: str = ""
+    """The file of clusters to play on; "": the demo's bed."""

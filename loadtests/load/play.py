@@ -7,9 +7,8 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 
 from isthmus.demo.stage import Say
-from isthmus.demo.world import CONSOLE_PORT
-from loadtests.load.bed import Bed
 from loadtests.load.census import Census, Taken, least
+from loadtests.load.clusterset import Clusterset
 from loadtests.load.doors import DOORS
 from loadtests.load.expect import Seen
 from loadtests.load.expect.leaks import Leaks, left_over
@@ -26,13 +25,13 @@ Connections that the start needed are closed after 15 s.
 """
 
 
-async def play(bed: Bed, scenario: Scenario, rates: Mapping[str, float], say: Say) -> Seen:
+async def play(bed: Clusterset, scenario: Scenario, rates: Mapping[str, float], say: Say) -> Seen:
     """Everything that was seen of the scenario on this bed; `rates` are those of the peers' doors too."""
-    census = Census([(m.agent, CONSOLE_PORT) for m in bed.world.members] + [(bed.world.hub, CONSOLE_PORT)])
+    census = Census(bed.consoles.values())
     leaks = any(isinstance(wanted, Leaks) for wanted in scenario.expect)
     before = await _before(census, say) if leaks else None
     await bed.crowd.go()
-    await bed.stage.until("callers of every cluster served at every door", lambda: _unserved(bed, rates))
+    await bed.until("callers of every cluster served at every door", lambda: _unserved(bed, rates))
     told = ", ".join(f"{rate:g}/s {door}" for door, rate in rates.items())
     say(f"callers are served, the load counts: {told}")
     began = time.monotonic()
@@ -63,7 +62,7 @@ async def play(bed: Bed, scenario: Scenario, rates: Mapping[str, float], say: Sa
         others=[row for row in rows if DOORS[row.door].beside],
         marks=marks,
         rates=scenario.rates,
-        callers=[m.name for m in bed.world.members],
+        callers=list(bed.clusters),
         deaths=bed.deaths,
         memory=[(taken.at, round(taken.memory_mb, 1)) for taken in watch if taken.memory_mb],
         watch=watch,
@@ -76,22 +75,22 @@ def rates_with(rates: Mapping[str, float], peers: Sequence[str]) -> dict[str, fl
     return {**rates, **{peer: rates[DOORS[peer].beside] for peer in peers}}
 
 
-async def _unserved(bed: Bed, doors: Iterable[str]) -> str:
+async def _unserved(bed: Clusterset, doors: Iterable[str]) -> str:
     """The first door and cluster whose callers were not served yet; calls count when there is none."""
     served = {(row.door, row.caller) for row in bed.samples if not row.why}
     for door in doors:
-        for member in bed.world.members:
-            if (door, member.name) not in served:
-                return f"{door} of {member.name}"
+        for cluster in bed.clusters:
+            if (door, cluster) not in served:
+                return f"{door} of {cluster}"
     return ""
 
 
-async def _event(bed: Bed, event: Event, began: float, say: Say) -> Mark:
+async def _event(bed: Clusterset, event: Event, began: float, say: Say) -> Mark:
     await asyncio.sleep(began + event.at - time.monotonic())
     say(f"{event.name} begins", "bad")
     start = time.monotonic()
     try:
-        async with event.fault.happen(bed) as trace:
+        async with bed.happens(event.fault) as trace:
             await asyncio.sleep(start + event.lasts - time.monotonic())
             ended = time.monotonic()
     finally:

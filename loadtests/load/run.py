@@ -28,6 +28,8 @@ from isthmus.demo import namespace
 from isthmus.demo.envoy import find_envoy
 from isthmus.errors import ConfigError, PlatformError
 from loadtests.load.census import BED, survivors
+from loadtests.load.given.clusters import read_clusters
+from loadtests.load.given.scenario import unplayable
 from loadtests.load.order import EXIT_CANNOT, EXIT_FAILED, EXIT_PASSED, EXIT_STOPPED, EXIT_WRONG_USE, Order
 from loadtests.load.report import write_index, write_report
 from loadtests.load.result import Result, outlived
@@ -43,18 +45,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="make load",
         description="Play load scenarios on the demo's clusterset and report what callers saw.",
-        epilog="Examples: make load SCENARIO=cluster-silent; make load ARGS=--ci; make load ARGS=--list",
+        epilog="Examples: make load SCENARIO=cluster-silent; make load ARGS=--ci; make load ARGS=--list; "
+        'make load SCENARIO=drain ARGS="--clusters clusters.yaml"',
     )
     parser.add_argument("scenarios", nargs="*", help="names or files; none: all of the project")
     parser.add_argument("--ci", action="store_true", help="only those marked `ci: true`")
     parser.add_argument("--list", action="store_true", help="name the scenarios and end")
     parser.add_argument("--out", type=Path, default=OUT, help="folder of the reports (build/load)")
     parser.add_argument("--envoy", type=Path, help="the Envoy to use")
+    parser.add_argument("--clusters", type=Path, help="play on the clusters of this file, not on the demo's")
     options = parser.parse_args(arguments)
     console = Console(stderr=True, highlight=False)
     try:
         # Everything is read before anything starts: the last file's mistake need not be waited for.
         chosen = [(path, read(path)) for path in map(find, options.scenarios or names())]
+        if options.clusters:
+            read_clusters(options.clusters)
     except ConfigError as error:
         console.print(f"load: {error}", markup=False)
         return EXIT_WRONG_USE
@@ -68,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for _, scenario in chosen:
             console.print(f"[bold]{scenario.name}[/]  {escape(scenario.about)}")
         return EXIT_PASSED
-    return perform(chosen, options.envoy, options.out, console)
+    return perform(chosen, options.envoy, options.out, console, clusters=options.clusters)
 
 
 def perform(
@@ -77,21 +83,46 @@ def perform(
     out: Path,
     console: Console,
     command: str = "",
+    clusters: Path | None = None,
 ) -> int:
-    """Play these with the Envoy asked for, or one that is found; `command` is how people play it again."""
+    """Play these with the Envoy asked for, or one that is found; `command` is how people play it again.
+
+    On the demo's bed, or on the clusters of a file, which need no namespaces of ours.
+    """
     try:
         envoy = find_envoy(asked, os.environ, Path.home())
-        enter = namespace.enter_command()
-        # Disks of faults are nobody else's.
-        enter = (enter[0], "--mount", *enter[1:])
+        enter = () if clusters else _enter()
     except PlatformError as error:
         console.print(f"load: {error}", markup=False)
         return EXIT_CANNOT
-    chosen = [pair for pair in chosen if not _lacks_root(pair[1], console)]
+    left_out = _lacks_players if clusters else _lacks_root
+    chosen = [pair for pair in chosen if not left_out(pair[1], console)]
     if not chosen:
         return EXIT_CANNOT
     out.mkdir(parents=True, exist_ok=True)
-    return _play(chosen, enter, envoy, out, console, command)
+    order = Order(
+        scenario="",
+        envoy=str(envoy),
+        folder="",
+        out=str(out.resolve()),
+        command=command,
+        clusters=str(clusters.resolve()) if clusters else "",
+    )
+    return _play(chosen, enter, order, out, console)
+
+
+def _enter() -> tuple[str, ...]:
+    """The command that enters namespaces of the demo's; disks of faults are nobody else's."""
+    unshare, *rest = namespace.enter_command()
+    return (unshare, "--mount", *rest)
+
+
+def _lacks_players(scenario: Scenario, console: Console) -> bool:
+    """Whether a scenario is left out because given clusters cannot play it; says so."""
+    why = unplayable(scenario)
+    if why:
+        console.print(f"load: {scenario.name} is left out: {why}", markup=False)
+    return bool(why)
 
 
 def _lacks_root(scenario: Scenario, console: Console) -> bool:
@@ -107,11 +138,11 @@ def _lacks_root(scenario: Scenario, console: Console) -> bool:
 def _play(
     chosen: Sequence[tuple[Path, Scenario]],
     enter: Sequence[str],
-    envoy: Path,
+    order: Order,
     out: Path,
     console: Console,
-    command: str,
 ) -> int:
+    """Play all; `order` has what is alike for each."""
     began, worst = time.monotonic(), EXIT_PASSED
     told: list[tuple[str, Result | None, float]] = []
     for number, (path, scenario) in enumerate(chosen, 1):
@@ -119,7 +150,8 @@ def _play(
         since = time.monotonic()
         target = out.resolve() / f"{scenario.name}.json"
         target.unlink(missing_ok=True)
-        code = _one(path, scenario, enter, envoy, target, console, command)
+        mine = {"scenario": str(path.resolve()), "out": str(target), "command": _command(order, path)}
+        code = _one(scenario, enter, msgspec.structs.replace(order, **mine), console)
         result = msgspec.json.decode(target.read_bytes(), type=Result) if target.exists() else None
         if result is not None:
             write_report(result, target.with_suffix(".html"))
@@ -134,15 +166,13 @@ def _play(
     return worst
 
 
-def _one(
-    path: Path,
-    scenario: Scenario,
-    enter: Sequence[str],
-    envoy: Path,
-    target: Path,
-    console: Console,
-    command: str,
-) -> int:
+def _command(order: Order, path: Path) -> str:
+    """How people play this scenario again."""
+    more = f' ARGS="--clusters {shlex.quote(order.clusters)}"' if order.clusters else ""
+    return order.command or f"make load SCENARIO={shlex.quote(path.stem)}{more}"
+
+
+def _one(scenario: Scenario, enter: Sequence[str], order: Order, console: Console) -> int:
     """Play one scenario and return how it went; its folder stays where it failed."""
     parent = tempfile.gettempdir()
     folder = tempfile.mkdtemp(prefix="isthmus-load-", dir=parent if len(parent) <= LONGEST_PARENT else "/tmp")
@@ -154,7 +184,7 @@ def _one(
             console.print(f"load: {error}", markup=False)
             code = EXIT_CANNOT
         else:
-            code = _inside(path, folder, enter, envoy, target, console, command)
+            code = _inside(enter, msgspec.structs.replace(order, folder=folder), console)
     if code in (EXIT_FAILED, EXIT_CANNOT):
         console.print(f"what the processes said is in {folder}", markup=False)
     else:
@@ -162,23 +192,9 @@ def _one(
     return code
 
 
-def _inside(
-    path: Path,
-    folder: str,
-    enter: Sequence[str],
-    envoy: Path,
-    target: Path,
-    console: Console,
-    command: str,
-) -> int:
+def _inside(enter: Sequence[str], order: Order, console: Console) -> int:
     """Play it in namespaces of its own, until all of these have ended."""
-    order = Order(
-        scenario=str(path.resolve()),
-        envoy=str(envoy),
-        folder=folder,
-        out=str(target),
-        command=command or f"make load SCENARIO={shlex.quote(path.stem)}",
-    )
+    folder, target = order.folder, Path(order.out)
     # A session of its own: Ctrl-C reaches this process alone, which then lets the other stop in order.
     inner = subprocess.Popen(
         [*enter, sys.executable, "-m", "loadtests.load.inside"],

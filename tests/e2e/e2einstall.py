@@ -73,6 +73,8 @@ class Site(Callers):
         self.ground = ground
         self.hub = self.near
         self.agents: dict[str, Process] = {}
+        self.addresses: dict[str, tuple[str, str, str]] = {}
+        """Where each cluster's agent answers DNS and xDS, and has its console."""
         self._folder = folder
         self._processes: list[Process] = []
 
@@ -82,12 +84,10 @@ class Site(Callers):
             self._install(cluster)
         self._admit()
         ports = iter(random.SystemRandom().sample(PORTS, 7))
-        addresses = {
-            one.name: tuple(f"{one.address}:{next(ports)}" for _ in "dx") for one in self.ground.clusters
-        }
         for cluster in self.ground.clusters:
-            dns, xds = addresses[cluster.name]
-            self.agents[cluster.name] = self._agent(cluster, dns, xds, next(ports))
+            dns, xds, console = (f"{cluster.address}:{next(ports)}" for _ in "dxc")
+            self.addresses[cluster.name] = dns, xds, console
+            self.agents[cluster.name] = self._agent(cluster, dns, xds, console)
         kubeconfig = self._folder / "hub.kubeconfig"
         hub = (
             "run",
@@ -99,7 +99,7 @@ class Site(Callers):
         )
         self._processes.append(Process("hub", self.hub, self._folder, *hub))
         for cluster in self.ground.clusters:
-            dns, xds = addresses[cluster.name]
+            dns, xds, _ = self.addresses[cluster.name]
             self._callers(cluster, dns, xds)
 
     def stop(self) -> None:
@@ -177,7 +177,7 @@ class Site(Callers):
                 hub=(self.hub, namespace, "isthmus-agent"),
             )
 
-    def _agent(self, cluster: Cluster, dns: str, xds: str, console: int) -> Process:
+    def _agent(self, cluster: Cluster, dns: str, xds: str, console: str) -> Process:
         name = cluster.name
         kubeconfig = str(self._folder / f"{name}.kubeconfig")
         agent = Process(
@@ -187,7 +187,7 @@ class Site(Callers):
             *("run", "agent", "--cluster", name, "--region", "eu", "--state-dir", str(self._folder / name)),
             *("--kubeconfig", kubeconfig, "--context", "member"),
             *("--hub-kubeconfig", kubeconfig, "--hub-context", "hub"),
-            *("--dns-listen", dns, "--xds-listen", xds, "--console-listen", f"127.0.0.1:{console}"),
+            *("--dns-listen", dns, "--xds-listen", xds, "--console-listen", console),
             "--xds-plaintext",
         )
         self._processes.append(agent)

@@ -51,7 +51,7 @@ class Stage:
         self._rules = _rules()
 
     def up(self, envoy: Path) -> None:
-        """Brings both up, with Envoy's image in the first. Raises Failed."""
+        """Brings both up, with Envoy's image in each. Raises Failed."""
         image = self.state / "envoy.tar"
         made = ("--name", "localhost/envoy:1", "--program", f"{envoy}:/usr/bin/envoy", "--out", str(image))
         self._do("mkimage.py", *made)
@@ -59,7 +59,8 @@ class Stage:
             self._fall()  # the tool has short deadlines, and the machine may be busy: once more
             if said := self._both():
                 raise Failed("\n".join([*said, *self._logs()]))
-        self._do("cluster.py", "load", "a", "--", str(image))
+        for name in NODES:
+            self._do("cluster.py", "load", name, "--", str(image))
         image.unlink()
         for name in NODES:
             self._be_patient(f"{name}-1", self.state / name / f"{name}-1" / "log" / f"{MANAGER}.argv")

@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 
 from loadtests.load.errand import Errand, Orders, Place
+from loadtests.load.ground import PODS
 from loadtests.load.samples import Sample
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -23,7 +24,9 @@ def place(
     xds: tuple[str, int] = NOWHERE,
     hosts: tuple[str, ...] = ("127.0.0.1",),
 ) -> Place:
-    return Place(cluster="eu-1", region="eu", zone="eu-1a", envoy=envoy, dns=dns, xds=xds, hosts=hosts)
+    return Place(
+        cluster="eu-1", region="eu", zone="eu-1a", envoy=envoy, dns=dns, xds=xds, hosts=hosts, pods=PODS
+    )
 
 
 async def called(folder: Path, errand: Errand, due: int, program: Sequence[str] = ()) -> list[Sample]:

@@ -15,7 +15,6 @@ from xds_harness import Rows, Shares, plan_of, served
 from isthmus.model.names import ServiceKey
 from isthmus.model.service import Port, Protocol
 from loadtests.load.errand import Errand
-from loadtests.load.ground import named
 
 CART = ServiceKey("shop", "cart")
 PORT = Port(name="grpc", protocol=Protocol.TCP, port=7070)
@@ -70,4 +69,4 @@ async def test_an_answer_that_breaks_off_is_a_failure_of_the_cluster_that_began_
     ],
 )
 def test_an_error_that_names_an_address_names_its_cluster(details: str, cluster: str) -> None:
-    assert named(details) == cluster
+    assert place().named(details) == cluster

@@ -164,7 +164,7 @@ async def test_callers_that_do_not_end_are_named(tmp_path: Path, monkeypatch: py
     async with Processes(tmp_path, os.environ) as processes:
         deaf = "import time; print('ready', flush=True); time.sleep(600)"
         processes.wrap("callers-http-0", sys.executable, "-c", deaf)
-        callers = crowd.Crowd(processes, tmp_path, [place()])
+        callers = crowd.Crowd(processes, tmp_path, [place()], "shop")
         await callers.gather({"envoy-get": RATE})
         await callers.go()
         with pytest.raises(crowd.CallersStuck, match=r"^callers-http-0 did not end within 0\.5 s"):

@@ -23,7 +23,6 @@ import dns.rcode
 import dns.rdatatype
 
 from loadtests.load.callers.openloop import Failed, OpenLoop, run
-from loadtests.load.ground import WORLD
 
 QUERY_SECONDS = 2.0
 CONNECT_SECONDS = 1.0
@@ -36,19 +35,19 @@ class Udp(OpenLoop):
 
     def __init__(self, environment: Any) -> None:
         super().__init__(environment)
-        self._hosts = itertools.cycle(self.place.hosts)
-        self._cached: dict[str, tuple[float, str]] = {}
-        """By host: until when, and where to."""
+        self._hosts = itertools.cycle(enumerate(self.place.hosts))
+        self._cached: dict[int, tuple[float, str]] = {}
+        """By number of the host: until when, and where to."""
 
     def call(self) -> str:
-        host, now = next(self._hosts), time.monotonic()
-        until, address = self._cached.get(host, (0.0, ""))
+        (number, host), now = next(self._hosts), time.monotonic()
+        until, address = self._cached.get(number, (0.0, ""))
         if now >= until:
             address, ttl = self._look_up(host)
             if not until:  # hosts of the world do not begin all at once
-                ttl *= (self.place.hosts.index(host) + 1) / len(self.place.hosts)
-            self._cached[host] = (now + ttl, address)
-        cluster = WORLD.owner(address)
+                ttl *= (number + 1) / len(self.place.hosts)
+            self._cached[number] = (now + ttl, address)
+        cluster = self.place.owner(address)
         connection = http.client.HTTPConnection(address, self.door.target, timeout=CONNECT_SECONDS)
         try:
             connection.request("GET", "/")

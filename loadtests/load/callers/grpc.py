@@ -19,7 +19,6 @@ from isthmus.model.names import ClusterId, Vantage
 from isthmus.xds.bootstrap import grpc_bootstrap
 from loadtests.load.callers.openloop import Failed, OpenLoop, run
 from loadtests.load.errand import Errand, Place
-from loadtests.load.ground import named
 
 DEADLINE_SECONDS = 4.5
 """Callers are as patient as those of HTTP, and told by the library rather than by `CALL_SECONDS`."""
@@ -45,13 +44,12 @@ class Call(OpenLoop):
         try:
             _, call = self._check.with_call(b"", timeout=DEADLINE_SECONDS)
         except self._grpc.RpcError as error:
-            raise Failed(error.code().name, _led(error)) from error
+            raise Failed(error.code().name, self._led(error)) from error
         return _cluster(call)
 
-
-def _led(error: Any) -> str:
-    """Where a failed call was, if an answer had begun or the library names an address."""
-    return _cluster(error) or named(error.details() or "")
+    def _led(self, error: Any) -> str:
+        """Where a failed call was, if an answer had begun or the library names an address."""
+        return _cluster(error) or self.place.named(error.details() or "")
 
 
 def _cluster(call: Any) -> str:
@@ -62,7 +60,8 @@ def announce(place: Place, file: Path) -> None:
     """Write the bootstrap of this place and name it where the library looks."""
     address, port = place.xds
     vantage = Vantage(place.region, place.zone, ClusterId(place.cluster))
-    bootstrap = grpc_bootstrap(f"callers-{place.cluster}", vantage, f"{address}:{port}")
+    server = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+    bootstrap = grpc_bootstrap(f"callers-{place.cluster}", vantage, server, identity=place.identity)
     file.write_bytes(msgspec.json.encode(bootstrap))
     os.environ["GRPC_XDS_BOOTSTRAP"] = str(file)
 

@@ -161,7 +161,7 @@ def run(kinds: dict[str, type[OpenLoop]]) -> None:
             f"{door}-{place.cluster}",
             (kinds[door],),
             {
-                "door": DOORS[door],
+                "door": DOORS[door].within(errand.namespace),
                 "place": place,
                 "rate": rate / len(errand.places),
                 "fixed_count": 1,

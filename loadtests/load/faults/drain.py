@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 from isthmus.api import kinds
 from isthmus.api.meta import ObjectKey
-from loadtests.load.bed import Bed
+from loadtests.load.clusterset import Clusterset
 from loadtests.load.counters import planned
 from loadtests.load.faults.fault import WholeCluster, fault
 from loadtests.load.marks import Trace
@@ -23,15 +23,15 @@ class Drain(WholeCluster, frozen=True, kw_only=True):
     """
 
     @asynccontextmanager
-    async def happen(self, bed: Bed) -> AsyncIterator[Trace]:
-        trace, key, hub = Trace(), ObjectKey("", self.cluster), bed.stage.clients["hub"]
+    async def happen(self, bed: Clusterset) -> AsyncIterator[Trace]:
+        trace, key, hub = Trace(), ObjectKey("", self.cluster), bed.hub
         await hub.patch(kinds.CLUSTER, key, {"spec": {"drain": True}})
         try:
             yield trace
             plans = {
-                member.name: [plan for name in SERVICES for plan in await planned(member, name)]
-                for member in bed.world.members
-                if member.name != self.cluster
+                cluster: [plan for name in SERVICES for plan in await planned(bed, cluster, name)]
+                for cluster in bed.clusters
+                if cluster != self.cluster
             }
             if all(mine and not any(self.cluster in plan for plan in mine) for mine in plans.values()):
                 count = sum(map(len, plans.values()))

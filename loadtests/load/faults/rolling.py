@@ -52,7 +52,9 @@ class RollingRestart(OneCluster, frozen=True, kw_only=True):
             try:
                 async with meanwhile(*rolling, name="rolling-restart"):
                     yield trace
-                    known = {a for service in self.services for a in await endpoints(member, service)}
+                    known = set[str]()
+                    for service in self.services:
+                        known |= await endpoints(bed, self.cluster, service)
                     if known == set(twins.values()):
                         names = ", ".join(self.services)
                         trace.saw(f"{self.cluster} plans with the {len(known)} new pods of {names} only")

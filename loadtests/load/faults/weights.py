@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import ClassVar
 
-from isthmus.demo.world import Member, World
-from loadtests.load.bed import Bed
+from isthmus.demo.world import World
+from loadtests.load.clusterset import Clusterset
 from loadtests.load.counters import planned
 from loadtests.load.faults.fault import Fault, fault, meanwhile, no_cluster, no_services
 from loadtests.load.marks import Phase, Trace
@@ -55,7 +55,7 @@ class WeightShift(Fault, frozen=True, kw_only=True):
         return tuple(f"the policy of {service}" for service in self.services)
 
     @asynccontextmanager
-    async def happen(self, bed: Bed) -> AsyncIterator[Trace]:
+    async def happen(self, bed: Clusterset) -> AsyncIterator[Trace]:
         trace = Trace()
         try:
             async with meanwhile(self._shift(bed, trace), name="weight-shift"):
@@ -69,24 +69,23 @@ class WeightShift(Fault, frozen=True, kw_only=True):
             for service in self.services:
                 await bed.change_policy(service, {"targets": bed.policy_of(service).get("targets")})
 
-    async def _shift(self, bed: Bed, trace: Trace) -> None:
+    async def _shift(self, bed: Clusterset, trace: Trace) -> None:
         for step in self.steps:
             weights = {self.origin: 100 - step, self.to: step}
             targets = [{"cluster": cluster, "weight": weight} for cluster, weight in weights.items()]
             for service in self.services:
                 await bed.change_policy(service, {"targets": targets})
             changed = time.monotonic()
-            await asyncio.sleep(SETTLED_SECONDS)
+            await asyncio.sleep(self.each)
+            began, ended = changed + SETTLED_SECONDS, time.monotonic() - 0.1
             shares = {cluster: weight / 100 for cluster, weight in weights.items()}
-            if all([await self._follows(bed, member, shares) for member in bed.world.members]):
+            if all([await self._follows(bed, cluster, shares) for cluster in bed.clusters]):
                 trace.counts["steps planned"] = trace.counts.get("steps planned", 0) + 1
-            await asyncio.sleep(changed + self.each - time.monotonic())
-            began = changed + SETTLED_SECONDS
-            trace.phases.append(Phase(began=began, ended=time.monotonic() - 0.1, shares=shares))
+            trace.phases.append(Phase(began=began, ended=ended, shares=shares))
 
-    async def _follows(self, bed: Bed, member: Member, shares: dict[str, float]) -> bool:
+    async def _follows(self, bed: Clusterset, cluster: str, shares: dict[str, float]) -> bool:
         """Whether all plans of these services in that cluster give these shares."""
-        plans = [plan for service in self.services for plan in await planned(member, service)]
+        plans = [plan for service in self.services for plan in await planned(bed, cluster, service)]
         return bool(plans) and all(
             abs(plan.get(name, 0.0) - share) <= ROUNDED for plan in plans for name, share in shares.items()
         )

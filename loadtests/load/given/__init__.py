@@ -1,0 +1,1 @@
+"""Beds on clusters that somebody has: what scenarios do there is done through their API servers alone."""
