@@ -7,6 +7,7 @@ When the bed is left, its namespace has gone from every cluster.
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
@@ -74,6 +75,8 @@ async def made(
 
     Raises IsthmusError for what the clusters or this machine lack.
     """
+    if shutil.which("setpriv") is None:
+        raise PlatformError("there is no setpriv on PATH: install util-linux")
     beside, folder, grace = Path(order.clusters), Path(order.folder), _longest_grace(faults)
     async with AsyncExitStack() as around:
         apis = {cluster.name: access(cluster, beside) for cluster in given.clusters} | {
@@ -96,9 +99,10 @@ async def made(
             for policy in policies:
                 await client.apply(kinds.POLICY, policy, manager=namespace.MANAGER)
         for place, cluster in zip(places, given.clusters, strict=True):
-            await processes.start(
-                f"envoy-{place.cluster}", _envoy_command(order.envoy, place, cluster.xds, folder)
-            )
+            name = f"envoy-{place.cluster}"
+            # No namespace ends with this process, and so nobody else would end an Envoy of a killed one.
+            processes.wrap(name, "setpriv", "--pdeathsig", "KILL", "--")
+            await processes.start(name, _envoy_command(order.envoy, place, cluster.xds, folder))
         crowd = Crowd(processes, folder, places, shop.NAMESPACE)
         await crowd.gather(rates)
         bed = GivenBed(
