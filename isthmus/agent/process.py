@@ -12,7 +12,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from typing import NoReturn
 
-from isthmus.agent import logs
+from isthmus.agent import freed, logs
 from isthmus.errors import ConfigError, IsthmusError
 
 EXIT_WRONG_USE = 2
@@ -49,11 +49,15 @@ async def _until_told(main: Callable[[], Awaitable[None]]) -> None:
     loop = asyncio.get_running_loop()
     for wanted in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(wanted, stop)
+    giving = asyncio.create_task(freed.give_back(), name="give-back")
     try:
         await task
     except asyncio.CancelledError:
         if not told:
             raise
+    finally:
+        giving.cancel()
+        await asyncio.gather(giving, return_exceptions=True)
 
 
 def _tell(name: str, group: BaseExceptionGroup[BaseException], code: int) -> int:
