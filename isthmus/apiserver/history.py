@@ -61,10 +61,14 @@ class History:
         return found
 
     def compact(self, revision: int) -> None:
-        """Forget all events up to a revision, as etcd's compaction does."""
+        """Forget all events up to a revision, and let nobody go on from before it."""
+        self.expire(revision)
+        self.floor = max(self.floor, revision)
+
+    def expire(self, revision: int) -> None:
+        """Forget events up to a revision; a watch that has read the last of them goes on."""
         while self._ring and self._ring[0].revision <= revision:
             self._forget()
-        self.floor = max(self.floor, revision)
 
     def close(self) -> None:
         """End all watches: the resource is gone."""

@@ -23,6 +23,9 @@ from isthmus.apiserver.faults import Faults
 from isthmus.apiserver.http import BODY_LIMIT, Shell, WireOptions, reset
 from isthmus.apiserver.kubeconfig import kubeconfig
 
+HISTORY_SECONDS = 300.0
+"""Events are kept for so long, and twice as long at most: kube-apiserver has etcd compacted as often."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterConfig:
@@ -67,7 +70,7 @@ class RunningCluster:
             clock=clock if offset else None,
         )
         self._listener = Listener(Shell(self.state, self.faults, wire), config.host, config.port, config.sock)
-        self._reaper: asyncio.Task[None] | None = None
+        self._tasks: tuple[asyncio.Task[None], ...] = ()
 
     @property
     def url(self) -> str:
@@ -76,27 +79,38 @@ class RunningCluster:
 
     async def start(self) -> None:
         await self._listener.start()
-        self._reaper = asyncio.create_task(
-            Reaper(self.state).run(), name=f"apiserver-reaper-{self.config.name}"
+        self._tasks = (
+            asyncio.create_task(Reaper(self.state).run(), name=f"apiserver-reaper-{self.config.name}"),
+            asyncio.create_task(self._expire(), name=f"apiserver-history-{self.config.name}"),
         )
-        self._reaper.add_done_callback(self._report)
+        for task in self._tasks:
+            task.add_done_callback(self._report)
 
     async def stop(self) -> None:
         """Reset all connections and stop listening."""
         await self._listener.stop()
-        if self._reaper is not None:
-            self._reaper.cancel()
-            await asyncio.wait((self._reaper,))
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def compact(self) -> None:
         """Forget all history, as etcd's compaction does: older watches and list tokens get 410."""
         for bucket in self.state.store.buckets.values():
             bucket.history.compact(self.state.store.revision)
 
+    async def _expire(self) -> None:
+        """Forgets what is older than HISTORY_SECONDS, again and again."""
+        before = lately = 0
+        while True:
+            for bucket in self.state.store.buckets.values():
+                bucket.history.expire(before)
+            before, lately = lately, self.state.store.revision
+            await asyncio.sleep(HISTORY_SECONDS)
+
     def _report(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (failure := task.exception()) is not None:
             log = structlog.get_logger()
-            log.error("reaper failed", cluster=self.config.name, exc_info=failure)
+            log.error("task failed", task=task.get_name(), exc_info=failure)
 
     def _cut(self) -> None:
         self._listener.cut()

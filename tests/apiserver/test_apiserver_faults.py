@@ -9,7 +9,8 @@ import aiohttp
 import pytest
 from apicontract import DEADLINE, Api
 
-from isthmus.apiserver import ApiServer, Fault
+from isthmus.apiserver import ApiServer, ClusterConfig, Fault
+from isthmus.apiserver import server as servers
 
 MAPS = "/api/v1/namespaces/default/configmaps"
 
@@ -120,6 +121,30 @@ async def test_lost_history_ends_watches_and_lists_with_410(api: Api, server: Ap
     assert only[0]["object"]["reason"] == "Expired"
     stale = await api.get(MAPS, limit="1", **{"continue": token})
     assert (stale.code, stale.body["reason"]) == (410, "Expired")
+
+
+async def test_old_history_is_forgotten_and_no_watch_ends_by_it(
+    session: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(servers, "HISTORY_SECONDS", 0.02)
+    async with ApiServer([ClusterConfig(name="eu-1")]) as server:
+        cluster = server.cluster("eu-1")
+        api = Api(session, cluster.url)
+        since = (await api.get(MAPS)).body["metadata"]["resourceVersion"]
+        async with api.watch(MAPS, resourceVersion=since) as watch:
+            await api.post(MAPS, config("a"))
+            assert (await watch.next())["object"]["metadata"]["name"] == "a"
+            async with asyncio.timeout(DEADLINE):
+                while not await _expired(api, since):
+                    await asyncio.sleep(0.01)
+            await api.post(MAPS, config("b"))
+            assert (await watch.next())["object"]["metadata"]["name"] == "b"
+
+
+async def _expired(api: Api, since: str) -> bool:
+    """Whether a watch that begins there is too late."""
+    async with api.watch(MAPS, resourceVersion=since) as watch:
+        return (await watch.next())["type"] == "ERROR"
 
 
 async def test_a_watch_that_falls_behind_the_history_is_told_so(api: Api, server: ApiServer) -> None:

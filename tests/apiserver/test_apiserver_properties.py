@@ -225,6 +225,18 @@ async def test_history_is_bounded_by_events_and_by_bytes() -> None:
     assert [event.revision for event in small.since(2)] == [3]
 
 
+async def test_what_expires_is_forgotten_and_who_has_read_it_goes_on() -> None:
+    history = History(0, events=9, size=1 << 20)
+    for revision in (2, 4, 6):
+        history.append(Event(revision, "ADDED", Entry(_object("a", 0), revision), None))
+    history.expire(5)
+    assert [event.revision for event in history.since(4)] == [6]
+    with pytest.raises(LookupError):
+        history.since(3)
+    history.expire(100)
+    assert history.since(6) == []
+
+
 def test_a_bucket_finds_a_namespace_among_its_neighbours() -> None:
     store = Store(0, history_events=8, history_bytes=1 << 20)
     bucket: Bucket = store.bucket(BucketId("", "configmaps"))
