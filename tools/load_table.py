@@ -20,7 +20,7 @@ DOORS = (
 )
 SPANS = (
     ("GET moved after", "moves", ("envoy-get",)),
-    ("GET's p99 back after", "settles", ("envoy-get",)),
+    ("p99 of GETs back after", "settles", ("envoy-get",)),
     ("GET, gRPC reach it again after", "returns", ("envoy-get", "grpc")),
     ("last DNS caller led astray after", "stale", ("dns-udp", "dns-tcp")),
 )
