@@ -23,6 +23,8 @@ if TYPE_CHECKING:  # loaded later: the first plan does not wait for it
 
 FILE = "verdicts.json"
 PAUSE_SECONDS = 2.0
+NOTES_PER_SECOND = 4_000
+"""So many are written at most: a large world in which verdicts change all the time is written less often."""
 FRESH_SECONDS = 60.0
 """What has not changed is confirmed this often, so that its age tells when we stopped."""
 
@@ -39,7 +41,7 @@ def load(folder: Path) -> memory.Notes:
 
 async def keep(prober: Prober, health: Table[CheckKey, Verdict], folder: Path) -> None:
     """Writes verdicts down when they change, until cancelled."""
-    changed, written, failing = True, 0.0, False
+    changed, written, failing, pause = True, float("-inf"), False, PAUSE_SECONDS
 
     def observe(_key: CheckKey, old: Verdict | None, new: Verdict | None) -> None:
         nonlocal changed
@@ -47,15 +49,18 @@ async def keep(prober: Prober, health: Table[CheckKey, Verdict], folder: Path) -
 
     health.observe(observe)
     while True:
-        if changed or time.monotonic() - written >= FRESH_SECONDS:
+        if time.monotonic() - written >= (pause if changed else FRESH_SECONDS):
             changed, written = False, time.monotonic()
+            notes = await prober.known()
+            pause = max(PAUSE_SECONDS, len(notes) / NOTES_PER_SECOND)
             try:
-                await asyncio.to_thread(_write, folder / FILE, await prober.known())
+                await asyncio.to_thread(_write, folder / FILE, notes)
                 failing = False
             except OSError as error:
                 if not failing:
                     log.warning("verdicts not kept", folder=str(folder), error=str(error))
                 failing = True
+            del notes  # they are many, and it may be long until the next
         await asyncio.sleep(PAUSE_SECONDS)
 
 
