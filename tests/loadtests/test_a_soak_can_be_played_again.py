@@ -119,7 +119,8 @@ def test_a_failure_counts_at_any_time_where_no_accident_allows_for_it() -> None:
 
 def taken(at: float = 0.0, *, mb: float = 100.0, **other: int) -> Taken:
     counts = {"processes": 3, "descriptors": 60, "tasks": 30, "told": 3, **other}
-    return Taken(at=at, roles={"control": Count(memory_mb=mb, **counts)}, other=[])
+    roles = {"control": Count(memory_mb=mb, **counts), "apiserver": Count(memory_mb=at)}
+    return Taken(at=at, roles=roles, other=[])
 
 
 def seen(watch: list[Taken], rest: tuple[Taken, Taken] | None = None) -> Seen:
