@@ -17,6 +17,7 @@ import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from isthmus.dns.library import library
 from isthmus.dns.row import DrawRow, Member, Row, encode, row_key
@@ -240,7 +241,7 @@ def _serve_with_dnslib(port: int, services: int) -> None:
 
     class Protocol(asyncio.DatagramProtocol):
         def connection_made(self, transport: asyncio.BaseTransport) -> None:
-            self.transport = transport
+            self.transport = cast("asyncio.DatagramTransport", transport)
 
         def datagram_received(self, data: bytes, sender: tuple[str, int]) -> None:
             query = dnslib.DNSRecord.parse(data)

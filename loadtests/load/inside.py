@@ -18,6 +18,7 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -64,8 +65,9 @@ async def perform(order: Order) -> int:
     async with place as made:
         playing = asyncio.create_task(play(made, scenario, rates, say), name="play")
         broken = made.processes.broken
+        either: set[asyncio.Future[Any]] = {playing, broken}
         try:
-            await asyncio.wait({playing, broken}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
             if not playing.done():
                 broken.result()
         finally:

@@ -173,14 +173,14 @@ def _accident(mark: Mark, began: float) -> Accident:
 
 def _beside(peer: Peer, missing: str, seen: Seen) -> Beside:
     spent = {level.role: level.cpu_s for level in _levels(seen)}
-    roles = (peer.name, peer.beside_role, "control")
+    its, ours, control = (spent.get(role, 0.0) for role in (peer.name, peer.beside_role, "control"))
     return Beside(
         peer=peer.name,
         about=peer.about,
         door=DOORS[peer.name].beside,
         missing=missing,
         felt=[] if missing else felt([*seen.rows, *seen.others], seen.marks, peer.name),
-        cpu_s=(0.0, 0.0, 0.0) if missing else tuple(spent.get(role, 0.0) for role in roles),
+        cpu_s=(0.0, 0.0, 0.0) if missing else (its, ours, control),
     )
 
 

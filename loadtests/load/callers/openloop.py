@@ -46,7 +46,7 @@ class Failed(Exception):
         self.cluster = cluster
 
 
-class OpenLoop(User):  # type: ignore[misc]
+class OpenLoop(User):
     """Derived classes make one call at a time in `call`; the classes that run have door, place and rate."""
 
     abstract = True
@@ -148,8 +148,8 @@ class OpenLoop(User):  # type: ignore[misc]
         )
 
 
-class _Runner(LocalRunner):  # type: ignore[misc]
-    def monitor_cpu_and_memory(self) -> None:
+class _Runner(LocalRunner):
+    def monitor_cpu_and_memory(self) -> None:  # type: ignore[override]
         """Not here: /proc may number processes as another pid namespace does."""
 
 
@@ -192,7 +192,7 @@ def run(kinds: dict[str, type[OpenLoop]]) -> None:
         )
         lines.put(encode(sample) + b"\n")
 
-    environment.events.request.add_listener(tell)
+    environment.events.request.add_listener(tell)  # type: ignore[no-untyped-call]
     environment.runner = runner = _Runner(environment)
     lines.put(b"ready\n")
     for line in FileObjectPosix(sys.stdin.fileno(), "rb", closefd=False):

@@ -12,9 +12,9 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
-from isthmus.demo.backend import Listen
 from isthmus.demo.httpcall import connect
 from isthmus.demo.namespace import run_tool
+from isthmus.demo.population import Listener
 from isthmus.demo.stage import Stage
 from isthmus.demo.world import Member, World
 from isthmus.errors import PlatformError
@@ -79,7 +79,7 @@ class ClusterSlow(OneCluster, frozen=True, kw_only=True):
             await bed.stage.processes.stop(f"line-{self.cluster}")
 
 
-async def _measure(pod: Listen, took: list[float]) -> None:
+async def _measure(pod: Listener, took: list[float]) -> None:
     """Connects to the pod again and again, and notes how many seconds each took."""
     while True:
         began = time.monotonic()

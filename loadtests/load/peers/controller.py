@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import msgspec
@@ -60,7 +61,7 @@ class NaiveController:
             command += ["--log-level", "warning", "--disable-hot-restart"]
             await stage.processes.start(f"{self.name}-{member.name}", command)
         for member in stage.world.members:
-            await stage.until(f"{self.name} of {member.name}", lambda m=member: serves(m, service, self.port))
+            await stage.until(f"{self.name} of {member.name}", partial(serves, member, service, self.port))
 
 
 NAIVE = NaiveController(

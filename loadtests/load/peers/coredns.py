@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 from isthmus.demo.reach import resolves
@@ -46,9 +47,7 @@ class StaticCoreDns:
             )
             await stage.processes.start(f"{self.name}-{member.name}", [program, "-conf", str(file)])
         for member in stage.world.members:
-            await stage.until(
-                f"{self.name} of {member.name}", lambda m=member: resolves(m, service, self.port)
-            )
+            await stage.until(f"{self.name} of {member.name}", partial(resolves, member, service, self.port))
 
 
 STATIC = StaticCoreDns(

@@ -8,6 +8,7 @@ there were nothing to compare.)
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 import msgspec
@@ -50,7 +51,7 @@ class StaticEnvoy:
             command += ["--log-level", "warning", "--disable-hot-restart"]
             await stage.processes.start(f"{self.name}-{member.name}", command)
         for member in stage.world.members:
-            await stage.until(f"{self.name} of {member.name}", lambda m=member: serves(m, service, self.port))
+            await stage.until(f"{self.name} of {member.name}", partial(serves, member, service, self.port))
 
     def config(self, listen: str, found: list[tuple[str, str, int]]) -> dict[str, Any]:
         """What `envoy -c` takes; `found` are (cluster, address, port)."""

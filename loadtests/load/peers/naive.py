@@ -110,7 +110,7 @@ def follow(kubeconfig: str, cluster: str, namespace: str, events: queue.SimpleQu
     api = client.DiscoveryV1Api(config.new_client_from_config(kubeconfig, context=cluster))
     while True:
         try:
-            listed = api.list_namespaced_endpoint_slice(namespace, label_selector=OF_SERVICES)
+            listed: Any = api.list_namespaced_endpoint_slice(namespace, label_selector=OF_SERVICES)
             known = {one.metadata.name: one for one in listed.items}
             events.put((cluster, list(known.values())))
             version = listed.metadata.resource_version

@@ -14,10 +14,16 @@ NAMESPACE = "shop"
 class Peer(Protocol):
     """`role` is its processes' in a census, that of the program beside it is `beside_role`."""
 
-    name: str
-    about: str
-    port: int
     beside_role: ClassVar[str]
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def about(self) -> str: ...
+
+    @property
+    def port(self) -> int: ...
 
     def missing(self) -> str:
         """What this machine lacks to run it, and how to get it; "" for nothing."""
