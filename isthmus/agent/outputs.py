@@ -206,14 +206,14 @@ class Outputs:
             service, uid = chain.services.get(key), self._import_uid(key)
             if service is None or not uid:
                 return None
-            missing = self._derived(key) is None
+            missing, refused = self._derived(key) is None, self.member_refused.get(_derived_ref(key))
             wanted = serviceimport.derived_service(
                 service,
                 uid,
                 supported=self._supported,
                 ips=self.vips.get(key) or (),
                 # Where its old addresses are not to be had any more, it gets others.
-                anew=missing and _derived_ref(key) not in self.member_refused,
+                anew=missing and not (refused and refused.lasting),
             )
             return {_object_ref(kinds.SERVICE, wanted): wanted} if wanted is not None else None
 

@@ -39,6 +39,12 @@ STATUS = "status"
 _REFUSALS = frozenset({413, 500})
 """Answers that are about the object: too large for a request, or for the store."""
 RESYNC_SECONDS = 60.0
+AGAIN_SECONDS = 0.2
+"""After which an object that the server would not have is tried first again; then when it was refused for
+twice as long, up to the resync. A refusal may be about what is just passing: the addresses of a deleted
+Service are given back a moment after it has gone."""
+LASTING_SECONDS = 20.0
+"""How long a refusal stands before it counts as lasting."""
 MOST_SECONDS = 30.0
 """How long one object may take, with its few requests."""
 YIELD_EVERY = 200
@@ -134,6 +140,9 @@ class Applier:
         self._theirs: dict[ObjectRef, str] = {}
         """uids of objects that carried our label for a moment and are not ours (see `_withdraw`)."""
         self._status_applied: dict[ObjectRef, str] = {}
+        self._clock = clock
+        self._refused_at: dict[ObjectRef, float] = {}
+        """Since when the server would not have an object, every time it was asked."""
         self._refusals = self.refused.partition(name)
         self._refusals.replace({})
         self._queue: WorkQueue[ObjectRef] = WorkQueue(
@@ -263,7 +272,7 @@ class Applier:
             self._doubted.add(ref)
             raise Unreachable(f"{ref} at {self._client.access.name}: no answer in time") from error
         except (NotFound, Invalid) as error:
-            refused = Refused(reason=type(error).__name__, message=str(error))
+            return self._not_had(ref, error)
         except Conflict:
             self._doubted.add(ref)
             raise
@@ -272,11 +281,20 @@ class Applier:
             if isinstance(error, Forbidden) or error.status in _REFUSALS:
                 self._refusals.put(ref, Refused(reason=type(error).__name__, message=str(error)))
             raise
+        self._refused_at.pop(ref, None)
         if refused is None:
             self._refusals.drop(ref)
             return Done()
         self._refusals.put(ref, refused)
         return Terminal(refused.message, again=RESYNC_SECONDS)
+
+    def _not_had(self, ref: ObjectRef, error: KubeError) -> Result:
+        """What follows where the server would not have the object: told at once, and tried again."""
+        now = self._clock()
+        stood = now - self._refused_at.setdefault(ref, now)
+        lasting = stood >= LASTING_SECONDS
+        self._refusals.put(ref, Refused(reason=type(error).__name__, message=str(error), lasting=lasting))
+        return Terminal(str(error), again=min(max(stood, AGAIN_SECONDS), RESYNC_SECONDS))
 
     async def _converge(self, ref: ObjectRef, table: Table[ObjectKey, Any]) -> Refused | None:
         row = table.get(ref.key)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -59,7 +60,7 @@ class Site:
         self.desired: Table[ObjectRef, dict[str, Any]] = Table("desired")
         self.wanted = self.desired.partition("test")
 
-    def applier(self) -> Applier:
+    def applier(self, clock: Callable[[], float] = time.monotonic) -> Applier:
         return Applier(
             self.client,
             "applier",
@@ -68,6 +69,7 @@ class Site:
             gate=lambda: self._ask("gate", self.open),
             deletes=lambda: self._ask("deletes", self.deletes),
             left=lambda: self.left,
+            clock=clock,
         )
 
     def _ask(self, which: str, answer: bool) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -14,12 +15,13 @@ from isthmus.api.meta import ObjectKey
 from isthmus.apiserver import ApiServer, ClusterConfig, Fault
 from isthmus.errors import Conflict, NotFound
 from isthmus.flow import Table
-from isthmus.kube.applier import Applier, ObjectRef
+from isthmus.kube.applier import LASTING_SECONDS, Applier, ObjectRef
 from isthmus.kube.client import Client
 from isthmus.kube.config import Access
 from isthmus.kube.credentials import Files
 from isthmus.kube.raw import raw
 from isthmus.kube.reflector import Reflector
+from isthmus.model.refusal import Refused
 
 
 @pytest.fixture
@@ -313,6 +315,36 @@ async def test_what_is_refused_is_told_and_written_as_soon_as_it_is_allowed(
         site.server.faults.clear()
         await site.settled(applier, lambda: site.seen(80))
         assert applier.refused.get(REF) is None
+
+
+async def test_what_a_server_would_not_have_for_a_moment_is_written_soon(site: Site) -> None:
+    site.server.faults.set(Fault(kind="error", code=422, count=3, verbs=frozenset({"patch"})))
+    site.wanted.replace({REF: web(80)})
+    applier = site.applier()
+    told: list[Refused | None] = []
+    applier.refused.observe(lambda _ref, _old, new: told.append(new))
+    async with site.running(applier.run()):
+        await site.settled(applier, lambda: site.seen(80) and not applier.refused)
+    assert [(one.reason, one.lasting) for one in told if one] == [("Invalid", False)]
+    assert applier.failed["Service"] == 3
+
+
+async def test_a_refusal_that_stays_is_told_as_lasting_and_counted_anew_after_it_ended(site: Site) -> None:
+    site.server.faults.set(Fault(kind="error", code=422, count=2, verbs=frozenset({"patch"})))
+    site.wanted.replace({REF: web(80)})
+    told: list[bool | None] = []
+    applier = site.applier(clock=lambda: time.monotonic() + (LASTING_SECONDS if told else 0.0))
+    applier.refused.observe(lambda _ref, _old, new: told.append(new and new.lasting))
+    async with site.running(applier.run()):
+        await site.until(lambda: told == [False, True])
+        site.wanted.put(REF, web(81))
+        await site.settled(applier, lambda: site.seen(81) and not applier.refused)
+        site.wanted.drop(REF)
+        await site.settled(applier, lambda: WEB not in site.observed)
+        site.server.faults.set(Fault(kind="error", code=422, count=1, verbs=frozenset({"patch"})))
+        site.wanted.put(REF, web(82))
+        await site.settled(applier, lambda: site.seen(82) and not applier.refused)
+    assert told == [False, True, None, False, None]
 
 
 async def test_a_decision_about_a_former_object_does_not_hit_its_successor(site: Site) -> None:
