@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import json
 import os
-import random
 import shutil
 import socket
 import sys
@@ -27,6 +26,7 @@ from isthmus.flow.replica import Publisher
 from isthmus.flow.stats import STATS
 from isthmus.flow.table import Writer
 from isthmus.model.names import ClusterId, ServiceKey, Vantage
+from loadtests.ports import free_port
 
 VANTAGE = Vantage("eu", "", ClusterId("eu-1"))
 ENDPOINTS = 20
@@ -124,17 +124,6 @@ def query(asked: str) -> bytes:
     return b"\x00\x01\x00\x00\x00\x01" + bytes(6) + labels + b"\x00\x00\x01\x00\x01"
 
 
-def a_port() -> int:
-    """A port that UDP and TCP have free, below those that the kernel gives to callers."""
-    for port in random.sample(range(20_000, 32_000), 100):
-        with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
-            for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM):
-                probe = stack.enter_context(socket.socket(socket.AF_INET, kind))
-                probe.bind(("127.0.0.1", port))
-            return port
-    raise OSError("no free port")
-
-
 @contextlib.asynccontextmanager
 async def _running(title: str, port: int, folder: Path, *command: str, **env: str) -> AsyncIterator[Server]:
     log = folder / "log"
@@ -164,7 +153,7 @@ async def isthmus(
     stats: Table[str, bytes] = Table(STATS)
     writer = table.partition("bench")
     writer.replace(rows)
-    port = a_port()
+    port = free_port()
     settings = {
         "cluster": VANTAGE.cluster,
         "region": VANTAGE.region,
@@ -193,7 +182,7 @@ OFF = {"ISTHMUS_DNS_FASTPATH": "off"}
 @contextlib.asynccontextmanager
 async def gdnsd(folder: Path, services: int) -> AsyncIterator[Server]:
     """gdnsd with one UDP thread; the zone `cluster.local` has the same names."""
-    port = a_port()
+    port = free_port()
     base = folder / "gdnsd"
     for part in ("zones", "run", "state"):
         (base / part).mkdir(parents=True)
@@ -212,7 +201,7 @@ async def coredns_hosts(folder: Path, services: int) -> AsyncIterator[Server]:
     """CoreDNS with its hosts plugin."""
     binary = coredns()
     assert binary is not None
-    port = a_port()
+    port = free_port()
     base = folder / "coredns"
     base.mkdir()
     (base / "hosts").write_text("".join(f"{address(i)} {name(i)}\n" for i in range(services)))
@@ -225,7 +214,7 @@ async def coredns_hosts(folder: Path, services: int) -> AsyncIterator[Server]:
 @contextlib.asynccontextmanager
 async def asyncio_dnslib(folder: Path, services: int) -> AsyncIterator[Server]:
     """What a Python program would be that uses a DNS library: this file, run as a program."""
-    port = a_port()
+    port = free_port()
     base = folder / "dnslib"
     base.mkdir()
     command = (sys.executable, __file__, str(port), str(services))

@@ -25,9 +25,9 @@ def run(name: str, main: Callable[[], Awaitable[None]], *, level: str, style: lo
     try:
         asyncio.run(_until_told(main))
     except* ConfigError as group:
-        sys.exit(_tell(name, group, EXIT_WRONG_USE))
+        sys.exit(tell(f"isthmus {name}", group, EXIT_WRONG_USE))
     except* IsthmusError as group:
-        sys.exit(_tell(name, group, EXIT_CANNOT))
+        sys.exit(tell(f"isthmus {name}", group, EXIT_CANNOT))
     sys.exit(0)
 
 
@@ -60,9 +60,10 @@ async def _until_told(main: Callable[[], Awaitable[None]]) -> None:
         await asyncio.gather(giving, return_exceptions=True)
 
 
-def _tell(name: str, group: BaseExceptionGroup[BaseException], code: int) -> int:
+def tell(who: str, group: BaseExceptionGroup[BaseException], code: int) -> int:
+    """Says the first thing that went wrong as one line of stderr; gives the code back."""
     error: BaseException = group
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
-    sys.stderr.write(f"isthmus {name}: {error}\n")
+    sys.stderr.write(f"{who}: {error}\n")
     return code

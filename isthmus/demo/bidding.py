@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from isthmus.agent.process import tell
 from isthmus.demo.order import EXIT_CANNOT, EXIT_WRONG_USE
 from isthmus.errors import ConfigError, IsthmusError
 
@@ -43,17 +44,9 @@ async def obey(piece: asyncio.Task[Any], wish: asyncio.Task[Any], who: str) -> i
         if not piece.cancelled():
             piece.result()
     except* ConfigError as group:
-        code = _tell(group, who, EXIT_WRONG_USE)
+        code = tell(who, group, EXIT_WRONG_USE)
     except* IsthmusError as group:
-        code = _tell(group, who, EXIT_CANNOT)
+        code = tell(who, group, EXIT_CANNOT)
     else:
         return None
-    return code
-
-
-def _tell(group: BaseExceptionGroup[BaseException], who: str, code: int) -> int:
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    sys.stderr.write(f"{who}: {error}\n")
     return code

@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -55,12 +56,11 @@ def envoy_command(program: Path, member: Member, folder: Path) -> list[str]:
         f"{member.envoy}:{ADMIN_PORT}",
         f"{member.envoy}:{ENVOY_PORT}",
     )
-    file = folder / f"envoy-{member.name}.json"
+    return envoy_with(program, bootstrap, folder / f"envoy-{member.name}.json")
+
+
+def envoy_with(program: Path, bootstrap: Mapping[str, Any], file: Path) -> list[str]:
+    """Write a bootstrap to the file and return how to start an Envoy of one thread with it."""
     file.write_bytes(msgspec.json.encode(bootstrap))
-    return [
-        str(program),
-        *("-c", str(file)),
-        *("--concurrency", "1"),
-        *("--log-level", "warning"),
-        "--disable-hot-restart",
-    ]
+    flags = ("--concurrency", "1", "--log-level", "warning", "--disable-hot-restart")
+    return [str(program), "-c", str(file), *flags]

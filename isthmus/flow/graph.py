@@ -66,8 +66,7 @@ class Graph:
             # A step marks only what is downstream, so the next one is the same table's unless that is urgent.
             while table.dirty(priority) and self._marked >= priority:
                 table.step(priority)
-                if self._clock() >= until:
-                    left = self._clock()
+                if (left := self._clock()) >= until:
                     await asyncio.sleep(0)
                     back = self._clock()
                     until = back + min(max(SLICE_SECONDS, back - left), LONGEST_SLICE_SECONDS)

@@ -25,7 +25,7 @@ sys.path.append(str(Path(__file__).parents[2]))
 sys.path.append(str(Path(__file__).parents[2] / "tests" / "xds"))
 
 import structlog
-from http_load import Load, backends, free_port, loaded
+from http_load import Load, backends, loaded
 from rich.console import Console
 from rich.table import Table
 from worker_process import worker
@@ -33,6 +33,7 @@ from xds_harness import WEB, Rows, Shares, Sidecar, find_envoy, plan_of, sidecar
 
 from isthmus.model.names import ServiceKey
 from isthmus.model.policy import CircuitBreaker, DoorSettings, OutlierDetection, Retry
+from loadtests.ports import free_port
 
 TARGET_MS = 200.0
 VARIANTS = {"sotw": "GRPC", "delta": "DELTA_GRPC"}

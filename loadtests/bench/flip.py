@@ -27,13 +27,14 @@ sys.path.append(str(Path(__file__).parents[2] / "tests" / "xds"))
 
 import structlog
 from grpc_parts import GrpcBackend, caller
-from http_load import HttpBackend, exchange, free_port, until
+from http_load import HttpBackend, exchange, until
 from rich.console import Console
 from rich.table import Table
 from worker_process import worker
 from xds_harness import GRPC_CLASS, Rows, Shares, find_envoy, plan_of, sidecar
 
 from isthmus.model.names import ServiceKey
+from loadtests.ports import free_port
 
 TARGET_MS = 10.0
 LONG_ENOUGH = 20

@@ -24,7 +24,8 @@ ISTHMUS = ("control", "dns", "xds", "supervisor", "hub")
 CALLERS = "callers"
 PODS = "pods"
 """The bed's, which faults replace: no leak of ours."""
-WEIGHED = (*ISTHMUS, "apiserver")
+SERVERS = "apiserver"
+WEIGHED = (*ISTHMUS, SERVERS)
 _WORDS = (
     # What stands in the command line of a role; the first that fits counts.
     ("control", ("isthmus.agent.control",)),
@@ -33,7 +34,7 @@ _WORDS = (
     ("supervisor", ("isthmus.agent.supervisor",)),
     ("supervisor", ("isthmus\0run\0agent",)),
     ("hub", ("isthmus\0run\0hub",)),
-    ("apiserver", ("isthmus.apiserver",)),
+    (SERVERS, ("isthmus.apiserver",)),
     (PODS, ("isthmus.demo.backend",)),
     (CALLERS, ("loadtests.load.callers",)),
     ("envoy-tuned", ("envoy-tuned-",)),

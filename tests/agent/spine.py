@@ -19,10 +19,11 @@ from isthmus.errors import NotFound
 from isthmus.kube.client import Client
 from isthmus.kube.config import load_access
 from isthmus.kube.raw import RawObject, raw
+from loadtests.ports import free_port
 
 sys.path.append(str(Path(__file__).parent))  # test folders are not packages
 
-from spineservers import SECONDS, Servers, free_port, settles
+from spineservers import SECONDS, Servers, settles
 
 NUMBERS = {"eu-1": 1, "eu-2": 2, "eu-3": 3}
 

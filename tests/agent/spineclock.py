@@ -14,7 +14,8 @@ from email.utils import format_datetime, parsedate_to_datetime
 import aiohttp
 import yarl
 from aiohttp import web
-from spinewaits import free_port
+
+from loadtests.ports import free_port
 
 STAMP = re.compile(rb'(?<="creationTimestamp":")[^"]+(?=")')
 PASSED = ("Authorization", "Content-Type", "Accept", "User-Agent")

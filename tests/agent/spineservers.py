@@ -23,7 +23,7 @@ from spineaudit import Request as Request
 from spineaudit import asked
 from spineclock import Clocked
 from spinewaits import SECONDS as SECONDS
-from spinewaits import free_port, settles
+from spinewaits import settles
 
 from isthmus.api import kinds, meta
 from isthmus.api.meta import Kind
@@ -33,6 +33,7 @@ from isthmus.errors import NotFound
 from isthmus.kube.client import Client
 from isthmus.mcs.hubobjects import hub_namespace
 from isthmus.model.names import ClusterId
+from loadtests.ports import free_port
 
 if TYPE_CHECKING:
     from control_plane import ControlPlanes, RealCluster

@@ -1,10 +1,8 @@
-"""Waiting for what tests cause, and ports to listen on."""
+"""Waiting for what tests cause."""
 
 from __future__ import annotations
 
 import asyncio
-import random
-import socket
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -12,27 +10,6 @@ from typing import TypeVar
 
 T = TypeVar("T")
 SECONDS = 60.0
-PORTS = range(20_000, 32_000)
-_given: set[int] = set()
-
-
-def free_port() -> int:
-    """A port nobody listens on now; below the ephemeral ones, so that nobody is given it by chance.
-
-    Each is given once: most are listened on long after they were asked for.
-    """
-    while True:
-        port = random.SystemRandom().choice(PORTS)
-        if port in _given:
-            continue
-        with socket.socket() as stream, socket.socket(type=socket.SOCK_DGRAM) as datagram:
-            try:
-                stream.bind(("127.0.0.1", port))
-                datagram.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            _given.add(port)
-            return port
 
 
 async def settles(

@@ -12,7 +12,7 @@ sys.path.append(str(Path(__file__).parents[1] / "xds"))
 import grpc
 from ads_client import CDS, CLASS, TYPE_URLS, node
 from envoy.service.discovery.v3 import discovery_pb2
-from http_load import free_port, until
+from http_load import until
 from xds_harness import CLUSTER, Rows
 
 from isthmus.agent import proxies as agent_proxies
@@ -22,6 +22,7 @@ from isthmus.flow.table import Table
 from isthmus.xds import proxies, worker
 from isthmus.xds.rows import EVERYBODY, EXPLICIT, ResourceType, Row
 from isthmus.xds.server import METHOD
+from loadtests.ports import free_port
 
 
 async def _cancelled(task: asyncio.Task[None]) -> None:

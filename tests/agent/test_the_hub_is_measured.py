@@ -10,10 +10,11 @@ import aiohttp
 sys.path.append(str(Path(__file__).parent))  # test folders are not packages
 
 from spine import Process, Spine, thing
-from spineservers import Embedded, free_port
+from spineservers import Embedded
 from spinewaits import settles
 
 from isthmus.api import kinds
+from loadtests.ports import free_port
 
 
 def hub_process(folder: Path, listen: str) -> Process:

@@ -10,11 +10,12 @@ import yaml
 sys.path.append(str(Path(__file__).parent))  # test folders are not packages
 
 from spine import Spine, pods
-from spineservers import Embedded, free_port, settles
+from spineservers import Embedded, settles
 
 from isthmus.api import crds, kinds
 from isthmus.apiserver.server import ApiServer, ClusterConfig
 from isthmus.kube.raw import RawObject
+from loadtests.ports import free_port
 
 
 class Apart(Embedded):

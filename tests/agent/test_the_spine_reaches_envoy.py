@@ -16,13 +16,14 @@ import pytest
 sys.path.append(str(Path(__file__).parent))  # test folders are not packages
 
 from spine import EVERYBODY, Spine, both_serve, endpoints, kill, pods
-from spineservers import SECONDS, free_port, settles
+from spineservers import SECONDS, settles
 
 from isthmus.api import kinds
 from isthmus.demo.envoy import find_envoy
 from isthmus.errors import PlatformError
 from isthmus.model.names import ClusterId, Vantage
 from isthmus.xds.bootstrap import envoy_bootstrap
+from loadtests.ports import free_port
 
 
 @pytest.fixture(scope="module")

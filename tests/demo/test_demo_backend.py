@@ -19,12 +19,7 @@ from isthmus.demo.backend import BackendConfig, Listen, Pods
 from isthmus.demo.dnscall import NO_ERROR, decode_answer, dns_caller, encode_query
 from isthmus.demo.httpcall import Broken, connect, fetch
 from isthmus.errors import WireError
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
+from loadtests.ports import free_port
 
 
 @pytest.fixture

@@ -17,7 +17,6 @@ sys.path.append(str(Path(__file__).parents[1] / "realapi"))  # test folders are 
 sys.path.append(str(Path(__file__).parents[1] / "agent"))
 
 from control_plane_binaries import binaries
-from spinewaits import free_port as free_port
 
 
 @asynccontextmanager

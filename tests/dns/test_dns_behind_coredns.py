@@ -10,11 +10,12 @@ from typing import Any
 
 import dns.rcode
 import pytest
-from corednslive import ask, coredns, free_port
+from corednslive import ask, coredns
 from dnslive import DEADLINE, SVC, worker
 from typer.testing import CliRunner
 
 from isthmus.cli.main import app
+from loadtests.ports import free_port
 
 pytestmark = pytest.mark.realapi("coredns")
 

@@ -16,10 +16,12 @@ import dns.message
 import dns.rcode
 import dns.rdatatype
 import pytest
-from corednslive import ask, coredns, free_port
+from corednslive import ask, coredns
 from corednsworld import HEADLESS, HERE, SERVICES, THERE, TYPES, names, populate
 from spine import Spine
 from spineservers import Embedded, settles
+
+from loadtests.ports import free_port
 
 pytestmark = pytest.mark.realapi("coredns")
 

@@ -15,7 +15,7 @@ import dns.flags
 import dns.message
 import dns.rcode
 import pytest
-from corednslive import ask, coredns, free_port
+from corednslive import ask, coredns
 from dnslive import DEADLINE, SVC, Live, worker
 
 from isthmus.dns import row
@@ -24,6 +24,7 @@ from isthmus.dns.fastpath import ASK_PYTHON, FastPath
 from isthmus.dns.forward import DEAD_AFTER, Forwarder, ForwardLimits
 from isthmus.dns.upstream import Place
 from isthmus.dns.zone import Zone
+from loadtests.ports import free_port
 
 pytestmark = pytest.mark.usefixtures("path")
 

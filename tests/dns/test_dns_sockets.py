@@ -18,7 +18,6 @@ import dns.flags
 import dns.message
 import dns.rcode
 import pytest
-from corednslive import free_port
 from dnslive import DEADLINE, SVC, Live, options, worker
 
 from isthmus.dns import row
@@ -28,6 +27,7 @@ from isthmus.dns.worker import TABLE, run
 from isthmus.errors import PlatformError
 from isthmus.flow.replica import Publisher
 from isthmus.flow.table import Table
+from loadtests.ports import free_port
 
 pytestmark = pytest.mark.usefixtures("path")
 

@@ -10,13 +10,10 @@ here has nodes.
 from __future__ import annotations
 
 import http.client
-import itertools
 import json
 import os
-import random
 import shutil
 import signal
-import socket
 import ssl
 import subprocess
 import tempfile
@@ -28,9 +25,10 @@ from pathlib import Path
 from control_plane_binaries import SERVERS, binaries
 from control_plane_credentials import Credentials, make_credentials
 
+from loadtests.ports import free_port
+
 DEADLINE = 120.0
 """Seconds for a control plane to come up on a busy machine."""
-_PORTS = range(20000, 32000)  # below the kernel's ephemeral ports: nobody is given one by chance
 SERVICE_CIDR = "10.96.0.0/16"
 _PREFIX = "isthmus-realapi-"
 _AUDIT = {
@@ -164,7 +162,7 @@ class ControlPlanes:
         """The address of a running etcd."""
         if label in self._stores:
             return self._stores[label][1]
-        client, peer = _free_ports(2)
+        client, peer = free_port(), free_port()
         url = f"http://127.0.0.1:{client}"
         program = self._start(
             label,
@@ -185,7 +183,7 @@ class ControlPlanes:
     def _start_apiserver(
         self, name: str, credentials: Credentials, service_cidr: str, etcd: str
     ) -> tuple[Program, RealCluster]:
-        (port,) = _free_ports(1)
+        port = free_port()
         audit, policy = self._home / f"{name}-audit.log", self._home / "audit.yaml"
         policy.write_text(json.dumps(_AUDIT))
         program = self._start(
@@ -337,18 +335,3 @@ def _get(host: str, port: int, path: str, cluster: RealCluster | None = None) ->
         return 0
     finally:
         connection.close()
-
-
-def _free_ports(count: int) -> list[int]:
-    """Ports nobody listens on at this moment."""
-    ports: list[int] = []
-    for port in itertools.islice(random.SystemRandom().sample(_PORTS, len(_PORTS)), 1000):
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-        ports.append(port)
-        if len(ports) == count:
-            return ports
-    raise NotReady("there is no free port on 127.0.0.1")

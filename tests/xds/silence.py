@@ -12,8 +12,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from http_load import HttpBackend, Load, free_port, loaded, until
+from http_load import HttpBackend, Load, loaded, until
 from xds_harness import Rows, Shares, plan_of, served, sidecar
+
+from loadtests.ports import free_port
 
 CLUSTERS = ("eu-1", "eu-2", "us-1")
 VICTIM = "127.0.2.0/24"

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 from authority import Authority
-from http_load import backends, free_port, until
+from http_load import backends, until
 from xds_harness import Door, Rows, Shares, plan_of, served, sidecar
 
 from isthmus.tls import Files
 from isthmus.xds.proxies import described
+from loadtests.ports import free_port
 
 pytestmark = pytest.mark.envoy
 NODE = "test-sidecar"

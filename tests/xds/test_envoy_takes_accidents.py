@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from http_load import HttpBackend, Load, fetch, free_port, loaded, until
+from http_load import HttpBackend, Load, fetch, loaded, until
 from xds_harness import Door, Rows, Shares, Sidecar, plan_of, served, sidecar
 
 from isthmus.model.names import ServiceKey
 from isthmus.model.policy import CircuitBreaker, DoorSettings, OutlierDetection, Retry
 from isthmus.xds.proxies import described
+from loadtests.ports import free_port
 
 pytestmark = pytest.mark.envoy
 ROOT = Path(__file__).parents[2]

@@ -13,7 +13,7 @@ import pytest
 from ads_client import CDS, CLASS, TYPE_URLS, node
 from authority import Authority
 from envoy.service.discovery.v3 import discovery_pb2
-from http_load import HttpBackend, free_port, until
+from http_load import HttpBackend, until
 from hypothesis import given
 from hypothesis import strategies as st
 from xds_harness import Door, Rows, Shares, plan_of, served, sidecar
@@ -24,6 +24,7 @@ from isthmus.xds.identity import Identity
 from isthmus.xds.proxies import described
 from isthmus.xds.rows import EVERYBODY, EXPLICIT, ResourceType, Row
 from isthmus.xds.server import METHOD
+from loadtests.ports import free_port
 
 SPIFFE = "spiffe://example.org/ns/shop/sa/web"
 SERVER = (("localhost",), ("localhost", "127.0.0.1"))

@@ -14,7 +14,7 @@ import grpc
 import pytest
 from ads_client import CDS, CLASS, TYPE_URLS, node
 from envoy.service.discovery.v3 import discovery_pb2
-from http_load import free_port, until
+from http_load import until
 from xds_harness import CLUSTER, Rows, served
 
 from isthmus.errors import PlatformError
@@ -25,6 +25,7 @@ from isthmus.xds import worker
 from isthmus.xds.proxies import LOOKS, described
 from isthmus.xds.rows import EVERYBODY, EXPLICIT, ResourceType, Row
 from isthmus.xds.server import METHOD, Limits
+from loadtests.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 

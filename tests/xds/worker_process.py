@@ -9,13 +9,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from http_load import free_port, until
+from http_load import until
 from xds_harness import Rows
 
 from isthmus.flow.replica import Publisher
 from isthmus.flow.stats import STATS
 from isthmus.flow.table import Table
 from isthmus.xds.proxies import LOOKS, PROXIES
+from loadtests.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 WORKER = """

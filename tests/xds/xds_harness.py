@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from http_load import HttpBackend, fetch, free_port, request, until
+from http_load import HttpBackend, fetch, request, until
 
 from isthmus.flow.table import Table, Writer
 from isthmus.model.names import ClusterId, EndpointId, Locality, ServiceKey, Vantage
@@ -40,6 +40,7 @@ from isthmus.xds.rows import (
 )
 from isthmus.xds.secrets import Identity, secret_files
 from isthmus.xds.server import Limits
+from loadtests.ports import free_port
 
 DEFAULT_LIMITS = Limits()
 CLUSTER = ClusterId("eu-1")

@@ -5,14 +5,13 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterator
 
-from loadtests.load.census import CALLERS, ISTHMUS, PODS, WEIGHED, Taken
+from loadtests.load.census import CALLERS, ISTHMUS, PODS, SERVERS, WEIGHED, Taken
 from loadtests.load.expect.expectation import Expectation, Finding, Seen, expectation
 
 WINDOW_SECONDS = 60.0
 """A level is the median of so long; of a third of what there is where that is shorter."""
 LEAST_MB = 4.0
 """A role grows by so much at least before a percentage counts: an allocator takes memory in pieces."""
-BED = "apiserver"
 DESCRIPTORS, TASKS = 4, 3
 """So many for each process come and go with checks and requests that are under way."""
 
@@ -42,7 +41,7 @@ class Flat(Expectation, frozen=True, kw_only=True):
             bound = self.percent if not role else max(self.percent, round(100 * LEAST_MB / level, 1))
             text = f"{role or 'all of them'}: from {level:.1f} to {end:.1f} MB"
             if not role:
-                servers = [statistics.median(_memory(t, BED) for t in some) for some in (first, last)]
+                servers = [statistics.median(_memory(t, SERVERS) for t in some) for some in (first, last)]
                 text += "; the bed's API servers: from {:.1f} to {:.1f} MB".format(*servers)
             yield self.found(grown, bound, "%", text=text)
 

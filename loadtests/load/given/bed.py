@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -19,6 +18,7 @@ import yaml
 
 from isthmus.api import kinds
 from isthmus.api.meta import ObjectKey
+from isthmus.demo.envoy import envoy_with
 from isthmus.demo.processes import Processes
 from isthmus.demo.stage import Say
 from isthmus.errors import NotFound, PlatformError
@@ -38,6 +38,7 @@ from loadtests.load.given.faults import happening
 from loadtests.load.ground import HOSTS
 from loadtests.load.marks import Trace
 from loadtests.load.order import Order
+from loadtests.ports import free_port
 
 LOCAL = "127.0.0.1"
 READY_SECONDS = 300.0
@@ -102,7 +103,7 @@ async def made(
             name = f"envoy-{place.cluster}"
             # No namespace ends with this process, and so nobody else would end an Envoy of a killed one.
             processes.wrap(name, "setpriv", "--pdeathsig", "KILL", "--")
-            await processes.start(name, _envoy_command(order.envoy, place, cluster.xds, folder))
+            await processes.start(name, _envoy_command(Path(order.envoy), place, cluster.xds, folder))
         crowd = Crowd(processes, folder, places, shop.NAMESPACE)
         await crowd.gather(rates)
         bed = GivenBed(
@@ -134,7 +135,7 @@ async def _place(cluster: Given, given: Clusters, hub: Client, beside: Path) -> 
         cluster=cluster.name,
         region=known.spec.region,
         zone="",
-        envoy=(LOCAL, _free_port()),
+        envoy=(LOCAL, free_port()),
         dns=dns,
         xds=address(cluster.xds),
         hosts=("::" if ":" in dns[0] else "0.0.0.0",) * HOSTS,
@@ -159,26 +160,17 @@ async def _unready(bed: GivenBed) -> str:
     return ""
 
 
-def _envoy_command(program: str, place: Place, xds: str, folder: Path) -> list[str]:
+def _envoy_command(program: Path, place: Place, xds: str, folder: Path) -> list[str]:
     """A standalone Envoy on this machine, as `isthmus bootstrap envoy` makes one for that cluster."""
     bootstrap = envoy_bootstrap(
         f"load-{place.cluster}",
         Vantage(place.region, place.zone, ClusterId(place.cluster)),
         xds,
-        f"{LOCAL}:{_free_port()}",
+        f"{LOCAL}:{free_port()}",
         f"{LOCAL}:{place.envoy[1]}",
         identity=place.identity,
     )
-    file = folder / f"envoy-{place.cluster}.json"
-    file.write_bytes(msgspec.json.encode(bootstrap))
-    flags = ("--concurrency", "1", "--log-level", "warning", "--disable-hot-restart")
-    return [program, "-c", str(file), *flags]
-
-
-def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind((LOCAL, 0))
-        return int(found.getsockname()[1])
+    return envoy_with(program, bootstrap, folder / f"envoy-{place.cluster}.json")
 
 
 def _longest_grace(faults: Iterable[Fault]) -> float:

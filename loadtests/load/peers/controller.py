@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
 
-import msgspec
-
+from isthmus.demo.envoy import envoy_with
 from isthmus.demo.reach import serves
 from isthmus.demo.stage import Stage
 from isthmus.demo.world import Member
@@ -46,8 +45,6 @@ class NaiveController:
                 "node": {"id": self.name, "cluster": member.name},
                 "dynamic_resources": {"lds_config": sources["lds"], "cds_config": sources["cds"]},
             }
-            file = folder / "bootstrap.json"
-            file.write_bytes(msgspec.json.encode(bootstrap))
             controller = [
                 sys.executable,
                 "-m",
@@ -57,8 +54,7 @@ class NaiveController:
             controller += [str(folder), f"{member.envoy}:{self.port}", NAMESPACE, *clusters]
             await stage.processes.start(f"{self.name}-{member.name}-controller", controller)
 
-            command = [str(stage.envoy), "-c", str(file), "--concurrency", "1"]
-            command += ["--log-level", "warning", "--disable-hot-restart"]
+            command = envoy_with(stage.envoy, bootstrap, folder / "bootstrap.json")
             await stage.processes.start(f"{self.name}-{member.name}", command)
         for member in stage.world.members:
             await stage.until(f"{self.name} of {member.name}", partial(serves, member, service, self.port))

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
 
-import msgspec
-
+from isthmus.demo.envoy import envoy_with
 from isthmus.demo.reach import serves
 from isthmus.demo.stage import Stage
 from isthmus.demo.world import Member
@@ -45,11 +44,9 @@ class StaticEnvoy:
         found = list(endpoints(stage, SERVICE))
         service = next(s for s in stage.routed if (s.namespace, s.name) == (NAMESPACE, SERVICE))
         for member in stage.world.members:
-            file = stage.folder / f"{self.name}-{member.name}.json"
-            file.write_bytes(msgspec.json.encode(self.config(member.envoy, found)))
-            command = [str(stage.envoy), "-c", str(file), "--concurrency", "1"]
-            command += ["--log-level", "warning", "--disable-hot-restart"]
-            await stage.processes.start(f"{self.name}-{member.name}", command)
+            name = f"{self.name}-{member.name}"
+            config = self.config(member.envoy, found)
+            await stage.processes.start(name, envoy_with(stage.envoy, config, stage.folder / f"{name}.json"))
         for member in stage.world.members:
             await stage.until(f"{self.name} of {member.name}", partial(serves, member, service, self.port))
 

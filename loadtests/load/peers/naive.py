@@ -127,7 +127,7 @@ def follow(kubeconfig: str, cluster: str, namespace: str, events: queue.SimpleQu
                 events.put((cluster, list(known.values())))
         except Exception as error:  # noqa: BLE001 (whatever the client raises: what is known stays in force)
             sys.stderr.write(f"{cluster}: {error}\n")
-        time.sleep(AGAIN_SECONDS)
+        time.sleep(AGAIN_SECONDS)  # a server that is away is not asked all the time
 
 
 def main(
