@@ -116,7 +116,7 @@ class _Drawn:
 
 def _draw(census: Census, ladder: Ladder, divided: Split) -> _Drawn:
     """The groups of the ladder, in its order, by what becomes of them."""
-    points = basis_points(divided.shares)
+    points = basis_points(divided.pulls)
     shares: list[PlanGroup] = []
     standby: list[PlanGroup] = []
     unhealthy: list[PlanGroup] = []

@@ -1,7 +1,8 @@
-"""The arithmetic of shares, in exact fractions (traffic-semantics, section 3).
+"""The arithmetic of shares, exact (traffic-semantics, section 3).
 
 Invariant: shares sum to exactly 1 (10,000 basis points) whenever a group of the ladder has an endpoint that
-is not left out, and are empty otherwise.
+is not left out, and are empty otherwise. What is done for each group is done in whole numbers: fractions of
+several hundred groups would take milliseconds.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from math import gcd, lcm
 from typing import NamedTuple
 
 from isthmus.model.names import ClusterId, Locality
@@ -36,11 +38,20 @@ class Load(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Split:
-    """Exact shares by group (absent: none) and by step; `panic` when nothing on the ladder was healthy."""
+    """What groups and steps get, exactly; `panic` when nothing on the ladder was healthy.
 
-    shares: Mapping[Locality, Fraction]
+    `pulls`: the shares of groups as whole numbers without a common divisor, all above 0 (absent: none).
+    """
+
+    pulls: Mapping[Locality, int]
     loads: tuple[Load, ...]
     panic: bool
+
+    @property
+    def shares(self) -> dict[Locality, Fraction]:
+        """Of groups, 0 to 1."""
+        whole = sum(self.pulls.values())
+        return {place: Fraction(pull, whole) for place, pull in self.pulls.items()}
 
 
 class _Part(NamedTuple):
@@ -73,14 +84,15 @@ def split(
         steps = [_parts(rung, counts, {}) for rung in rungs]
         health = [_health(sum(p.healthy for p in parts), _total(parts), factor) for parts in steps]
         if not any(health):
-            return Split(shares={}, loads=tuple(Load(_ZERO, _ZERO) for _ in rungs), panic=False)
+            return Split(pulls={}, loads=tuple(Load(_ZERO, _ZERO) for _ in rungs), panic=False)
     loads = fall(health)
-    shares: dict[Locality, Fraction] = {}
-    for rung, parts, load in zip(rungs, steps, loads, strict=True):
-        if load:
-            shares.update(_divide(load, parts, rung.weights, factor))
     pairs = tuple(Load(h, share) for h, share in zip(health, loads, strict=True))
-    return Split(shares=shares, loads=pairs, panic=panic)
+    divided = [
+        (load, _pulls(parts, rung.weights, factor))
+        for rung, parts, load in zip(rungs, steps, loads, strict=True)
+        if load
+    ]
+    return Split(pulls=_together(divided), loads=pairs, panic=panic)
 
 
 def fall(health: Sequence[Fraction]) -> list[Fraction]:
@@ -99,25 +111,23 @@ def fall(health: Sequence[Fraction]) -> list[Fraction]:
     return loads
 
 
-def basis_points(shares: Mapping[Locality, Fraction]) -> dict[Locality, int]:
-    """Round shares that sum to 1 into basis points that sum to 10,000, by largest remainder.
+def basis_points(pulls: Mapping[Locality, int]) -> dict[Locality, int]:
+    """Shares as basis points that sum to 10,000, by largest remainder; `pulls` as in `Split`.
 
-    A positive share gets at least 1, taken from the largest; ties by (cluster, region, zone).
+    Each gets at least 1, taken from the largest; ties by (cluster, region, zone).
     """
-    if not shares:
-        return {}
+    whole = sum(pulls.values())
     points: dict[Locality, int] = {}
-    remainders: list[tuple[Fraction, Locality]] = []
-    for place in sorted(shares):
-        exact = shares[place] * TOTAL_BASIS_POINTS
-        points[place] = exact.numerator // exact.denominator
-        remainders.append((exact - points[place], place))
+    remainders: list[tuple[int, Locality]] = []
+    for place in sorted(pulls):
+        points[place], rest = divmod(pulls[place] * TOTAL_BASIS_POINTS, whole)
+        remainders.append((rest, place))
     remainders.sort(key=lambda entry: -entry[0])
     missing = TOTAL_BASIS_POINTS - sum(points.values())
     for _, place in remainders[:missing]:
         points[place] += 1
     for place, given in points.items():
-        if shares[place] and not given:
+        if not given:
             largest = min(points, key=lambda candidate: (-points[candidate], candidate))
             if points[largest] > 1:
                 points[largest] -= 1
@@ -170,18 +180,32 @@ def _parts(
     return parts
 
 
-def _divide(
-    load: Fraction, parts: Sequence[_Part], weights: Mapping[ClusterId, int], factor: Fraction
-) -> dict[Locality, Fraction]:
-    """Divide a step's load: clusters by weight times health, a cluster's endpoints evenly."""
-    pulls = [
-        (weights[part.cluster] if weights else part.total) * _health(part.healthy, part.total, factor)
-        for part in parts
+def _pulls(parts: Sequence[_Part], weights: Mapping[ClusterId, int], factor: Fraction) -> dict[Locality, int]:
+    """How a step is divided: clusters by weight times health, a cluster's endpoints evenly."""
+    able = [part for part in parts if part.healthy]
+    each = [  # what one endpoint pulls
+        (weights[part.cluster] if weights else part.total)
+        * _health(part.healthy, part.total, factor)
+        / part.healthy
+        for part in able
     ]
-    whole = sum(pulls, _ZERO)
-    shares: dict[Locality, Fraction] = {}
-    for part, pull in zip(parts, pulls, strict=True):
-        if pull:
-            each = load * pull / (whole * part.healthy)
-            shares.update((place, each * number) for place, number in part.groups if number)
-    return shares
+    common = lcm(*(pull.denominator for pull in each))
+    found: dict[Locality, int] = {}
+    for part, pull in zip(able, each, strict=True):
+        whole = pull.numerator * (common // pull.denominator)
+        if whole:
+            found.update((place, whole * number) for place, number in part.groups if number)
+    return found
+
+
+def _together(divided: Sequence[tuple[Fraction, Mapping[Locality, int]]]) -> dict[Locality, int]:
+    """Steps, each with its load and how that is divided, as one division of the whole."""
+    scales = [load / sum(pulls.values()) for load, pulls in divided]
+    common = lcm(*(scale.denominator for scale in scales))
+    whole = {
+        place: pull * scale.numerator * (common // scale.denominator)
+        for scale, (_, pulls) in zip(scales, divided, strict=True)
+        for place, pull in pulls.items()
+    }
+    divisor = gcd(*whole.values())
+    return {place: pull // divisor for place, pull in whole.items()}
