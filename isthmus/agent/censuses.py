@@ -6,7 +6,7 @@ are now; a part that is not up to date with its service is taken anew for whoeve
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
 import msgspec
 
@@ -48,9 +48,6 @@ class Censuses:
         self._downs = DownCounts(health)
         by_cluster = Index(services, lambda _key, row: [export.cluster for export in row.exports])
 
-        def on_service(key: ServiceKey, old: Service | None, new: Service | None) -> Iterable[SourceKey]:
-            return {(key, export.cluster) for row in (old, new) if row for export in row.exports}
-
         def on_view(key: ClusterId, old: ClusterView | None, new: ClusterView | None) -> Iterator[SourceKey]:
             if _counted(old) != _counted(new):
                 for service in by_cluster.of(key):
@@ -58,7 +55,7 @@ class Censuses:
 
         self.table: Derived[SourceKey, Contribution] = derive(
             "contributions",
-            on(services, on_service),
+            on(services, sources_of),
             on(endpoints, priority=Priority.HEALTH),
             on(health, self._on_verdict, priority=Priority.HEALTH),
             on(views, on_view),
@@ -78,7 +75,7 @@ class Censuses:
 
     def _compute(self, key: SourceKey) -> Contribution | None:
         service = self._services.get(key[0])
-        if service is None or all(export.cluster != key[1] for export in service.exports):
+        if service is None or service.export_of(key[1]) is None:
             return None
         parts = tuple(self._taken(service, key[1], port) for port in (None, *service.ports))
         return Contribution(service, parts)
@@ -96,6 +93,11 @@ class Censuses:
     def _on_verdict(self, key: CheckKey, old: Verdict | None, new: Verdict | None) -> Iterator[SourceKey]:
         if self._downs.matters(key, old, new):
             yield key.service, ClusterId(key.cluster)
+
+
+def sources_of(key: ServiceKey, *rows: Service | None) -> set[SourceKey]:
+    """The clusters that export a service in any of these rows of it."""
+    return {(key, export.cluster) for row in rows if row is not None for export in row.exports}
 
 
 def changed_ports(old: Contribution | None, new: Contribution | None) -> Iterator[str]:

@@ -23,7 +23,7 @@ from isthmus.agent.acceptance import (
 )
 from isthmus.agent.admission import Admission
 from isthmus.agent.callerzones import CallerZones
-from isthmus.agent.censuses import Censuses, Contribution, SourceKey, changed_ports
+from isthmus.agent.censuses import Censuses, Contribution, SourceKey, changed_ports, sources_of
 from isthmus.agent.followers import Named, UpCounts
 from isthmus.agent.inputs import Hub, Member
 from isthmus.agent.ownexports import own_exports
@@ -315,23 +315,25 @@ class Chain:
 
     # Checks and plans.
 
-    def _service_checks(self) -> Derived[ServiceKey, dict[CheckKey, CheckTarget]]:
-        def compute(key: ServiceKey) -> dict[CheckKey, CheckTarget] | None:
-            service = self.services.get(key)
-            if service is None:
+    def _service_checks(self) -> Derived[SourceKey, dict[CheckKey, CheckTarget]]:
+        def compute(key: SourceKey) -> dict[CheckKey, CheckTarget] | None:
+            service = self.services.get(key[0])
+            export = service.export_of(key[1]) if service else None
+            if service is None or export is None:
                 return None
             return targets.targets(
                 service,
-                self.endpoints_of(service),
+                export,
+                self.endpoints.get(key) or (),
                 lambda port: self.policy_of(service, port),
                 self.place.cluster,
             )
 
         return derive(
             "service checks",
-            on(self.services),
-            on(self.endpoints, lambda key, _o, _n: (key[0],)),
-            on(self.policies),
+            on(self.services, sources_of),
+            on(self.endpoints),
+            on(self.policies, lambda key, _o, _n: sources_of(key, self.services.get(key))),
             compute=compute,
         )
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 from isthmus.agent.autoexports import auto_exports
-from isthmus.agent.censuses import SourceKey
+from isthmus.agent.censuses import SourceKey, sources_of
 from isthmus.agent.chain import Chain, turned
 from isthmus.agent.letgo import LetGo
 from isthmus.agent.ownexports import detached
@@ -27,7 +27,7 @@ from isthmus.mcs.serviceimport import holder
 from isthmus.model.names import ServiceKey
 from isthmus.model.plan import PlanKey, port_id
 from isthmus.model.refusal import Refused
-from isthmus.model.service import AddressFamily, Endpoint, Export, Service
+from isthmus.model.service import AddressFamily, Endpoint, Export
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -234,22 +234,19 @@ class Outputs:
 
         def compute(key: SourceKey) -> Rendered | None:
             service, uid = chain.services.get(key[0]), self._own_import_uid(key[0])
-            if service is None or not uid or all(export.cluster != key[1] for export in service.exports):
+            if service is None or not uid or service.export_of(key[1]) is None:
                 return None
             found = chain.endpoints.get(key) or ()
             rendered = endpointslice.canonical_slices(service, key[1], found, uid)
             return {_object_ref(kinds.ENDPOINT_SLICE, wanted): wanted for wanted in rendered}
 
-        def on_service(key: ServiceKey, old: Service | None, new: Service | None) -> Iterable[SourceKey]:
-            return {(key, export.cluster) for row in (old, new) if row for export in row.exports}
-
         def on_import(key: ObjectKey, _old: object, _new: object) -> Iterable[SourceKey]:
             name = ServiceKey(*key)
-            return on_service(name, None, chain.services.get(name))
+            return sources_of(name, chain.services.get(name))
 
         return derive(
             "imported slices",
-            on(chain.services, on_service),
+            on(chain.services, sources_of),
             on(chain.endpoints),
             on(chain.member.imports, on_import),
             compute=_packed(compute),

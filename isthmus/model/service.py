@@ -177,6 +177,10 @@ class Service:
     annotations: tuple[tuple[str, str], ...]
     conflicts: tuple[ExportConflict, ...]
 
+    def export_of(self, cluster: ClusterId) -> Export | None:
+        """The export of that cluster, None where it has none."""
+        return next((export for export in self.exports if export.cluster == cluster), None)
+
     def exposers(self, port: Port | None) -> tuple[ClusterId, ...]:
         """Clusters whose own export has this very port (None: any), in order of precedence."""
         return tuple(export.cluster for export in self.exports if export.exposes(port))

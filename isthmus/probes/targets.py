@@ -7,7 +7,7 @@ the endpoints' names alone, so that one that comes or goes moves at most one of 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from hashlib import blake2b
 
 from isthmus.model.health import CheckKey, CheckProtocol, CheckTarget, HealthCheck
@@ -22,42 +22,41 @@ DEFAULT_CHECK = HealthCheck()
 
 def targets(
     service: Service,
-    endpoints_by_cluster: Mapping[ClusterId, Sequence[Endpoint]],
+    export: Export,
+    endpoints: Sequence[Endpoint],
     policy_of: Callable[[Port], Policy],
     own_cluster: ClusterId,
 ) -> dict[CheckKey, CheckTarget]:
-    """The checks of one service: those of each endpoint and port that speaks for itself or for others.
+    """The checks of what one cluster exports: of each endpoint and port that speaks for itself or for others.
 
-    `policy_of` is the policy in force for a port; its check wins over the export's.
+    `endpoints` are that cluster's; `policy_of` is the policy in force for a port; its check wins over the
+    export's.
     """
     found: dict[CheckKey, CheckTarget] = {}
     name = f"{service.key.name}.{service.key.namespace}.svc.clusterset.local"
-    policies = {port: policy_of(port) for port in service.ports}
-    for export in service.exports:
-        endpoints = endpoints_by_cluster.get(export.cluster, ())
-        for port in filter(export.exposes, service.ports):
-            port_name = port_id(port)
-            asked = policies[port].health or export.probe
-            check = asked or DEFAULT_CHECK
-            if not _possible(check, port):
-                continue
-            reachable = [e for e in endpoints if e.addresses and e.target_port(port) is not None]
-            if asked is None:
-                chosen: Iterable[Endpoint] = _canaries(service.key, (e for e in reachable if e.ready))
-            else:
-                chosen = (e for e in reachable if _counts(e, export))
-            for endpoint in chosen:
-                key = CheckKey(service.key, export.cluster, endpoint.id, port_name)
-                found[key] = CheckTarget(
-                    address=endpoint.addresses[0],
-                    port=check.port or endpoint.target_port(port) or 0,
-                    check=check,
-                    canary=asked is None,
-                    network=endpoint.network,
-                    own_cluster=export.cluster == own_cluster,
-                    name=name,
-                    udp=port.protocol is Protocol.UDP or check.port is not None,
-                )
+    for port in filter(export.exposes, service.ports):
+        port_name = port_id(port)
+        asked = policy_of(port).health or export.probe
+        check = asked or DEFAULT_CHECK
+        if not _possible(check, port):
+            continue
+        reachable = [e for e in endpoints if e.addresses and e.target_port(port) is not None]
+        if asked is None:
+            chosen: Iterable[Endpoint] = _canaries(service.key, (e for e in reachable if e.ready))
+        else:
+            chosen = (e for e in reachable if _counts(e, export))
+        for endpoint in chosen:
+            key = CheckKey(service.key, export.cluster, endpoint.id, port_name)
+            found[key] = CheckTarget(
+                address=endpoint.addresses[0],
+                port=check.port or endpoint.target_port(port) or 0,
+                check=check,
+                canary=asked is None,
+                network=endpoint.network,
+                own_cluster=export.cluster == own_cluster,
+                name=name,
+                udp=port.protocol is Protocol.UDP or check.port is not None,
+            )
     return found
 
 

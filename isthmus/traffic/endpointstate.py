@@ -124,7 +124,7 @@ def contribution(
     verdict: Verdicts,
 ) -> Part:
     """Sort the endpoints of one cluster; `view` None: a known cluster of which nothing is said."""
-    export = next((one for one in service.exports if one.cluster == cluster), None)
+    export = service.export_of(cluster)
     if export is None or not export.exposes(port):
         why = _not_exposed(export is not None, port)
         return Part(left_out=tuple(LeftOut(cluster, member.id, why) for member in members))

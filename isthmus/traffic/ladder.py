@@ -6,7 +6,7 @@ Invariant: a group stands on at most one step, the first that matches it; nothin
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import assert_never
 
@@ -50,7 +50,8 @@ def build_ladder(
     remaining = sorted(localities)
     rungs: list[Rung] = []
     for index, tier in enumerate(policy.tiers):
-        taken = [place for place in remaining if matches(tier.match, place, clusters, vantage)]
+        takes = matcher(tier.match, clusters, vantage)
+        taken = [place for place in remaining if takes(place)]
         if taken:
             rungs.extend(_rungs_of(index, tier, taken))
             gone = set(taken)
@@ -71,33 +72,45 @@ def tells_apart(policy: Policy, one: Vantage, other: Vantage) -> bool:
     return one.zone != other.zone and Scope.SAME_ZONE in scopes
 
 
-def matches(
-    match: Match, place: Locality, clusters: Mapping[ClusterId, ClusterView], vantage: Vantage
-) -> bool:
-    """Whether a tier takes the group; an unknown ("") region or zone is the same as no other."""
-    if match.within is not None and not matches(match.within, place, clusters, vantage):
-        return False
-    if match.scope is not None and _in_scope(match.scope, place, vantage):
-        return True
-    if place.cluster in match.clusters or (place.region != "" and place.region in match.regions):
-        return True
-    if match.selector is not None:
+def matcher(
+    match: Match, clusters: Mapping[ClusterId, ClusterView], vantage: Vantage
+) -> Callable[[Locality], bool]:
+    """Whether a tier takes a group; an unknown ("") region or zone is the same as no other."""
+
+    def named(place: Locality) -> bool:
+        if place.cluster in match.clusters or (place.region != "" and place.region in match.regions):
+            return True
+        if match.selector is None:
+            return False
         view = clusters.get(place.cluster)
         return match.selector.matches(dict(view.labels) if view is not None else {})
-    return False
+
+    takes: Callable[[Locality], bool] = named
+    if match.scope is not None:
+        in_scope = _in_scope(match.scope, vantage)
+
+        def either(place: Locality) -> bool:
+            return in_scope(place) or named(place)
+
+        takes = either if match.clusters or match.regions or match.selector is not None else in_scope
+    if match.within is None:
+        return takes
+    within = matcher(match.within, clusters, vantage)
+    return lambda place: within(place) and takes(place)
 
 
-def _in_scope(scope: Scope, place: Locality, vantage: Vantage) -> bool:
-    same_region = place.region != "" and place.region == vantage.region
+def _in_scope(scope: Scope, vantage: Vantage) -> Callable[[Locality], bool]:
+    here, region, zone = vantage.cluster, vantage.region, vantage.zone
     match scope:
         case Scope.SAME_ZONE:
-            return same_region and place.zone != "" and place.zone == vantage.zone
+            known = bool(region and zone)
+            return lambda place: known and place.region == region and place.zone == zone
         case Scope.SAME_CLUSTER:
-            return place.cluster == vantage.cluster
+            return lambda place: place.cluster == here
         case Scope.SAME_REGION:
-            return same_region
+            return lambda place: region != "" and place.region == region
         case Scope.ANY:
-            return True
+            return lambda _place: True
         case _:
             assert_never(scope)
 

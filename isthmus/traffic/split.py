@@ -76,20 +76,19 @@ def split(
     """
     factor = Fraction(overprovisioning_percent, 100)
     inflation = _inflation(counts, expected)
-    steps = [_parts(rung, counts, inflation) for rung in rungs]
-    health = [_health(sum(p.healthy for p in parts), _total(parts), factor) for parts in steps]
+    health = [_health_of(rung, counts, inflation, factor) for rung in rungs]
     panic = not any(health)
     if panic:
         counts = {place: Counts(sum(found), 0, 0) for place, found in counts.items()}
-        steps = [_parts(rung, counts, {}) for rung in rungs]
-        health = [_health(sum(p.healthy for p in parts), _total(parts), factor) for parts in steps]
+        inflation = {}
+        health = [_health_of(rung, counts, inflation, factor) for rung in rungs]
         if not any(health):
             return Split(pulls={}, loads=tuple(Load(_ZERO, _ZERO) for _ in rungs), panic=False)
     loads = fall(health)
     pairs = tuple(Load(h, share) for h, share in zip(health, loads, strict=True))
     divided = [
-        (load, _pulls(parts, rung.weights, factor))
-        for rung, parts, load in zip(rungs, steps, loads, strict=True)
+        (load, _pulls(_parts(rung, counts, inflation), rung.weights, factor))
+        for rung, load in zip(rungs, loads, strict=True)
         if load
     ]
     return Split(pulls=_together(divided), loads=pairs, panic=panic)
@@ -144,8 +143,18 @@ def _health(healthy: int, total: Fraction | int, factor: Fraction) -> Fraction:
     return factor * healthy / total
 
 
-def _total(parts: Sequence[_Part]) -> Fraction | int:
-    return sum(part.total for part in parts)
+def _health_of(
+    rung: Rung, counts: Mapping[Locality, Counts], inflation: Mapping[ClusterId, Fraction], factor: Fraction
+) -> Fraction:
+    """H of a step, without dividing it: most steps get no load."""
+    healthy = 0
+    total: Fraction | int = 0
+    for place in rung.localities:
+        found = counts[place]
+        healthy += found.healthy
+        known = found.healthy + found.unhealthy
+        total += known * inflation[place.cluster] if place.cluster in inflation else known
+    return _health(healthy, total, factor)
 
 
 def _inflation(

@@ -12,7 +12,7 @@ from worlds import World, worlds
 
 from isthmus.model.plan import TOTAL_BASIS_POINTS, Plan, PlanGroup
 from isthmus.model.service import Endpoint
-from isthmus.traffic.ladder import matches
+from isthmus.traffic.ladder import matcher
 from isthmus.traffic.planner import Reckoning
 
 
@@ -97,7 +97,7 @@ def test_without_fallback_nothing_outside_the_tiers_ever_gets_traffic(world: Wor
     plan = world.reckon().plan
     for group in groups_of(plan):
         assert any(
-            matches(tier.match, group.locality, world.clusters, world.vantage) for tier in world.policy.tiers
+            matcher(tier.match, world.clusters, world.vantage)(group.locality) for tier in world.policy.tiers
         )
 
 
