@@ -20,6 +20,7 @@ PAGES = Path(__file__).with_name("pages")
 ASKED_OF_ALL = {
     "load": "Calls that living callers had to make took place; at the door where the most are missing.",
     "bites": "The fault was seen to do what it was meant to.",
+    "ends": "When the bed has ended, none of its processes is left.",
 }
 """What is asked of every scenario, whatever stands in its file."""
 
@@ -30,21 +31,26 @@ def write_report(result: Result, path: Path) -> None:
 
 
 def write_index(folder: Path, played: Collection[str]) -> None:
-    """Write `index.html`: the scenarios just `played`, and apart from them older results of this schema."""
+    """Write `index.html`: the scenarios just `played`, and apart from them older results of this schema.
+
+    One that was played and left no result has not passed, and stands there as such.
+    """
     results = []
     for file in sorted(folder.glob("*.json")):
         try:
             result = msgspec.json.decode(file.read_bytes(), type=Result)
-        except msgspec.ValidationError:
-            continue  # of another time
+        except msgspec.DecodeError:
+            continue  # of another time, or cut
         if result.schema == SCHEMA and file.with_suffix(".html").exists():
             results.append(result)
     used = {door.door for result in results for door in result.doors}
     doors = [door for door in DOORS if door in used]
     now = [result for result in results if result.scenario in played]
+    now.sort(key=lambda result: result.passed)  # what failed comes first
     before = [result for result in results if result.scenario not in played]
+    broken = sorted({*played} - {result.scenario for result in now})
     template = _environment().get_template("index.html.j2")
-    text = template.render(now=now, before=before, doors=doors, style=_style())
+    text = template.render(now=now, broken=broken, before=before, doors=doors, style=_style())
     (folder / "index.html").write_text(text, encoding="utf-8")
 
 
@@ -52,8 +58,9 @@ def page(result: Result) -> str:
     courses = [(door, plots.course(result, door)) for door in result.doors]
     courses += [(door, plots.course(result, door)) for door in result.peer_doors]
     memory = plots.memory(result) if result.memory_mb else ""
+    missed = [finding for finding in result.findings if not finding.passed]
     template = _environment().get_template("report.html.j2")
-    return template.render(result=result, courses=courses, memory=memory, style=_style())
+    return template.render(result=result, missed=missed, courses=courses, memory=memory, style=_style())
 
 
 def _environment() -> jinja2.Environment:

@@ -149,12 +149,14 @@ def _play(
         console.print(f"\n[bold]{scenario.name}[/] ({number} of {len(chosen)})  {escape(scenario.about)}")
         since = time.monotonic()
         target = out.resolve() / f"{scenario.name}.json"
-        target.unlink(missing_ok=True)
+        page = target.with_suffix(".html")
+        for file in (target, page):  # those of another run would be taken for this one's
+            file.unlink(missing_ok=True)
         mine = {"scenario": str(path.resolve()), "out": str(target), "command": _command(order, path)}
         code = _one(scenario, enter, msgspec.structs.replace(order, **mine), console)
         result = msgspec.json.decode(target.read_bytes(), type=Result) if target.exists() else None
         if result is not None:
-            write_report(result, target.with_suffix(".html"))
+            write_report(result, page)
             _findings(result, console)
         told.append((scenario.name, result, time.monotonic() - since))
         if code == EXIT_STOPPED:

@@ -9,8 +9,8 @@ import msgspec
 
 from loadtests.load.expect import EXPECTATIONS, Seen, judge
 from loadtests.load.marks import Mark
-from loadtests.load.report import write_index, write_report
-from loadtests.load.result import SCHEMA, Result, Surroundings, result
+from loadtests.load.report import page, write_index, write_report
+from loadtests.load.result import SCHEMA, Result, Surroundings, outlived, result
 from loadtests.load.samples import Sample
 from loadtests.load.scenario import find, read
 
@@ -87,6 +87,16 @@ def test_a_page_shows_everything_and_fetches_nothing(tmp_path: Path) -> None:
     assert len(page.ids) == len(set(page.ids)), "two plots share an id"
 
 
+def test_what_failed_comes_first_with_its_reason() -> None:
+    steady = msgspec.structs.replace(told(), passed=True, findings=[])
+    assert "What failed" not in page(steady)
+    text = page(outlived(told(), 2, "2 processes of the bed are left: sleep 9"))
+    missed, _, rest = text.partition("What failed")[2].partition("What happened")
+    for reason in ("1 of 100 calls failed", "2 processes of the bed are left: sleep 9"):
+        assert reason in missed
+        assert reason in rest
+
+
 def test_the_json_keeps_its_words_and_adds_up() -> None:
     body = msgspec.json.decode(msgspec.json.encode(told()))
     assert body["schema"] == SCHEMA == 2
@@ -120,15 +130,18 @@ def test_the_index_names_each_scenario_with_its_failures(tmp_path: Path) -> None
     found = told()
     (tmp_path / "cluster-silent.json").write_bytes(msgspec.json.encode(found))
     (tmp_path / "of-another-time.json").write_text("{}")
+    (tmp_path / "cut.json").write_text('{"schema": 2, "scen')
     write_report(found, tmp_path / "cluster-silent.html")
     older = msgspec.structs.replace(found, scenario="older", passed=True)
     (tmp_path / "older.json").write_bytes(msgspec.json.encode(older))
     write_report(older, tmp_path / "older.html")
-    write_index(tmp_path, ["cluster-silent"])
+    write_index(tmp_path, ["cluster-silent", "broken"])
     text = (tmp_path / "index.html").read_text()
     now, _, before = text.partition("From earlier runs")
+    assert "<b>broken</b>" in now
+    assert "<b>broken</b>" not in before
     assert 'href="older.html"' in before
     assert "older" not in now
     assert 'href="cluster-silent.html"' in text
-    assert "0 of 1 passed" in text
+    assert "0 of 2 passed" in text
     assert "another" not in text

@@ -39,6 +39,7 @@ class Failures(Expectation, frozen=True, kw_only=True):
     def judge(self, seen: Seen) -> Iterator[Finding]:
         cut = [(m.began, m.undone) for m in seen.marks if m.name in self.apart]
         lasted = [(m.began, m.undone) for m in seen.marked(self.event)]
+        where = f" outside of {', '.join(self.apart)}" if cut else ""
         spans = without(lasted if self.event else [(seen.began, seen.ended)], cut)
         for door, all_of_them in seen.at(self.doors):
             rows = [r for r in all_of_them if within(r.at, spans)]
@@ -46,7 +47,7 @@ class Failures(Expectation, frozen=True, kw_only=True):
             bad = [row for row in rows if row.why]
             due = seen.due(door, spans)
             value: float | None = len(bad) if self.ratio is None else len(bad) / max(1, len(rows))
-            text = f"{len(bad)} of {len(rows)} calls failed" + causes(bad)
+            text = f"{len(bad)} of {len(rows)} calls failed{where}" + causes(bad)
             if not rows or len(rows) < LEAST_CALLS * due:
                 value, text = None, f"{len(rows)} calls took place where {due:.0f} were due"
             bound, unit = (self.most, "calls") if self.ratio is None else (self.ratio, "of all")

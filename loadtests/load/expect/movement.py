@@ -146,12 +146,14 @@ class Settles(Expectation, frozen=True, kw_only=True):
         took = None if before is None else back_ms(requests, low, high, level)
         if took is None:
             whole = "the next began" if self.over else "the fault was undone"
-            return self.found(None, self.seconds, "s", door=door, event=mark.name, text=f"not before {whole}")
+            told = f"p99 was not at {level:.0f} ms again before {whole}"
+            text = told if before else "nobody called before it"
+            return self.found(None, self.seconds, "s", door=door, event=mark.name, text=text)
         spans = [(mark.undone, until)] if self.over else [(mark.began, mark.ended), (mark.undone, until)]
         bar, disturbed = max(level, STAYS_MS), self._disturbed(seen)
         found = (_relapses(rows, without([span], disturbed), bar) for span in spans)
         relapsed, p99 = max(found)
-        text = f"then p99 {p99:.0f} ms, and {relapsed:g} s of relapses; it was to be {level:.0f} ms"
+        text = f"p99 was to be {level:.0f} ms again; then {p99:.0f} ms, with {relapsed:g} s of relapses"
         value = took / 1000 if relapsed <= self.seconds else None
         return self.found(value, self.seconds, "s", door=door, event=mark.name, text=text)
 
