@@ -28,7 +28,7 @@ from isthmus.demo import namespace
 from isthmus.demo.envoy import find_envoy
 from isthmus.errors import ConfigError, PlatformError
 from loadtests.load.census import BED, survivors
-from loadtests.load.given.clusters import read_clusters
+from loadtests.load.given.clusters import Clusters, read_clusters
 from loadtests.load.given.scenario import unplayable
 from loadtests.load.order import EXIT_CANNOT, EXIT_FAILED, EXIT_PASSED, EXIT_STOPPED, EXIT_WRONG_USE, Order
 from loadtests.load.report import write_index, write_report
@@ -59,8 +59,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         # Everything is read before anything starts: the last file's mistake need not be waited for.
         chosen = [(path, read(path)) for path in map(find, options.scenarios or names())]
-        if options.clusters:
-            read_clusters(options.clusters)
     except ConfigError as error:
         console.print(f"load: {error}", markup=False)
         return EXIT_WRONG_USE
@@ -90,13 +88,17 @@ def perform(
     On the demo's bed, or on the clusters of a file, which need no namespaces of ours.
     """
     try:
+        given = read_clusters(clusters) if clusters else None
         envoy = find_envoy(asked, os.environ, Path.home())
-        enter = () if clusters else _enter()
-    except PlatformError as error:
+        enter = () if given else _enter()
+    except (ConfigError, PlatformError) as error:
         console.print(f"load: {error}", markup=False)
-        return EXIT_CANNOT
-    left_out = _lacks_players if clusters else _lacks_root
-    chosen = [pair for pair in chosen if not left_out(pair[1], console)]
+        return EXIT_WRONG_USE if isinstance(error, ConfigError) else EXIT_CANNOT
+    lacks = {scenario.name: _lacks(scenario, given) for _, scenario in chosen}
+    for name, why in lacks.items():
+        if why:
+            console.print(f"load: {name} is left out: {why}", markup=False)
+    chosen = [(path, scenario) for path, scenario in chosen if not lacks[scenario.name]]
     if not chosen:
         return EXIT_CANNOT
     out.mkdir(parents=True, exist_ok=True)
@@ -117,22 +119,12 @@ def _enter() -> tuple[str, ...]:
     return (unshare, "--mount", *rest)
 
 
-def _lacks_players(scenario: Scenario, console: Console) -> bool:
-    """Whether a scenario is left out because given clusters cannot play it; says so."""
-    why = unplayable(scenario)
-    if why:
-        console.print(f"load: {scenario.name} is left out: {why}", markup=False)
-    return bool(why)
-
-
-def _lacks_root(scenario: Scenario, console: Console) -> bool:
-    """Whether a scenario is left out because nobody but root can play it; says so."""
+def _lacks(scenario: Scenario, given: Clusters | None) -> str:
+    """Why a scenario cannot be played here, on given clusters or by who is not root; or ""."""
+    if given is not None:
+        return unplayable(scenario, given.plays)
     faults = () if os.geteuid() == 0 else (e.fault for e in scenario.events if e.fault.needs_root)
-    for fault in faults:
-        why = f"fault {fault.name} needs root {fault.needs_root}"
-        console.print(f"load: {scenario.name} is left out: {why}", markup=False)
-        return True
-    return False
+    return next((f"fault {fault.name} needs root {fault.needs_root}" for fault in faults), "")
 
 
 def _play(

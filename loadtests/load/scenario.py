@@ -132,7 +132,7 @@ def _scenario(name: str, body: Any) -> Scenario:
     twice = {e.name for e in events if [x.name for x in events].count(e.name) > 1}
     if twice:
         raise ValueError(f"events: {min(twice)!r} is there twice; give each a `name` of its own")
-    _undisturbed(events)
+    undisturbed(events)
     return Scenario(
         name=name,
         about=" ".join(file.about.split()),
@@ -167,7 +167,7 @@ def _event(number: int, given: Mapping[str, Any], seconds: float) -> Event:
     return Event(name=event.name or event.fault, at=event.at, lasts=event.lasts, fault=fault)
 
 
-def _undisturbed(events: Sequence[Event]) -> None:
+def undisturbed(events: Sequence[Event]) -> None:
     """ValueError where two events touch at one time what each has to itself: undoing one would undo both."""
     for one, two in itertools.combinations(sorted(events, key=lambda event: event.at), 2):
         shared = set(one.fault.alone()) & set(two.fault.alone())

@@ -91,12 +91,26 @@ def test_arguments_that_are_parts_mean_the_players() -> None:
 
 
 def test_what_needs_more_than_an_api_server_is_not_played() -> None:
-    told = {name: unplayable(read(find(name))) for name in names()}
+    told = {name: unplayable(read(find(name)), PLAYS) for name in names()}
     assert {name for name, why in told.items() if not why} >= PLAYED
     silent = told["cluster-silent"]
     assert silent.startswith(
         "cluster-silent cannot be made through an API server; on given clusters there are"
     )
+
+
+def test_what_is_between_two_parts_needs_two_players(tmp_path: Path) -> None:
+    one = {"eu-1": "b", "eu-2": "a", "us-1": "b"}
+    assert unplayable(read(find("weight-shift")), one) == (
+        "weight-shift is between eu-1 and us-1, and b plays both"
+    )
+    drains = [
+        {"fault": "drain", "name": name, "cluster": name, "at": 1, "for": 2} for name in ("eu-2", "us-1")
+    ]
+    body = {"about": "x", "seconds": 5, "load": {"grpc": 1}, "events": drains, "expect": [{"failures": {}}]}
+    both = read(written(tmp_path, body))
+    assert unplayable(both, one) == ""
+    assert "'us-1' begins at 1 s, when 'eu-2' still has drain of b" in unplayable(both, PLAYS)
 
 
 def test_it_is_said_before_anything_begins(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,18 +10,32 @@ import msgspec
 from loadtests.load.expect.leaks import Flat, Leaks
 from loadtests.load.faults import Fault
 from loadtests.load.given.faults import cannot
-from loadtests.load.scenario import Scenario
+from loadtests.load.scenario import Scenario, undisturbed
 
 
-def unplayable(scenario: Scenario) -> str:
-    """Why a scenario cannot be played on given clusters, or ""."""
+def unplayable(scenario: Scenario, plays: Mapping[str, str]) -> str:
+    """Why a scenario cannot be played by the clusters that play these parts, or ""."""
     for event in scenario.events:
-        if why := cannot(event.fault):
+        if why := cannot(event.fault) or _one_for_two(event.fault, plays):
             return why
+    try:
+        undisturbed(recast(scenario, plays).events)
+    except ValueError as error:  # what is of two clusters there is of one here
+        return str(error)
     if scenario.peers:
         return f"the peer {scenario.peers[0]} stands on the demo's bed alone"
     if any(isinstance(wanted, Flat | Leaks) for wanted in scenario.expect):
         return "what Isthmus takes on machines of others is not ours to see (flat, leaks)"
+    return ""
+
+
+def _one_for_two(fault: Fault, plays: Mapping[str, str]) -> str:
+    """The complaint about a fault between two parts that the same cluster plays, or ""."""
+    players: dict[str, str] = {}
+    for part in _parts(fault, plays).values():
+        other = players.setdefault(plays[part], part)
+        if other != part:
+            return f"{fault.name} is between {other} and {part}, and {plays[part]} plays both"
     return ""
 
 
@@ -33,6 +47,11 @@ def recast(scenario: Scenario, plays: Mapping[str, str]) -> Scenario:
 
 def _recast(fault: Fault, plays: Mapping[str, str]) -> Fault:
     """Whatever argument is a part's name means that cluster."""
-    given = msgspec.structs.asdict(fault)
-    changed = {key: plays[value] for key, value in given.items() if isinstance(value, str) and value in plays}
+    changed = {key: plays[part] for key, part in _parts(fault, plays).items()}
     return msgspec.structs.replace(fault, **changed)
+
+
+def _parts(fault: Fault, plays: Mapping[str, str]) -> dict[str, str]:
+    """The arguments that name parts."""
+    given = msgspec.structs.asdict(fault)
+    return {key: value for key, value in given.items() if isinstance(value, str) and value in plays}
