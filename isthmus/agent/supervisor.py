@@ -116,7 +116,10 @@ def _start(sibling: Sibling, state_dir: Path, now: float) -> None:
         return
     sibling.started = now
     try:
-        (state_dir / f"{sibling.name}.pid").write_text(f"{sibling.process.pid}\n")
+        file = state_dir / f"{sibling.name}.pid"
+        beside = file.with_suffix(".new")
+        beside.write_text(f"{sibling.process.pid}\n")
+        beside.replace(file)  # whoever reads it finds a whole number
     except OSError as error:
         _say(f"{sibling.name}.pid cannot be written: {error.strerror}")
 

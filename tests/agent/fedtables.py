@@ -84,6 +84,6 @@ class Fed:
 
 async def settles(condition: Callable[[], bool]) -> None:
     """Waits until a condition holds."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not condition():
             await asyncio.sleep(0.001)

@@ -53,7 +53,7 @@ async def write(store: LastGood, rows: dict[ObjectKey, hub.Cluster]) -> None:
     table: Table[ObjectKey, hub.Cluster] = Table(CLUSTERS)
     table.partition("test").replace(rows)
     task = asyncio.create_task(store.follow(CLUSTERS, table))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while await store.load(CLUSTERS, kinds.CLUSTER) is None:
             await asyncio.sleep(0.005)
     task.cancel()

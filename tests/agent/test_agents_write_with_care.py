@@ -35,7 +35,7 @@ QUICK = HeartbeatOptions(interval=0.02, retry=0.02)
 
 
 async def until(condition: Callable[[], Awaitable[bool]] | Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             found = condition()
             if found if isinstance(found, bool) else await found:

@@ -116,7 +116,7 @@ class World:
         return all(self.censuses.census(service, port) == self.anew(port) for port in (None, *service.ports))
 
     async def rest(self) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await asyncio.sleep(0)
             while any(not table.synced or any(map(table.dirty, Priority)) for table in self.graph.tables):
                 await asyncio.sleep(0)

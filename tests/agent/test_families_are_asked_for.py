@@ -43,7 +43,7 @@ class Asked:
                 heard.set()
                 await asyncio.Event().wait()
 
-        async with Client(access_to(script.url), timeout=5.0) as client, asyncio.timeout(20):
+        async with Client(access_to(script.url), timeout=5.0) as client, asyncio.timeout(60):
             work = families.follow(client, self.table.partition("server"), sleep=sleep)
             following = asyncio.create_task(work)
             await heard.wait()

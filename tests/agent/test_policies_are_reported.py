@@ -158,7 +158,7 @@ async def test_the_disk_keeps_what_is_in_force_over_a_restart(
                 await settles(lambda world=world: world.says("InForce") == "True InForce")
                 assert recall.complete
 
-                async with asyncio.timeout(20):
+                async with asyncio.timeout(60):
                     while (found := await store.load("accepted/member", kinds.POLICY)) is None or not found[
                         1
                     ]:

@@ -54,7 +54,7 @@ async def test_a_look_shows_every_client_of_every_worker_and_what_it_rejected(tm
             asked = discovery_pb2.DiscoveryRequest(type_url=TYPE_URLS[CDS], node=node())
             asked.node.id = f"web-{number}.shop"
             await call.write(asked.SerializeToString())
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 found = discovery_pb2.DiscoveryResponse.FromString(await call.read())
             asked.response_nonce = found.nonce
             if number:

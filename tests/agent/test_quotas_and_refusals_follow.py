@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
@@ -154,11 +155,12 @@ async def test_a_cluster_that_offers_too_much_is_put_in_order_at_most_once_a_sec
         return offers(cluster)
 
     world.chain.quotas._offers = counting  # type: ignore[method-assign]
+    began = time.monotonic()
     for number in range(50):
         world.export(f"s{number:02}", 2000 + number % 20)
         await asyncio.sleep(0.001)
     await settles(lambda: len(world.names()) == 2)
-    assert 1 <= ordered <= 5
+    assert 1 <= ordered <= 5 + time.monotonic() - began, "not fifty times"
 
 
 async def test_what_a_cluster_says_wrong_is_counted_by_reason_and_its_siblings_live(world: World) -> None:

@@ -31,6 +31,7 @@ supervisor.siblings = lambda file: [
 sys.exit(supervisor.supervise(Path(sys.argv[1])))
 """
 SLEEPS = "import time; time.sleep(600)"
+SECONDS = 60
 
 Start = Callable[[str], subprocess.Popen[bytes]]
 
@@ -54,16 +55,16 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
 def pid(tmp_path: Path, name: str, other_than: int = 0) -> int:
     file = tmp_path / f"{name}.pid"
-    until = time.monotonic() + 20
+    until = time.monotonic() + SECONDS
     while time.monotonic() < until:
         if file.exists() and (text := file.read_text().strip()) and int(text) != other_than:
             return int(text)
         time.sleep(0.01)  # a file is polled: it has no event
-    raise AssertionError(f"no {name} within 20 s")
+    raise AssertionError(f"no {name} within {SECONDS} s")
 
 
 def gone(number: int) -> bool:
-    until = time.monotonic() + 20
+    until = time.monotonic() + SECONDS
     while time.monotonic() < until:
         try:
             state = Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0]
@@ -97,7 +98,7 @@ def test_a_disk_that_takes_no_pid_file_ends_nobody(start: Start, tmp_path: Path)
     (tmp_path / "tested.pid").mkdir()
     process = start(f"import os; open({str(tmp_path / 'proof')!r}, 'w').write('here'); {SLEEPS}")
     steady = pid(tmp_path, "steady")
-    until = time.monotonic() + 20
+    until = time.monotonic() + SECONDS
     while not (tmp_path / "proof").exists() and time.monotonic() < until:
         time.sleep(0.01)
     assert (tmp_path / "proof").exists()
@@ -136,7 +137,7 @@ def test_sigterm_ends_everything_with_code_0(start: Start, tmp_path: Path) -> No
     process = start(SLEEPS)
     children = [pid(tmp_path, "steady"), pid(tmp_path, "tested")]
     process.send_signal(signal.SIGTERM)
-    assert process.wait(20) == 0
+    assert process.wait(SECONDS) == 0
     assert all(gone(child) for child in children)
     assert not list(tmp_path.glob("*.pid"))
 
@@ -154,7 +155,7 @@ def test_a_sibling_that_cannot_start_ends_the_agent_with_its_code(
 ) -> None:
     process = start(f"raise SystemExit({code})")
     steady = pid(tmp_path, "steady")
-    assert process.wait(20) == code
+    assert process.wait(SECONDS) == code
     assert gone(steady)
 
 

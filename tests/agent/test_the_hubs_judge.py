@@ -55,7 +55,7 @@ class Court:
         return str(found["status"]["state"])
 
     async def until(self, condition: Any) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not condition():
                 await asyncio.sleep(0)
 

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from loadtests.ports import free_port
+
 KUBECONFIG = """
 apiVersion: v1
 kind: Config
@@ -29,7 +31,7 @@ def kubeconfig(tmp_path: Path) -> Path:
 
 def isthmus(*arguments: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "isthmus", *(str(each) for each in arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)
 
 
 def agent(kubeconfig: Path, *more: object) -> Sequence[object]:
@@ -70,9 +72,9 @@ def test_a_hub_context_that_does_not_exist(kubeconfig: Path) -> None:
 @pytest.mark.parametrize("door", ["dns", "xds", "console"])
 def test_a_port_that_is_taken(kubeconfig: Path, door: str) -> None:
     with socket.socket() as taken, socket.socket(type=socket.SOCK_DGRAM) as datagrams:
-        taken.bind(("127.0.0.1", 0))
+        port = free_port()
+        taken.bind(("127.0.0.1", port))
         taken.listen()
-        port = taken.getsockname()[1]
         datagrams.bind(("127.0.0.1", port))
         done = isthmus(*agent(kubeconfig, f"--{door}-listen", f"127.0.0.1:{port}"))
     one_line(done, 3, str(port))
@@ -92,4 +94,4 @@ def test_a_second_agent_on_one_state_directory(kubeconfig: Path) -> None:
         one_line(isthmus(*agent(kubeconfig)), 2, "another agent")
     finally:
         first.terminate()
-        first.communicate(timeout=30)
+        first.communicate(timeout=180)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import aiohttp
 
-DEADLINE = 20.0
+DEADLINE = 60.0
 CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 Object = dict[str, Any]
 

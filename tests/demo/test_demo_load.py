@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 async def settles(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not holds():
             await asyncio.sleep(0.01)
 
@@ -91,7 +91,7 @@ async def test_the_process_obeys_stdin_and_ends_with_it(tmp_path: Path) -> None:
         )
         assert process.stdin is not None
         assert process.stdout is not None
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             sample = msgspec.json.decode(await process.stdout.readline(), type=Sample)
             assert sample.caller == "eu-1"
             process.stdin.write(msgspec.json.encode(Mute(["eu-1"])) + b"\n")

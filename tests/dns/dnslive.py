@@ -16,7 +16,7 @@ from isthmus.dns.worker import TABLE, Options, Standing, serve
 from isthmus.flow.table import Table, Writer
 
 SVC = "checkout.shop.svc.clusterset.local"
-DEADLINE = 20.0
+DEADLINE = 60.0
 
 
 class Live:
@@ -48,7 +48,7 @@ class Live:
             "-p",
             str(self.where.port),
             "+tries=1",
-            "+time=10",
+            "+time=60",
             *arguments,
             stdout=asyncio.subprocess.PIPE,
         )

@@ -19,7 +19,7 @@ POD = f"many.eu-1.{DB}"
 
 
 async def kdig(live: Live, *arguments: str) -> str:
-    where = (f"@{live.where.host}", "-p", str(live.where.port), "+retry=0", "+timeout=10")
+    where = (f"@{live.where.host}", "-p", str(live.where.port), "+retry=0", "+timeout=60")
     process = await asyncio.create_subprocess_exec(
         "kdig", *where, *arguments, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
     )

@@ -43,7 +43,7 @@ async def test_a_worker_tells_control_what_it_counts_and_that_it_is_ready(path: 
         return sorted([("xds-0", one) for one in (*found, Sample(READY, (), (is_ready,)))], key=str)
 
     async def settles(wanted: list[tuple[str, Sample]]) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while told(counted) != wanted:
                 await asyncio.sleep(0.01)
 

@@ -17,7 +17,7 @@ Rows = dict[int, int]
 rows = st.dictionaries(st.integers(0, 8), st.integers(0, 3), max_size=8)
 
 
-async def until(condition: object, seconds: float = 5.0) -> None:
+async def until(condition: object, seconds: float = 60.0) -> None:
     assert callable(condition)
     async with asyncio.timeout(seconds):
         while not condition():

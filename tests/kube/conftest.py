@@ -25,16 +25,16 @@ async def script() -> AsyncIterator[Script]:
 
 @pytest.fixture
 async def client(script: Script) -> AsyncIterator[Client]:
-    async with Client(access_to(script.url), timeout=5.0) as made:
+    async with Client(access_to(script.url), timeout=30.0) as made:
         yield made
 
 
 @pytest.fixture
 def until() -> Callable[[Callable[[], Any]], Awaitable[None]]:
-    """Waits until a condition is true, for at most ten seconds."""
+    """Waits until a condition is true, for at most a minute."""
 
     async def wait(condition: Callable[[], Any]) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not condition():
                 await asyncio.sleep(0.002)
 

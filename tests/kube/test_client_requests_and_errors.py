@@ -218,7 +218,7 @@ async def test_requests_run_beside_open_watches(script: Any, client: Client) -> 
     script.answers.append(script.answer(WEB))
     async with client.watch(kinds.SERVICE, seconds=77, resource_version="9") as lines:
         assert await anext(lines) == b"{}"
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             await client.get(kinds.SERVICE, KEY)
     query = script.requests("watch")[0].query
     assert query == {

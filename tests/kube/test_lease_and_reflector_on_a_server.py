@@ -25,6 +25,8 @@ from isthmus.model.timestamp import parse_time
 
 WRITER = ObjectKey("shop", "writer")
 SHORT = Terms(duration=0.6, renew_within=0.4, period=0.05)
+PATIENT = Terms(duration=3600.0, renew_within=1800.0, period=0.02)
+"""Terms that no pause of this process breaks."""
 FAST = Timing(page=3, backoff=Backoff(first=0.002, longest=0.02))
 
 
@@ -49,7 +51,7 @@ async def clients(server: ApiServer) -> AsyncIterator[list[Client]]:
         made = []
         for name in ("a", "b"):
             access = Access(name=name, server=server.url("eu-1"), source=Files(where=name, encrypted=False))
-            made.append(await stack.enter_async_context(Client(access, timeout=2.0)))
+            made.append(await stack.enter_async_context(Client(access, timeout=10.0)))
         namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}}
         await made[0].create(kinds.NAMESPACE, namespace)
         yield made
@@ -78,8 +80,7 @@ async def stored(client: Client) -> Lease:
 async def test_the_lease_is_handed_over_at_once_when_its_holder_stops(
     clients: list[Client], running: Any, until: Any
 ) -> None:
-    patient = Terms(duration=3600.0, renew_within=1800.0, period=0.02)
-    both = Candidates(clients, patient)
+    both = Candidates(clients, PATIENT)
     async with running(both.a.run()):
         await until(lambda: both.a.holds)
         async with running(both.b.run()):
@@ -120,7 +121,7 @@ async def test_errors_of_the_server_do_not_end_a_candidate(
 
 
 async def test_a_deleted_lease_is_made_again(clients: list[Client], running: Any, until: Any) -> None:
-    both = Candidates(clients)
+    both = Candidates(clients, PATIENT)
     async with running(both.a.run()):
         await until(lambda: both.a.holds)
         await clients[1].delete(kinds.LEASE, WRITER)
@@ -138,7 +139,7 @@ async def test_any_replica_renews_a_heartbeat(clients: list[Client]) -> None:
 
 
 async def test_the_servers_clock_offset_is_known_after_a_request(clients: list[Client]) -> None:
-    assert clients[0].clock_offset == pytest.approx(120.0, abs=1.0)
+    assert clients[0].clock_offset == pytest.approx(120.0, abs=10.0)
 
 
 async def test_a_mirror_follows_its_server_through_every_accident(
@@ -212,7 +213,7 @@ async def test_a_server_restored_from_an_old_backup_is_read_anew(until: Any, run
         url = before.url("eu-1")
         await fill(url, "kept", "later")
         access = Access(name="hub", server=url, source=Files(where="hub", encrypted=False))
-        client = await Client(access, timeout=2.0).__aenter__()
+        client = await Client(access, timeout=10.0).__aenter__()
         timing = replace(FAST, mute=0.5, watch_doubtful=1)
         reflector = Reflector(client, kinds.SERVICE, table.partition("hub"), timing=timing)
         following = running(reflector.run())

@@ -69,7 +69,7 @@ async def run(script: str, *command: str) -> None:
 
 
 async def greeting(address: str, port: int) -> str:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         reader, writer = await asyncio.open_connection(address, port)
         found = (await reader.read()).decode()
         writer.close()

@@ -40,7 +40,9 @@ async def drawn(
             writer.write(requests)
             data, found = b"", 0
             while found < row:
-                data += await reader.read(1 << 18)
+                more = await reader.read(1 << 18)
+                assert more, "the connection has ended"
+                data += more
                 names, data = _answers(data)
                 seen.update(names)
                 found += len(names)

@@ -21,7 +21,7 @@ from typing import Any
 import grpc
 
 METHOD = "/test.Who/Answers"
-DEADLINE = 20.0
+DEADLINE = 60.0
 
 
 class Client:

@@ -85,7 +85,7 @@ class Caller:
         assert self._process.stdout is not None
         command["target"] = f"xds:///{command['target']}"
         self._process.stdin.write(json.dumps(command).encode() + b"\n")
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(180):
             line = await self._process.stdout.readline()
         assert line, "the client ended"
         found: dict[str, Any] = json.loads(line)

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-DEADLINE = 20.0
+DEADLINE = 60.0
 
 
 async def until(condition: Callable[[], Awaitable[bool]], what: str, deadline: float = DEADLINE) -> None:
@@ -92,7 +92,7 @@ class _Connection(asyncio.Protocol):
 
 
 async def request(
-    address: str, authority: str, path: str = "/", method: str = "GET", timeout: float = 15.0
+    address: str, authority: str, path: str = "/", method: str = "GET", timeout: float = 30.0
 ) -> tuple[int, str]:
     """Status and body of one request on a connection of its own."""
     host, _, port = address.rpartition(":")
@@ -138,6 +138,8 @@ class Load:
     answers: list[tuple[float, float, int, str]] = field(default_factory=list)
     """(seconds since the start of the load, latency in seconds, status, body)"""
     errors: list[str] = field(default_factory=list)
+    begun: list[float] = field(default_factory=list)
+    """When each request began, answered or not."""
     _idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = field(default_factory=list)
     _started: float = 0.0
 
@@ -169,8 +171,9 @@ class Load:
 
     async def _one(self) -> None:
         at = self.now
+        self.begun.append(at)
         try:
-            async with asyncio.timeout(15):
+            async with asyncio.timeout(30):
                 if self._idle:
                     reader, writer = self._idle.pop()
                 else:

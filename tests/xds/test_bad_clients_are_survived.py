@@ -45,7 +45,7 @@ async def calling(address: str, method: str = METHOD) -> AsyncIterator[Any]:
 
 
 async def response(call: Any) -> discovery_pb2.DiscoveryResponse:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         return discovery_pb2.DiscoveryResponse.FromString(await call.read())
 
 
@@ -111,7 +111,7 @@ async def test_garbage_on_the_port() -> None:
                 writer.write(piece)
                 await writer.drain()
             writer.transport.abort()
-        assert door.ads.open_streams == 1
+        await until(alone(door), "only the good neighbour is left")
 
 
 def alone(door: Door) -> Callable[[], Awaitable[bool]]:
@@ -140,7 +140,7 @@ async def test_a_message_that_is_too_large_ends_its_stream(names: int, ending: E
         await call.write(request(resource_names=["x" * 100] * names))
         assert await call.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
         await counted(door, ending, 1)
-        assert door.ads.open_streams == 1
+        await until(alone(door), "only the good neighbour is left")
 
 
 @pytest.mark.parametrize(
@@ -165,7 +165,7 @@ async def test_frames_that_break_the_transport_end_their_connection(rest: bytes)
             writer.write_eof()
         await counted(door, Ending.RESET, 1)
         writer.transport.abort()
-        assert door.ads.open_streams == 1
+        await until(alone(door), "only the good neighbour is left")
 
 
 async def test_a_client_that_answers_no_ping_is_let_go() -> None:
@@ -175,7 +175,7 @@ async def test_a_client_that_answers_no_ping_is_let_go() -> None:
         data = request()
         reader, writer = await asyncio.open_connection(host, int(port))
         writer.write(OPENING + frame(0, 0, b"\0" + len(data).to_bytes(4, "big") + data))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while await reader.read(65536):
                 pass
         writer.close()
@@ -197,7 +197,7 @@ async def test_a_flood_of_resets() -> None:
                 await writer.drain()
             writer.transport.abort()
         await counted(door, Ending.RESET, 100)
-        assert door.ads.open_streams == 1
+        await until(alone(door), "only the good neighbour is left")
 
 
 async def test_a_method_that_is_not_served_is_counted() -> None:
@@ -257,7 +257,7 @@ async def test_a_client_that_never_reads_is_let_go_and_counts_until_it_does(
             async with calling(door.address) as other:
                 assert await other.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
             assert (await response(call)).resources
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 assert await call.code() is grpc.StatusCode.ABORTED
         async with calling(door.address) as other:
             await other.write(request())
@@ -286,7 +286,7 @@ async def test_a_client_that_is_refused_while_it_is_written_to_counts_until_it_r
                 assert await more.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
             for call, code in ((refused, "INVALID_ARGUMENT"), (stalled, "ABORTED")):
                 assert (await response(call)).resources
-                async with asyncio.timeout(20):
+                async with asyncio.timeout(60):
                     assert (await call.code()).name == code
         assert ended(door, Ending.STALLED) == 1
     assert caplog.records == []
@@ -334,7 +334,7 @@ async def test_a_client_that_rejects_everything_gets_a_bounded_number_of_respons
         rejected = 0
         with suppress(TimeoutError):
             while True:
-                async with asyncio.timeout(1):
+                async with asyncio.timeout(60 if rejected < 2 else 3):
                     found = discovery_pb2.DiscoveryResponse.FromString(await call.read())
                 answer = discovery_pb2.DiscoveryRequest(type_url=TYPE_URLS[CDS], response_nonce=found.nonce)
                 answer.error_detail.message = "never"
@@ -382,11 +382,11 @@ async def test_types_that_are_not_served_are_counted_and_the_stream_goes_on() ->
 
 
 async def test_a_connection_ends_with_its_age_and_the_client_comes_back() -> None:
-    async with good_neighbour(), asyncio.timeout(60):
+    async with good_neighbour(), asyncio.timeout(120):
         rows = Rows()
         put(rows, "a", b"a")
         rows.writer.put(str(Row(ResourceType.LDS, str(CLASS), EXPLICIT)), b"listener")
-        async with served(rows, limits=Limits(age_seconds=0.5)) as door:
+        async with served(rows, limits=Limits(age_seconds=2.0)) as door:
             for _ in range(2):
                 async with calling(door.address) as call:
                     await call.write(request())

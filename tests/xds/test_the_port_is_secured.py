@@ -51,7 +51,7 @@ async def asked(address: str, credentials: Any, name: str) -> grpc.StatusCode:
         else grpc.aio.secure_channel(address, credentials)
     )
     async with channel:
-        call = channel.stream_stream(METHOD)(timeout=10)
+        call = channel.stream_stream(METHOD)(timeout=60)
         try:
             await call.write(request.SerializeToString())
             if await call.read() is not grpc.aio.EOF:
