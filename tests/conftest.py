@@ -10,6 +10,9 @@ starts clusters of it, once per session. With ISTHMUS_NO_SKIPS=1 every skip is a
 
 from __future__ import annotations
 
+import ast
+import functools
+import gc
 import os
 import sys
 from collections.abc import Iterator
@@ -24,6 +27,30 @@ if TYPE_CHECKING:
 
 settings.register_profile("isthmus", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("isthmus")
+
+
+def _undisturbed(parse: Any) -> Any:
+    """`ast.parse` that no garbage collection interrupts.
+
+    Before Python 3.11.8 a tree that is made while another one is being made spoils that one (gh-106905): a
+    finalizer or a log line that formats a traceback does so, and hypothesis and pytest make many trees.
+    """
+
+    @functools.wraps(parse)
+    def undisturbed(*arguments: Any, **options: Any) -> Any:
+        collects = gc.isenabled()
+        gc.disable()
+        try:
+            return parse(*arguments, **options)
+        finally:
+            if collects:
+                gc.enable()
+
+    return undisturbed
+
+
+if sys.version_info < (3, 11, 8):
+    ast.parse = _undisturbed(ast.parse)
 
 sys.path.append(str(Path(__file__).parent / "traffic"))  # test folders are not packages
 sys.path.append(str(Path(__file__).parent / "realapi"))
