@@ -106,6 +106,7 @@ def start(core: Control, group: asyncio.TaskGroup) -> None:
         left=lambda: lease.left,
         refused=outputs.member_refused,
         spares=outputs.let_go.spares_member,
+        born=outputs.born,
     )
     member.applier.hear(kinds.SERVICE, chain.member.services)
     member.applier.hear(kinds.ENDPOINT_SLICE, chain.member.slices)

@@ -18,7 +18,7 @@ from isthmus.api import core, kinds, labels
 from isthmus.api.meta import Kind, ObjectKey
 from isthmus.flow import Derived, Index, Table, derive, on, spread
 from isthmus.kube.applier import ObjectRef
-from isthmus.kube.raw import Packed, pack, unpack
+from isthmus.kube.raw import Packed, RawObject, pack, unpack
 from isthmus.kubeproxy import slices
 from isthmus.mcs import endpointslice, hubobjects, serviceexport, serviceimport
 from isthmus.mcs.annotations import is_set
@@ -50,6 +50,7 @@ class Outputs:
         self.asked: Table[str, tuple[AddressFamily, ...]] = Table("member/families")
         self.member_refused: Table[ObjectRef, Refused] = Table("member/refused")
         self.hub_refused: Table[ObjectRef, Refused] = Table("hub/refused")
+        self._by_namespace = Index(chain.services, lambda key, _row: (key.namespace,))
         self.exports = auto_exports(chain.member)
         self.families = self._families()
         self.vips = self._vips()
@@ -121,24 +122,34 @@ class Outputs:
             yield ServiceKey(ref.namespace, owner["name"])
 
     def _vips(self) -> Derived[ServiceKey, tuple[str, ...]]:
-        """The derived Service's addresses; while it is not there, those that the import had from it."""
-        member = self.chain.member
+        """The derived Service's addresses; while it is not there, those that the import had from it.
+
+        Where the import has gone as well it is made again, with the addresses that both had last.
+        """
+        chain, member = self.chain, self.chain.member
 
         def compute(key: ServiceKey) -> tuple[str, ...] | None:
             found = self._derived(key)
             if found is not None:
                 return _cluster_ips(found) or None
             imported = member.imports.get(ObjectKey(*key))
-            return tuple(imported.spec.ips) or None if imported and self._own_import_uid(key) else None
+            if imported is None:
+                again = key in chain.services and self._namespace_stands(key.namespace)
+                return self.vips.get(key) if again else None
+            return tuple(imported.spec.ips) or None if self._own_import_uid(key) else None
 
         return derive(
-            "clusterset ips", on(member.services, _imports_of), on(member.imports, _by_key), compute=compute
+            "clusterset ips",
+            on(member.services, _imports_of),
+            on(member.imports, _by_key),
+            on(chain.services, lambda key, _old, new: () if new else (key,)),
+            on(member.namespaces, self._of_namespace),
+            compute=compute,
         )
 
     def _imports(self) -> Derived[ServiceKey, Objects]:
         """ServiceImports and their status, where their namespace exists (KEP-1645)."""
         chain, member = self.chain, self.chain.member
-        by_namespace = Index(chain.services, lambda key, _row: (key.namespace,))
 
         def compute(key: ServiceKey) -> Rendered | None:
             service = chain.services.get(key)
@@ -171,9 +182,12 @@ class Outputs:
             on(member.imports, _by_key),
             on(self.member_refused, self._owning_import),
             on(self.families, lambda _key, _o, _n: list(chain.services)),
-            on(member.namespaces, lambda key, _o, _n: list(by_namespace.of(key.name))),
+            on(member.namespaces, self._of_namespace),
             compute=_packed(compute),
         )
+
+    def _of_namespace(self, key: ObjectKey, _old: object, _new: object) -> Iterable[ServiceKey]:
+        return list(self._by_namespace.of(key.name))
 
     def _namespace_stands(self, name: str) -> bool:
         found = self.chain.member.namespaces.get(ObjectKey("", name))
@@ -206,14 +220,8 @@ class Outputs:
             service, uid = chain.services.get(key), self._import_uid(key)
             if service is None or not uid:
                 return None
-            missing, refused = self._derived(key) is None, self.member_refused.get(_derived_ref(key))
             wanted = serviceimport.derived_service(
-                service,
-                uid,
-                supported=self._supported,
-                ips=self.vips.get(key) or (),
-                # Where its old addresses are not to be had any more, it gets others.
-                anew=missing and not (refused and refused.lasting),
+                service, uid, supported=self._supported, ips=self.vips.get(key) or ()
             )
             return {_object_ref(kinds.SERVICE, wanted): wanted} if wanted is not None else None
 
@@ -221,12 +229,22 @@ class Outputs:
             "derived services",
             on(chain.services),
             on(self.vips),
-            on(chain.member.services, _imports_of),
-            on(self.member_refused, self._owning_import),
             on(self.families, lambda _key, _o, _n: list(chain.services)),
             on(chain.member.imports, _by_key),
             compute=_packed(compute),
         )
+
+    def born(self, ref: ObjectRef, wanted: RawObject) -> RawObject:
+        """An object as it is to be created: a derived Service that was lost, with the addresses it had.
+
+        Where those are not to be had any more, it gets others.
+        """
+        refused = self.member_refused.get(ref)
+        if ref.kind is not kinds.SERVICE or (refused is not None and refused.lasting):
+            return wanted
+        (owner,) = wanted["metadata"]["ownerReferences"]
+        key = ServiceKey(ref.namespace, owner["name"])
+        return serviceimport.with_addresses(wanted, self.vips.get(key) or ())
 
     def _imported_slices(self) -> Derived[SourceKey, Objects]:
         """The canonical MCS slices, for each cluster that exports (this one too)."""

@@ -17,7 +17,7 @@ from isthmus.flow import Table
 from isthmus.kube.applier import MOST_SECONDS, Applier, ObjectRef, managed
 from isthmus.kube.client import Client
 from isthmus.kube.lease import LeaseHolder
-from isthmus.kube.raw import Packed, packed, status_only
+from isthmus.kube.raw import Packed, RawObject, packed, status_only
 from isthmus.kube.reflector import Reflector
 from isthmus.mcs.annotations import is_set
 from isthmus.model.refusal import Refused
@@ -88,6 +88,7 @@ class Writing:
     left: Callable[[], float] = lambda: MOST_SECONDS
     refused: Table[ObjectRef, Refused] | None = None
     spares: Callable[[Mapping[str, Any]], bool] = lambda _found: False
+    born: Callable[[ObjectRef, RawObject], RawObject] = lambda _ref, wanted: wanted
     ours: Callable[[Mapping[str, Any]], bool] = ours
     manager: str = labels.MANAGER
     applier: Applier = field(init=False)
@@ -122,6 +123,7 @@ class Writing:
             ours=self.ours,
             adopts=adopts,
             spares=self.spares,
+            born=self.born,
             manager=self.manager,
         )
 

@@ -85,8 +85,10 @@ class Applier:
     show is read before it is created. Rows of both may be packed (`raw.pack`). An observed object that is
     `ours` and not desired is deleted while `deletes` allows it (it shall not while what is desired follows
     from less than everything) and nothing `spares` it; a status is never removed. An object that somebody
-    else made and `adopts` is for may be taken over while it is desired. `left`: for how many seconds a gate
-    that is open now is ours alone.
+    else made and `adopts` is for may be taken over while it is desired. `born` completes an object that is
+    about to be created by what only a new one can be told; it is asked when the server has said that there is
+    none, which who desires may not have heard yet. `left`: for how many seconds a gate that is open now is
+    ours alone.
     """
 
     def __init__(
@@ -103,6 +105,7 @@ class Applier:
         ours: Callable[[Mapping[str, Any]], bool] = managed,
         adopts: Callable[[Mapping[str, Any]], bool] = lambda _found: False,
         spares: Callable[[Mapping[str, Any]], bool] = lambda _found: False,
+        born: Callable[[ObjectRef, RawObject], RawObject] = lambda _ref, wanted: wanted,
         manager: str = MANAGER,
         workers: int = 8,
         clock: Callable[[], float] = time.monotonic,
@@ -129,6 +132,7 @@ class Applier:
         self._ours = ours
         self._adopts = adopts
         self._spares = spares
+        self._born = born
         self._let_go: set[ObjectRef] = set()
         """What would have been deleted, had it not been spared."""
         self._manager = manager
@@ -292,8 +296,10 @@ class Applier:
         """What follows where the server would not have the object: told at once, and tried again."""
         now = self._clock()
         stood = now - self._refused_at.setdefault(ref, now)
-        lasting = stood >= LASTING_SECONDS
+        lasting, before = stood >= LASTING_SECONDS, self.refused.get(ref)
         self._refusals.put(ref, Refused(reason=type(error).__name__, message=str(error), lasting=lasting))
+        if lasting and not (before and before.lasting):
+            stood = 0.0  # from now on something else may be asked for
         return Terminal(str(error), again=min(max(stood, AGAIN_SECONDS), RESYNC_SECONDS))
 
     async def _converge(self, ref: ObjectRef, table: Table[ObjectKey, Any]) -> Refused | None:
@@ -321,7 +327,9 @@ class Applier:
         elif found is not None and not self._is_ours(ref, found):
             return _foreign(ref)
         body = with_fingerprint(desired)
-        if found is None or (differs(body, found) and not found["metadata"].get("deletionTimestamp")):
+        if found is None:
+            return await self._apply(ref, self._born(ref, body), None)
+        if differs(body, found) and not found["metadata"].get("deletionTimestamp"):
             return await self._apply(ref, body, found)
         return None
 

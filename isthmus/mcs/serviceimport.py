@@ -126,13 +126,11 @@ def derived_service(
     *,
     supported: Sequence[AddressFamily] = BOTH_FAMILIES,
     ips: Sequence[str] = (),
-    anew: bool = False,
 ) -> dict[str, Any] | None:
     """The derived Service to apply, owned by the ServiceImport of that uid.
 
     `ips` are the clusterset IPs it has or had; their families stay, in their order, and others only follow.
-    `anew`: it is not there, and is to be made with these addresses. None for a headless service, and where
-    this cluster has none of its address families and never had.
+    None for a headless service, and where this cluster has none of its address families and never had.
     """
     held = tuple(AddressFamily.IPV6 if ":" in ip else AddressFamily.IPV4 for ip in ips)
     families = tuple(dict.fromkeys((*held, *usable_families(service, supported))))
@@ -154,8 +152,6 @@ def derived_service(
     }
     if service.traffic_distribution in _DISTRIBUTIONS:
         spec["trafficDistribution"] = service.traffic_distribution
-    if anew and ips:
-        spec["clusterIP"], spec["clusterIPs"] = ips[0], list(ips)
     return {
         "apiVersion": "v1",
         "kind": "Service",
@@ -167,6 +163,13 @@ def derived_service(
         },
         "spec": spec,
     }
+
+
+def with_addresses(derived: dict[str, Any], ips: Sequence[str]) -> dict[str, Any]:
+    """The derived Service to create where it was lost: with the addresses that the import has of it."""
+    if not ips:
+        return derived
+    return {**derived, "spec": {**derived["spec"], "clusterIP": ips[0], "clusterIPs": list(ips)}}
 
 
 def holder(found: mcs.ServiceImport | None) -> str:

@@ -161,29 +161,6 @@ async def test_a_taken_name_and_wrong_annotations_are_told_as_long_as_they_last(
         await settles(lambda: len(world.notices.rows) == 0)
 
 
-async def test_addresses_of_a_lost_service_are_asked_for_until_they_are_refused_for_good() -> None:
-    """A server gives the addresses of a deleted Service back a moment after it has gone."""
-    ref, ips = ObjectRef(kinds.SERVICE, "shop", DERIVED), ["10.0.0.7"]
-    world = World()
-    world.export()
-    meta = {"labels": {labels.MANAGED_BY: labels.MANAGER}}
-    spec = {"type": "ClusterSetIP", "ports": [], "ips": ips}
-    world.put("member", kinds.SERVICE_IMPORT, WEB, metadata=meta, spec=spec)
-
-    def asked() -> Any:
-        return unpack(world.outputs.member.get(ref))["spec"].get("clusterIPs")
-
-    async with world.running():
-        await settles(lambda: ref in world.outputs.member)
-        assert asked() == ips
-        world.refused.put(ref, Refused(reason="Invalid", message="already allocated"))
-        status = IMPORT._replace(subresource="status")
-        await settles(lambda: "already allocated" in str(unpack(world.outputs.member.get(status))))
-        assert asked() == ips
-        world.refused.put(ref, Refused(reason="Invalid", message="already allocated", lasting=True))
-        await settles(lambda: asked() is None)
-
-
 async def test_exports_are_made_where_annotations_ask_and_no_user_has_one() -> None:
     world = World()
     ref = ObjectRef(kinds.SERVICE_EXPORT, *WEB)

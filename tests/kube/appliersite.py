@@ -60,7 +60,7 @@ class Site:
         self.desired: Table[ObjectRef, dict[str, Any]] = Table("desired")
         self.wanted = self.desired.partition("test")
 
-    def applier(self, clock: Callable[[], float] = time.monotonic) -> Applier:
+    def applier(self, clock: Callable[[], float] = time.monotonic, **more: Any) -> Applier:
         return Applier(
             self.client,
             "applier",
@@ -70,6 +70,7 @@ class Site:
             deletes=lambda: self._ask("deletes", self.deletes),
             left=lambda: self.left,
             clock=clock,
+            **more,
         )
 
     def _ask(self, which: str, answer: bool) -> bool:

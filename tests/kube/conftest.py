@@ -12,9 +12,15 @@ from typing import Any
 import pytest
 from scripted_server import Script, access_to, scripted
 
-from isthmus.kube.client import Client
-
 sys.path.append(str(Path(__file__).parent))  # test folders are not packages
+
+from appliersite import Site
+
+from isthmus.api import kinds
+from isthmus.apiserver import ApiServer, ClusterConfig
+from isthmus.kube.client import Client
+from isthmus.kube.config import Access
+from isthmus.kube.credentials import Files
 
 
 @pytest.fixture
@@ -56,3 +62,15 @@ def running() -> Callable[[Awaitable[None]], Any]:
             await asyncio.wait([task])
 
     return run
+
+
+@pytest.fixture
+async def site(running: Any, until: Any) -> AsyncIterator[Site]:
+    async with ApiServer([ClusterConfig(name="eu-1")]) as server:
+        access = Access(name="eu-1", server=server.url("eu-1"), source=Files(where="eu-1", encrypted=False))
+        async with Client(access) as client:
+            namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}}
+            await client.create(kinds.NAMESPACE, namespace)
+            made = Site(server, client, running, until)
+            async with running(made.reflector.run()):
+                yield made

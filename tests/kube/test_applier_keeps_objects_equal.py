@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -12,28 +10,13 @@ from appliersite import REF, STATUS, WEB, Site, status, web
 from isthmus.api import kinds
 from isthmus.api.labels import APPLIED, MANAGED_BY, MANAGER
 from isthmus.api.meta import ObjectKey
-from isthmus.apiserver import ApiServer, ClusterConfig, Fault
+from isthmus.apiserver import Fault
 from isthmus.errors import Conflict, NotFound
 from isthmus.flow import Table
-from isthmus.kube.applier import LASTING_SECONDS, Applier, ObjectRef
+from isthmus.kube.applier import Applier
 from isthmus.kube.client import Client
-from isthmus.kube.config import Access
-from isthmus.kube.credentials import Files
 from isthmus.kube.raw import raw
 from isthmus.kube.reflector import Reflector
-from isthmus.model.refusal import Refused
-
-
-@pytest.fixture
-async def site(running: Any, until: Any) -> AsyncIterator[Site]:
-    async with ApiServer([ClusterConfig(name="eu-1")]) as server:
-        access = Access(name="eu-1", server=server.url("eu-1"), source=Files(where="eu-1", encrypted=False))
-        async with Client(access) as client:
-            namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}}
-            await client.create(kinds.NAMESPACE, namespace)
-            made = Site(server, client, running, until)
-            async with running(made.reflector.run()):
-                yield made
 
 
 async def test_objects_are_created_changed_and_deleted_as_desired(site: Site) -> None:
@@ -267,19 +250,6 @@ async def test_a_condition_that_is_not_desired_any_more_goes(site: Site) -> None
         await site.settled(applier, lambda: site.types() == ["Ready"])
 
 
-async def test_a_missing_namespace_is_reported_and_nothing_else_waits_for_it(site: Site) -> None:
-    nowhere = ObjectRef(kinds.SERVICE, "nowhere", "web")
-    lost = {**web(80), "metadata": {**web(80)["metadata"], "namespace": "nowhere"}}
-    site.wanted.replace({nowhere: lost, REF: web(80)})
-    applier = site.applier()
-    async with site.running(applier.run()):
-        await site.settled(applier, lambda: site.seen(80) and nowhere in applier.errors)
-        refused = applier.refused.get(nowhere)
-        assert refused is not None
-        assert refused.reason == "NotFound"
-        assert "nowhere" in refused.message
-
-
 async def test_a_write_that_fails_is_tried_again(site: Site) -> None:
     site.server.faults.set(Fault(kind="error", code=500, count=2, verbs=frozenset({"patch"})))
     site.wanted.replace({REF: web(80)})
@@ -298,53 +268,6 @@ async def test_a_condition_that_is_not_desired_any_more_goes_although_we_were_aw
     after = site.applier()
     async with site.running(after.run()):
         await site.settled(after, lambda: site.types() == ["Ready"])
-
-
-@pytest.mark.parametrize(("code", "reason"), [(403, "Forbidden"), (413, "KubeError"), (500, "KubeError")])
-async def test_what_is_refused_is_told_and_written_as_soon_as_it_is_allowed(
-    site: Site, code: int, reason: str
-) -> None:
-    site.server.faults.set(Fault(kind="error", code=code, verbs=frozenset({"patch"})))
-    site.wanted.replace({REF: web(80)})
-    applier = site.applier()
-    async with site.running(applier.run()):
-        await site.until(lambda: applier.refused.get(REF) is not None)
-        refused = applier.refused.get(REF)
-        assert refused is not None
-        assert refused.reason == reason
-        site.server.faults.clear()
-        await site.settled(applier, lambda: site.seen(80))
-        assert applier.refused.get(REF) is None
-
-
-async def test_what_a_server_would_not_have_for_a_moment_is_written_soon(site: Site) -> None:
-    site.server.faults.set(Fault(kind="error", code=422, count=3, verbs=frozenset({"patch"})))
-    site.wanted.replace({REF: web(80)})
-    applier = site.applier()
-    told: list[Refused | None] = []
-    applier.refused.observe(lambda _ref, _old, new: told.append(new))
-    async with site.running(applier.run()):
-        await site.settled(applier, lambda: site.seen(80) and not applier.refused)
-    assert [(one.reason, one.lasting) for one in told if one] == [("Invalid", False)]
-    assert applier.failed["Service"] == 3
-
-
-async def test_a_refusal_that_stays_is_told_as_lasting_and_counted_anew_after_it_ended(site: Site) -> None:
-    site.server.faults.set(Fault(kind="error", code=422, count=2, verbs=frozenset({"patch"})))
-    site.wanted.replace({REF: web(80)})
-    told: list[bool | None] = []
-    applier = site.applier(clock=lambda: time.monotonic() + (LASTING_SECONDS if told else 0.0))
-    applier.refused.observe(lambda _ref, _old, new: told.append(new and new.lasting))
-    async with site.running(applier.run()):
-        await site.until(lambda: told == [False, True])
-        site.wanted.put(REF, web(81))
-        await site.settled(applier, lambda: site.seen(81) and not applier.refused)
-        site.wanted.drop(REF)
-        await site.settled(applier, lambda: WEB not in site.observed)
-        site.server.faults.set(Fault(kind="error", code=422, count=1, verbs=frozenset({"patch"})))
-        site.wanted.put(REF, web(82))
-        await site.settled(applier, lambda: site.seen(82) and not applier.refused)
-    assert told == [False, True, None, False, None]
 
 
 async def test_a_decision_about_a_former_object_does_not_hit_its_successor(site: Site) -> None:

@@ -10,7 +10,13 @@ import pytest
 
 from isthmus.api import labels, mcs
 from isthmus.mcs.conflict import merge
-from isthmus.mcs.serviceimport import derived_name, derived_service, service_import, service_import_status
+from isthmus.mcs.serviceimport import (
+    derived_name,
+    derived_service,
+    service_import,
+    service_import_status,
+    with_addresses,
+)
 from isthmus.model.names import ClusterId, ServiceKey
 from isthmus.model.service import (
     AddressFamily,
@@ -190,8 +196,12 @@ def test_a_derived_service_keeps_its_families_in_their_order_whatever_the_export
 
 def test_a_derived_service_that_is_made_anew_asks_for_its_addresses() -> None:
     """Rules: R5. Specs: -."""
-    derived = derived_service(service(), "u", ips=("10.0.0.7", "fd00::7"), anew=True)
-    assert derived is not None
+    ips = ("10.0.0.7", "fd00::7")
+    wanted = derived_service(service(), "u", ips=ips)
+    assert wanted is not None
+    assert with_addresses(wanted, ()) == wanted
+    derived = with_addresses(wanted, ips)
+    assert "clusterIP" not in wanted["spec"]
     assert derived["spec"]["clusterIP"] == "10.0.0.7"
     assert derived["spec"]["clusterIPs"] == ["10.0.0.7", "fd00::7"]
     assert derived["spec"]["ipFamilies"] == ["IPv4", "IPv6"]
