@@ -43,7 +43,7 @@ async def called(folder: Path, errand: Errand, due: int, program: Sequence[str] 
     assert process.stdin is not None
     assert process.stdout is not None
     rows: list[Sample] = []
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(180):
         assert await process.stdout.readline() == b"ready\n"
         process.stdin.write(msgspec.json.encode(Orders(())) + b"\n")
         async for line in process.stdout:

@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[2]
 CLUSTERS = ("one", "two")
 HOST = "front.shop.svc.clusterset.local"
 KEY = ObjectKey("shop", "front-1")
-SECONDS = 30.0
+SECONDS = 120.0
 NAMESPACE = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}}
 
 

@@ -19,7 +19,7 @@ from loadtests.load.errand import Errand
 HOSTS = ("127.66.0.1", "127.66.0.2", "127.66.0.3")
 NOBODY = "127.66.99.99"
 """Where names lead to: nobody listens there."""
-DUE = 60
+DUE = 180
 
 
 class Names(asyncio.DatagramProtocol):
@@ -75,4 +75,4 @@ async def test_each_host_asks_for_itself_and_keeps_the_answer(
     assert {row.why for row in seen} == {"stale answer: Connection refused"}, "nobody is there"
     assert set(names.asked) == {(protocol, host) for host in HOSTS}
     # An answer is good for minutes here; only calls that begin while the first question is open ask as well.
-    assert names.asked.total() < DUE / 4
+    assert names.asked.total() < DUE / 2

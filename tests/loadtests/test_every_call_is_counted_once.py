@@ -91,7 +91,7 @@ async def test_a_call_whose_connection_breaks_fails_and_is_not_sent_again(
     tmp_path: Path, door: str, answers: int
 ) -> None:
     server = Resetting(answers)
-    rows = await http(tmp_path, door, server)
+    rows = await http(tmp_path, door, server, due=100)
     assert server.reset >= 5
     assert Counter(bool(row.why) for row in rows) == +Counter({True: server.reset, False: server.answered})
     assert whole(rows)

@@ -43,7 +43,7 @@ AGENT = "system:serviceaccount:isthmus-a:isthmus-agent"
 REVIEW = raw(
     Kind("authorization.k8s.io", "v1", "SubjectAccessReview", "subjectaccessreviews", False, meta.Object)
 )
-SECONDS = 60.0
+SECONDS = 180.0
 
 
 @asynccontextmanager

@@ -118,7 +118,7 @@ def test_callers_of_all_doors_of_a_program_start_in_one_process(tmp_path: Path, 
     errand.write_bytes(msgspec.json.encode(Errand(program=program, places=places, rates=rates)))
     command = [sys.executable, "-m", f"loadtests.load.callers.{program}", str(errand)]
     done = subprocess.run(
-        command, cwd=Path(__file__).parents[2], input=b"", capture_output=True, timeout=120, check=False
+        command, cwd=Path(__file__).parents[2], input=b"", capture_output=True, timeout=300, check=False
     )
     assert (done.returncode, done.stdout.splitlines()[:1]) == (0, [b"ready"]), done.stderr.decode()
 

@@ -58,7 +58,7 @@ MISSING = _missing()
 @pytest.mark.skipif(bool(MISSING), reason=MISSING or "nothing is missing")
 def test_callers_of_a_pod_that_goes_are_told_at_once_and_others_not() -> None:
     command = [*namespace.enter_command(), sys.executable, "-c", INSIDE]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
     assert done.stdout.splitlines() == [
         "who waits for an answer: ConnectionResetError",
         "who comes: ConnectionRefusedError",
