@@ -17,6 +17,7 @@ from apicontract import DEADLINE, Api
 
 from isthmus.apiserver import ApiServer, ClusterConfig
 from isthmus.apiserver.__main__ import configure
+from loadtests.ports import free_port
 
 
 async def test_the_program_says_where_it_is_and_ends_on_sigterm(
@@ -71,8 +72,8 @@ def test_wrong_use_ends_with_code_2(arguments: list[str], capsys: pytest.Capture
 
 async def test_a_bound_socket_is_used_and_freed(session: aiohttp.ClientSession) -> None:
     with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port = sock.getsockname()[1]
+        port = free_port()
+        sock.bind(("127.0.0.1", port))
         async with ApiServer([ClusterConfig(name="a", sock=sock)]) as server:
             assert server.url("a") == f"http://127.0.0.1:{port}"
             assert (await Api(session, server.url("a")).get("/readyz")).body == "ok"

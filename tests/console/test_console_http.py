@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -16,6 +15,7 @@ from prometheus_client import CollectorRegistry, Counter
 from isthmus.console.events import Ring
 from isthmus.console.http import MOST_ITEMS, MOST_WAIT_SECONDS, application, serve
 from isthmus.flow import Table
+from loadtests.ports import free_port
 
 
 @pytest.fixture
@@ -139,9 +139,7 @@ async def test_metrics_come_from_the_given_registry(client: TestClient) -> None:
 
 
 async def test_it_serves_until_cancelled_and_leaves_the_port_free() -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     for _ in range(2):
         task = asyncio.create_task(serve(sources(), CollectorRegistry(), Ring("run"), port=port))
         async with asyncio.timeout(60), aiohttp.ClientSession() as session:

@@ -18,7 +18,7 @@ from isthmus.probes.agenda import TIDY, TOGETHER, Agenda, Entry
 from isthmus.probes.dialler import Dialler
 from isthmus.probes.outcome import PASSED, TIMEOUT, Outcome
 
-LONG = 20.0
+LONG = 60.0
 plans = st.lists(st.tuples(st.floats(0, 5), st.booleans(), st.floats(0, 5)), max_size=60)
 
 

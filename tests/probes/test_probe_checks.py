@@ -22,7 +22,7 @@ from isthmus.probes.http import check_http
 from isthmus.probes.outcome import PASSED, TIMEOUT, Outcome, failed
 from isthmus.probes.prober import Prober
 
-LONG = 20.0
+LONG = 60.0
 SHORT = 0.05
 
 

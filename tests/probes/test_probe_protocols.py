@@ -29,7 +29,7 @@ from isthmus.probes.http import check_http, check_https
 from isthmus.probes.outcome import PASSED, TIMEOUT, Outcome
 
 NAME = "checkout.shop.svc.clusterset.local"
-LONG = 20.0
+LONG = 60.0
 SHORT = 0.2
 HERE = "127.0.0.1"
 

@@ -21,7 +21,7 @@ from isthmus.demo.namespace import furnish
 from isthmus.probes.icmp import check_icmp
 from isthmus.probes.dialler import Dialler
 
-LONG, SHORT = 20.0, 0.2
+LONG, SHORT = 60.0, 0.2
 
 async def check_tcp(address, port, timeout):
     dialler, found = Dialler(), asyncio.get_running_loop().create_future()
