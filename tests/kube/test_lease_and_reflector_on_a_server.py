@@ -22,6 +22,7 @@ from isthmus.kube.credentials import Files
 from isthmus.kube.lease import LeaseHolder, Terms, renew_heartbeat
 from isthmus.kube.reflector import Reflector, Timing
 from isthmus.model.timestamp import parse_time
+from loadtests.ports import free_port
 
 WRITER = ObjectKey("shop", "writer")
 SHORT = Terms(duration=0.6, renew_within=0.4, period=0.05)
@@ -209,7 +210,8 @@ async def test_a_server_restored_from_an_old_backup_is_read_anew(until: Any, run
     def held() -> set[str]:
         return {key.name for key in table if key.namespace == "shop"}
 
-    async with ApiServer([ClusterConfig(name="eu-1", bookmark_seconds=0.1)]) as before:
+    port = free_port()  # who asks there while nobody listens never meets itself
+    async with ApiServer([ClusterConfig(name="eu-1", port=port, bookmark_seconds=0.1)]) as before:
         url = before.url("eu-1")
         await fill(url, "kept", "later")
         access = Access(name="hub", server=url, source=Files(where="hub", encrypted=False))
@@ -219,7 +221,6 @@ async def test_a_server_restored_from_an_old_backup_is_read_anew(until: Any, run
         following = running(reflector.run())
         await following.__aenter__()
         await until(lambda: held() == {"kept", "later"} and reflector.state.live)
-    port = int(url.rpartition(":")[2])
     restored = ApiServer([ClusterConfig(name="eu-1", port=port, bookmark_seconds=0.1)])
     store = restored.cluster("eu-1").state.store
     store.revision = store._first_revision = 1_000

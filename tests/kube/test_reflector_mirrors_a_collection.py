@@ -191,7 +191,7 @@ async def test_rows_stay_and_say_since_when_they_are_old(
 async def test_a_peer_that_falls_silent_is_left(
     script: Any, client: Client, running: Any, until: Any
 ) -> None:
-    mirror = Mirror(client, Timing(silence=0.05, backoff=Backoff(first=0.001)))
+    mirror = Mirror(client, Timing(silence=0.5, backoff=Backoff(first=0.001)))
     script.watches.append(script.stream(event("ADDED", "a", "5"), hold=True))
     async with running(mirror.reflector.run()):
         await until(lambda: len(script.requests("watch")) >= 2)

@@ -10,6 +10,8 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+from loadtests.ports import free_port
+
 DEADLINE = 60.0
 
 
@@ -35,9 +37,9 @@ class HttpBackend:
         self._open: set[asyncio.Transport] = set()
 
     async def start(self) -> None:
+        self.port = self.port or free_port()  # who asks there while it is stopped never meets itself
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(lambda: _Connection(self), self.address, self.port)
-        self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
         """Refuses from now on; open connections are reset."""

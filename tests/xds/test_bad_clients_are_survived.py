@@ -346,13 +346,17 @@ async def test_a_client_that_rejects_everything_gets_a_bounded_number_of_respons
 
 async def test_a_client_that_reconnects_in_a_loop_is_slowed_down() -> None:
     rate = Rate(burst=10, per_second=1)
-    async with good_neighbour(node=rate) as door, grpc.aio.insecure_channel(door.address) as channel:
+    async with (
+        asyncio.timeout(120),
+        good_neighbour(node=rate) as door,
+        grpc.aio.insecure_channel(door.address) as channel,
+    ):
         codes = []
-        for _ in range(100):
+        while ended(door, Ending.RATE) < 50:
             call = channel.stream_stream(METHOD)()
             await call.write(request(node=node(zone="loop")))
             read = asyncio.create_task(call.read())
-            done, _ = await asyncio.wait([read], timeout=0.02)
+            done, _ = await asyncio.wait([read], timeout=0.1)
             if done:
                 with suppress(grpc.aio.AioRpcError):
                     await read
@@ -361,8 +365,7 @@ async def test_a_client_that_reconnects_in_a_loop_is_slowed_down() -> None:
                 call.cancel()
                 with suppress(asyncio.CancelledError, grpc.aio.AioRpcError):
                     await read
-        assert ended(door, Ending.RATE) >= 50
-        assert set(codes) <= {grpc.StatusCode.RESOURCE_EXHAUSTED}
+        assert set(codes) == {grpc.StatusCode.RESOURCE_EXHAUSTED}
         async with calling(door.address) as other:
             message = node()
             message.id = "another"
