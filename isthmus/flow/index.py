@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable
 from typing import Generic, TypeVar
 
+from isthmus.flow.room import fitting
 from isthmus.flow.table import K, Table, V
 
 G = TypeVar("G", bound=Hashable)
@@ -31,6 +32,9 @@ class Index(Generic[G, K, V]):
                 members.pop(key, None)
             if isinstance(members, tuple) or not members:
                 del self._groups[group]
+                self._groups = fitting(self._groups)
+            else:
+                self._groups[group] = fitting(members)
         for group in after - before:
             members = self._groups.setdefault(group, (key,))
             if isinstance(members, dict):

@@ -26,6 +26,8 @@ from typing import Generic, TypeVar
 
 import structlog
 
+from isthmus.flow.room import fitting
+
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
@@ -189,8 +191,10 @@ class Table(Generic[K, V]):
         if self.owner(key) != owner:
             return
         old = self._rows.pop(key)
+        self._rows = fitting(self._rows)
         if self._owner_of is not None:
             del self._owner_of[key]
+            self._owner_of = fitting(self._owner_of)
         self._changed(key, old, None)
 
     def _retire(self, writer: Writer[K, V]) -> None:
@@ -248,6 +252,7 @@ class Writer(Generic[K, V]):
         if key in self._held:
             if self._keys is not None:
                 self._keys.discard(key)
+                self._keys = fitting(self._keys)
             self._table._drop(self.owner, key)
 
     def replace(

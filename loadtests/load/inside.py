@@ -74,7 +74,7 @@ async def perform(order: Order) -> int:
             playing.cancel()
             await asyncio.wait({playing})
         seen = playing.result()
-    findings = judge(scenario.expect, seen)
+    findings = judge(scenario.expect, seen, by_chance=scenario.by_chance)
     told = result(scenario, seen, findings, made.clusters, surroundings, missing)
     await asyncio.to_thread(Path(order.out).write_bytes, msgspec.json.encode(told))
     return EXIT_PASSED if told.passed else EXIT_FAILED

@@ -43,7 +43,8 @@ class Event:
 class Scenario:
     """`rates` are calls per second by door; `ci`: it is one of the few that every change runs.
 
-    `peers` stand beside our doors and have the same rates.
+    `by_chance`: its accidents were drawn, and need not all bite. `peers` stand beside our doors and have the
+    same rates.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Scenario:
     events: tuple[Event, ...]
     expect: tuple[Expectation, ...]
     ci: bool
+    by_chance: bool
     peers: tuple[str, ...]
 
 
@@ -63,6 +65,7 @@ class _File(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     events: list[dict[str, Any]] = []
     expect: list[dict[str, dict[str, Any]]]
     ci: bool = False
+    by_chance: bool = False
     peers: list[str] = []
 
 
@@ -141,6 +144,7 @@ def _scenario(name: str, body: Any) -> Scenario:
         events=tuple(events),
         expect=tuple(expect),
         ci=file.ci,
+        by_chance=file.by_chance,
         peers=tuple(file.peers),
     )
 

@@ -33,6 +33,8 @@ GAP_SECONDS = 10.0
 AFTER_SECONDS = 3.0
 """So long may doors feel that an accident is undone, where failures were allowed while it lasted."""
 FIRST_SECONDS = 8.0
+REST_SECONDS = 120.0
+"""Without accidents at the end of a long soak: free memory goes back once a minute, a level is a minute's."""
 LEVEL_SECONDS = 300.0
 """Memory has found its level so long after the beginning."""
 PERCENT = 5.0
@@ -64,12 +66,12 @@ def compose(scenarios: Mapping[str, Any], seconds: float, seed: int) -> dict[str
     events: list[dict[str, Any]] = []
     expect: list[dict[str, Any]] = []
     allowed: dict[str, set[str]] = {}
-    at = FIRST_SECONDS
+    at, until = FIRST_SECONDS, seconds - min(REST_SECONDS, seconds / 10)
     for number, name in enumerate(_drawn(scenarios, random.Random(seed)), 1):
         body = scenarios[name]
         first = min(event["at"] for event in body["events"])
         lasts = max(event["at"] + event.get("for", 0.0) for event in body["events"]) - first
-        if at + lasts + GAP_SECONDS > seconds:
+        if at + lasts + GAP_SECONDS > until:
             break
         renamed = {}
         for event in body["events"]:
@@ -87,6 +89,7 @@ def compose(scenarios: Mapping[str, Any], seconds: float, seed: int) -> dict[str
         "about": f"{len(events)} accidents by chance (seed {seed}), and nothing may grow.",
         "seconds": seconds,
         "load": dict(LOAD),
+        "by_chance": True,
         "events": events,
         "expect": [
             *expect,

@@ -13,13 +13,13 @@ import yaml
 
 from loadtests.load.census import BED, Census, Count, Taken, least, role_of, survivors, tasks_in
 from loadtests.load.expect.between import Between
-from loadtests.load.expect.expectation import Seen
+from loadtests.load.expect.expectation import Seen, judge
 from loadtests.load.expect.leaks import Flat, Leaks
 from loadtests.load.marks import Mark
 from loadtests.load.result import Surroundings, outlived, result
 from loadtests.load.samples import Sample
 from loadtests.load.scenario import find, read
-from loadtests.load.soak import FIRST_SECONDS, GAP_SECONDS, compose, library, main
+from loadtests.load.soak import FIRST_SECONDS, GAP_SECONDS, REST_SECONDS, compose, library, main
 
 
 def test_a_seed_gives_the_same_soak_and_another_gives_another() -> None:
@@ -116,6 +116,26 @@ def test_a_failure_counts_at_any_time_where_no_accident_allows_for_it() -> None:
         Seen(began=0.0, ended=60.0, rows=[Sample(15.0, 2.0, "grpc", "", "")], marks=[mark])
     )
     assert not nothing.passed
+
+
+def test_each_kind_of_accident_must_bite_once_where_they_come_by_chance() -> None:
+    def drawn(name: str, fault: str, evidence: str) -> Mark:
+        return Mark(name=name, fault=fault, victims=(), began=1.0, ended=2.0, undone=2.5, evidence=evidence)
+
+    marks = [drawn("1 a", "a", "killed"), drawn("2 b", "b", ""), drawn("3 a", "a", "")]
+    for by_chance, passed in ((True, [True, False, True]), (False, [True, False, False])):
+        bites = judge([], Seen(began=0.0, ended=9.0, rows=[], marks=marks), by_chance=by_chance)
+        assert [one.passed for one in bites] == passed
+    assert (
+        "another a did bite"
+        in judge([], Seen(began=0.0, ended=9.0, rows=[], marks=marks), by_chance=True)[2].text
+    )
+
+
+def test_a_long_soak_ends_without_accidents() -> None:
+    for seconds in (120.0, 1800.0):
+        last = max(one["at"] + one.get("for", 0.0) for one in compose(library(), seconds, 3)["events"])
+        assert last <= seconds - min(REST_SECONDS, seconds / 10)
 
 
 def taken(at: float = 0.0, *, mb: float = 100.0, **other: int) -> Taken:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
+import errno
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -43,12 +43,24 @@ class DiskFull(OneCluster, frozen=True, kw_only=True):
         try:
             async with meanwhile(_fill(filler), name=f"fill-{self.cluster}"):
                 yield trace
-                free = os.statvfs(folder).f_bfree
                 failed = logged(bed.stage, agents, UNWRITABLE) - before
-                if free == 0 and failed:
-                    trace.saw(f"no block was free, and the agent of {self.cluster} could not write its store")
+                if _is_full(folder):
+                    went = "could not write its store" if failed else "kept to the room that its store had"
+                    trace.saw(f"not a byte could be written, and the agent of {self.cluster} {went}")
         finally:
             filler.unlink(missing_ok=True)
+
+
+def _is_full(folder: Path) -> bool:
+    """Whether whoever needs one more block does not get it."""
+    probe = folder / "probe"
+    try:
+        probe.write_bytes(b"\0")
+    except OSError as error:
+        return error.errno == errno.ENOSPC
+    finally:
+        probe.unlink(missing_ok=True)
+    return False
 
 
 async def _fill(filler: Path) -> None:
