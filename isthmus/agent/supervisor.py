@@ -116,10 +116,11 @@ def _start(sibling: Sibling, state_dir: Path, now: float) -> None:
         return
     sibling.started = now
     try:
-        file = state_dir / f"{sibling.name}.pid"
-        beside = file.with_suffix(".new")
-        beside.write_text(f"{sibling.process.pid}\n")
-        beside.replace(file)  # whoever reads it finds a whole number
+        # Written over the former one, in one piece of the same length: that takes no room of a full disk, and
+        # nobody reads half a number.
+        file = os.open(state_dir / f"{sibling.name}.pid", os.O_WRONLY | os.O_CREAT, 0o644)
+        with open(file, "wb", buffering=0) as pid:
+            pid.write(b"%-10d\n" % sibling.process.pid)
     except OSError as error:
         _say(f"{sibling.name}.pid cannot be written: {error.strerror}")
 

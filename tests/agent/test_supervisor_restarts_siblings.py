@@ -94,6 +94,16 @@ def test_where_memory_is_short_control_dies_before_any_worker(start: Start, tmp_
     assert control == min(1000, own + supervisor.SOONER)
 
 
+def test_a_pid_file_is_written_over_in_place(start: Start, tmp_path: Path) -> None:
+    """A full disk has no room for another one."""
+    start(SLEEPS)
+    first, file = pid(tmp_path, "tested"), (tmp_path / "tested.pid").stat()
+    os.kill(first, signal.SIGKILL)
+    assert pid(tmp_path, "tested", first)
+    now = (tmp_path / "tested.pid").stat()
+    assert (now.st_ino, now.st_size) == (file.st_ino, file.st_size)
+
+
 def test_a_disk_that_takes_no_pid_file_ends_nobody(start: Start, tmp_path: Path) -> None:
     (tmp_path / "tested.pid").mkdir()
     process = start(f"import os; open({str(tmp_path / 'proof')!r}, 'w').write('here'); {SLEEPS}")
