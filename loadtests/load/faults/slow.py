@@ -75,6 +75,7 @@ class ClusterSlow(OneCluster, frozen=True, kw_only=True):
                         f"{carried} packets of {self.cluster} came late; a connection to a pod took "
                         f"{found:.0f} ms (median of {len(took)})"
                     )
+            await asyncio.sleep(self.ms / 1000)  # what is under way in the line still arrives
         finally:
             await bed.stage.processes.stop(f"line-{self.cluster}")
 
