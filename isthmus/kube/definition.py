@@ -92,7 +92,7 @@ async def install(
 ) -> list[Outcome]:
     """Brings each definition into the cluster and waits (`seconds`) until it is served. Raises KubeError."""
     ours = list(definitions)
-    outcomes = [await _install(client, one) for one in ours]
+    outcomes = [await _install(client, one, seconds) for one in ours]
     looks = round(seconds / LOOK_SECONDS)
     for one, outcome in zip(ours, outcomes, strict=True):
         for _ in range(looks):
@@ -107,10 +107,10 @@ async def install(
     return outcomes
 
 
-async def _install(client: Client, ours: Mapping[str, Any]) -> Outcome:
+async def _install(client: Client, ours: Mapping[str, Any], seconds: float) -> Outcome:
     """Looks, decides and writes; looks again where somebody else wrote meanwhile."""
     for attempt in range(ATTEMPTS):
-        found = await _look(client, ours["metadata"]["name"])
+        found = await _settled(client, ours["metadata"]["name"], seconds)
         outcome = decide(ours, found)
         if outcome.step in (Step.KEPT, Step.UNCHANGED):
             return outcome
@@ -126,6 +126,16 @@ async def _install(client: Client, ours: Mapping[str, Any]) -> Outcome:
             continue
         return outcome
     raise AssertionError("unreachable")
+
+
+async def _settled(client: Client, name: str, seconds: float) -> RawObject | None:
+    """The definition that stays: one that is being deleted goes when its objects have gone."""
+    for _ in range(round(seconds / LOOK_SECONDS)):
+        found = await _look(client, name)
+        if found is None or not found["metadata"].get("deletionTimestamp"):
+            return found
+        await asyncio.sleep(LOOK_SECONDS)
+    raise Unreachable(f"{name} is being deleted and still there after {seconds:g} s; look at its finalizers")
 
 
 async def _look(client: Client, name: str) -> RawObject | None:

@@ -192,6 +192,20 @@ async def test_an_update_ends_when_the_version_that_came_is_served() -> None:
             assert outcome.step is Step.UNCHANGED
 
 
+async def test_a_definition_that_is_being_deleted_is_installed_when_it_has_gone(client: Client) -> None:
+    key = ObjectKey("", EXPORT["metadata"]["name"])
+    await install(client, [EXPORT])
+    await client.patch(kinds.CRD, key, {"metadata": {"finalizers": ["isthmus.dev/test"]}})
+    before = (await client.get(kinds.CRD, key)).metadata.uid
+    await client.delete(kinds.CRD, key)
+    with pytest.raises(Unreachable, match="is being deleted"):
+        await install(client, [EXPORT], seconds=0.2)
+    again = asyncio.create_task(install(client, [EXPORT]))
+    await client.patch(kinds.CRD, key, {"metadata": {"finalizers": None}})
+    assert [outcome.step for outcome in await again] == [Step.CREATED]
+    assert (await client.get(kinds.CRD, key)).metadata.uid != before
+
+
 async def test_a_kept_definition_is_not_waited_for_where_it_lacks_our_version(client: Client) -> None:
     newer = versions(EXPORT, "v1")
     await client.apply(raw(kinds.CRD), newer, manager="somebody")
