@@ -12,7 +12,7 @@ import structlog
 
 from isthmus.api import core, kinds, labels
 from isthmus.api.meta import Kind, ObjectKey
-from isthmus.errors import ConfigError, Conflict, Forbidden, KubeError
+from isthmus.errors import ConfigError, KubeError
 from isthmus.flow import Table
 from isthmus.kube.applier import MOST_SECONDS, Applier, ObjectRef, managed
 from isthmus.kube.client import Client
@@ -165,25 +165,27 @@ async def compete(
     `known`: the server's namespaces, as far as they are read; then nothing is made that is there already.
     """
     async with asyncio.TaskGroup() as group:
-        group.create_task(_make(client, namespace, known), name="namespace")
+        group.create_task(_make(client, namespace, lease, known), name="namespace")
         group.create_task(lease.run(), name="compete")
 
 
-async def _make(client: Client, namespace: str, known: Table[ObjectKey, core.Namespace] | None) -> None:
-    """Tries until the server has said yes or no; the lease tells when there is no namespace after a no."""
+async def _make(
+    client: Client, namespace: str, lease: LeaseHolder, known: Table[ObjectKey, core.Namespace] | None
+) -> None:
+    """Tries until a lease was found in the namespace.
+
+    A no may be for a moment: rights are given later, a new server does not know its own roles yet, and what
+    exists may be ending.
+    """
     if known is not None:
         rows = cast("AsyncGenerator[frozenset[ObjectKey], None]", known.changes())
         async with aclosing(rows) as changes:
             if ObjectKey("", namespace) in await anext(changes):
                 return
     space = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}
-    while True:
+    while not lease.holder:
         try:
             await client.create(kinds.NAMESPACE, space)
-        except (Conflict, Forbidden):
-            return  # it exists, or whoever installs us makes it
         except (KubeError, ConfigError) as error:
             log.debug("namespace not made", namespace=namespace, error=str(error))
-            await asyncio.sleep(MAKE_SECONDS)
-        else:
-            return
+        await asyncio.sleep(MAKE_SECONDS)

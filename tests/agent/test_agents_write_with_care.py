@@ -15,10 +15,11 @@ from isthmus.agent.inputs import Hub, Member
 from isthmus.agent.membership import Membership
 from isthmus.agent.records import Records
 from isthmus.agent.session import Session
+from isthmus.agent.writing import compete
 from isthmus.api import core, crds, hub, kinds, mcs
 from isthmus.api.labels import EXPORTED_AT, LEFT
 from isthmus.api.meta import ObjectKey
-from isthmus.apiserver import ApiServer, ClusterConfig
+from isthmus.apiserver import ApiServer, ClusterConfig, Fault
 from isthmus.errors import NotFound
 from isthmus.fleet.heartbeat import HeartbeatOptions
 from isthmus.fleet.membership import ID_PROPERTY
@@ -26,6 +27,7 @@ from isthmus.flow import Graph, Table
 from isthmus.kube.client import Client
 from isthmus.kube.config import Access
 from isthmus.kube.credentials import Files
+from isthmus.kube.lease import LeaseHolder
 from isthmus.kube.raw import raw
 from isthmus.model.names import ClusterId
 
@@ -44,7 +46,7 @@ async def until(condition: Callable[[], Awaitable[bool]] | Callable[[], bool]) -
 
 
 @asynccontextmanager
-async def api_server(definitions: list[dict[str, Any]]) -> AsyncIterator[Client]:
+async def api_server(definitions: list[dict[str, Any]]) -> AsyncIterator[tuple[Client, ApiServer]]:
     async with ApiServer([ClusterConfig(name="eu-1")]) as server:
         access = Access(name="eu-1", server=server.url("eu-1"), source=Files(where="eu-1", encrypted=False))
         async with Client(access) as client:
@@ -52,7 +54,7 @@ async def api_server(definitions: list[dict[str, Any]]) -> AsyncIterator[Client]
                 await client.apply(kinds.CRD, definition, manager="test")
             namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}}
             await client.create(kinds.NAMESPACE, namespace)
-            yield client
+            yield client, server
 
 
 @asynccontextmanager
@@ -68,7 +70,7 @@ async def running(*works: Any) -> AsyncIterator[None]:
 
 
 async def test_a_cluster_registers_again_when_its_namespace_is_deleted() -> None:
-    async with api_server(crds.hub_crds()) as client:
+    async with api_server(crds.hub_crds()) as (client, _):
         registered: list[None] = []
         chain = known_chain()
         membership = Membership(
@@ -102,7 +104,7 @@ async def test_a_cluster_registers_again_when_its_namespace_is_deleted() -> None
 
 
 async def test_a_start_claims_nothing_that_is_ours_already_until_a_heartbeat_fails() -> None:
-    async with api_server(crds.hub_crds()) as client:
+    async with api_server(crds.hub_crds()) as (client, _):
         chain = known_chain()
         membership = Membership(
             client,
@@ -130,7 +132,7 @@ async def test_a_start_claims_nothing_that_is_ours_already_until_a_heartbeat_fai
 
 
 async def test_only_the_writer_beats_while_the_cluster_leaves() -> None:
-    async with api_server(crds.hub_crds()) as client:
+    async with api_server(crds.hub_crds()) as (client, _):
         chain, writes = known_chain(), False
         entry = {"metadata": {"name": "eu-1"}, "spec": {"uid": "a", "region": "eu", "leave": True}}
         leaving = known_chain_clusters(entry)
@@ -151,7 +153,7 @@ async def test_only_the_writer_beats_while_the_cluster_leaves() -> None:
 
 
 async def test_a_membership_ends_only_when_the_hub_has_nothing_of_the_cluster_any_more() -> None:
-    async with api_server(crds.hub_crds()) as client:
+    async with api_server(crds.hub_crds()) as (client, _):
         chain, left = known_chain(), [None, 2, 1, 0]
         entry = {"metadata": {"name": "eu-1"}, "spec": {"uid": "a", "region": "eu", "leave": True}}
         chain.hub.clusters = known_chain_clusters(entry)
@@ -217,7 +219,7 @@ def chain_of(export: dict[str, Any]) -> tuple[Chain, Graph]:
 
 
 async def test_the_time_of_an_export_is_recorded_in_the_hubs_clock() -> None:
-    async with api_server(crds.member_crds()) as client:
+    async with api_server(crds.member_crds()) as (client, _):
         body = {
             "apiVersion": kinds.SERVICE_EXPORT.api_version,
             "kind": "ServiceExport",
@@ -235,7 +237,7 @@ async def test_the_time_of_an_export_is_recorded_in_the_hubs_clock() -> None:
 
 
 async def test_an_export_that_its_owner_has_deleted_does_not_come_back() -> None:
-    async with api_server(crds.member_crds()) as client:
+    async with api_server(crds.member_crds()) as (client, _):
         chain, graph = chain_of({"metadata": {**METADATA, "uid": "gone"}})
         looked: list[None] = []
 
@@ -247,3 +249,27 @@ async def test_an_export_that_its_owner_has_deleted_does_not_come_back() -> None
             await until(lambda: len(looked) >= 2)  # the first try has failed
             page = await client.list_page(kinds.SERVICE_EXPORT)
             assert page.items == []
+
+
+async def test_a_namespace_that_may_not_be_made_yet_is_made_when_it_may() -> None:
+    async with api_server([]) as (client, server):
+        forbidden = Fault(
+            kind="error", code=403, count=2, verbs=frozenset({"create"}), paths=("*/namespaces",)
+        )
+        server.cluster("eu-1").faults.set(forbidden)
+        lease = LeaseHolder(client, ObjectKey("isthmus-system", "isthmus-agent"), "one")
+        async with running(compete(client, "isthmus-system", lease)):
+            await until(lambda: lease.holds)
+
+
+async def test_a_namespace_that_others_made_is_not_asked_for_for_ever() -> None:
+    async with api_server([]) as (client, server):
+        system = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "isthmus-system"}}
+        await client.create(kinds.NAMESPACE, system)
+        server.cluster("eu-1").faults.set(
+            Fault(kind="error", code=403, verbs=frozenset({"create"}), paths=("*/namespaces",))
+        )
+        lease = LeaseHolder(client, ObjectKey("isthmus-system", "isthmus-agent"), "one")
+        async with running(compete(client, "isthmus-system", lease)):
+            await until(lambda: lease.holds)
+            await until(lambda: not any(task.get_name() == "namespace" for task in asyncio.all_tasks()))
