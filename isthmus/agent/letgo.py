@@ -53,6 +53,8 @@ class LetGo:
 
     def spares_member(self, found: Mapping[str, Any]) -> bool:
         """Whether this object of the own cluster belongs to an import that is let go of."""
+        if found["kind"] == IMPORT and is_set(found["metadata"].get("annotations") or {}, labels.DETACH):
+            return True  # the watch of who writes may be ahead of ours
         key = self._import_of(found)
         return key is not None and self._spared((IMPORT, key), self._member.imports.get(key))
 

@@ -235,12 +235,8 @@ class Outputs:
         )
 
     def born(self, ref: ObjectRef, wanted: RawObject) -> RawObject:
-        """An object as it is to be created: a derived Service that was lost, with the addresses it had.
-
-        Where those are not to be had any more, it gets others.
-        """
-        refused = self.member_refused.get(ref)
-        if ref.kind is not kinds.SERVICE or (refused is not None and refused.lasting):
+        """An object as it is to be created: a derived Service that was lost, with the addresses it had."""
+        if ref.kind is not kinds.SERVICE:
             return wanted
         (owner,) = wanted["metadata"]["ownerReferences"]
         key = ServiceKey(ref.namespace, owner["name"])

@@ -44,7 +44,7 @@ AGAIN_SECONDS = 0.2
 twice as long, up to the resync. A refusal may be about what is just passing: the addresses of a deleted
 Service are given back a moment after it has gone."""
 LASTING_SECONDS = 20.0
-"""How long a refusal stands before it counts as lasting."""
+"""How long a refusal stands before an object is created without what `born` would tell it."""
 MOST_SECONDS = 30.0
 """How long one object may take, with its few requests."""
 YIELD_EVERY = 200
@@ -84,11 +84,11 @@ class Applier:
     `raw.raw(kind)` reflectors see it; they may be limited to our label, because an object that they do not
     show is read before it is created. Rows of both may be packed (`raw.pack`). An observed object that is
     `ours` and not desired is deleted while `deletes` allows it (it shall not while what is desired follows
-    from less than everything) and nothing `spares` it; a status is never removed. An object that somebody
-    else made and `adopts` is for may be taken over while it is desired. `born` completes an object that is
-    about to be created by what only a new one can be told; it is asked when the server has said that there is
-    none, which who desires may not have heard yet. `left`: for how many seconds a gate that is open now is
-    ours alone.
+    from less than everything); a status is never removed. What `spares` names is neither changed nor deleted:
+    who desires may not have heard yet that it is let go of. An object that somebody else made and `adopts` is
+    for may be taken over while it is desired. `born` completes an object that is about to be created by what
+    only a new one is told, if the server takes that; it is asked when the server has said that there is none,
+    which who desires may not have heard yet. `left`: for how many seconds a gate that is open now is ours.
     """
 
     def __init__(
@@ -134,7 +134,7 @@ class Applier:
         self._spares = spares
         self._born = born
         self._let_go: set[ObjectRef] = set()
-        """What would have been deleted, had it not been spared."""
+        """What would have been changed or deleted, had it not been spared."""
         self._manager = manager
         self._wall = wall
         self._raw = {kind: raw(kind) for kind in observed}
@@ -296,10 +296,7 @@ class Applier:
         """What follows where the server would not have the object: told at once, and tried again."""
         now = self._clock()
         stood = now - self._refused_at.setdefault(ref, now)
-        lasting, before = stood >= LASTING_SECONDS, self.refused.get(ref)
-        self._refusals.put(ref, Refused(reason=type(error).__name__, message=str(error), lasting=lasting))
-        if lasting and not (before and before.lasting):
-            stood = 0.0  # from now on something else may be asked for
+        self._refusals.put(ref, Refused(reason=type(error).__name__, message=str(error)))
         return Terminal(str(error), again=min(max(stood, AGAIN_SECONDS), RESYNC_SECONDS))
 
     async def _converge(self, ref: ObjectRef, table: Table[ObjectKey, Any]) -> Refused | None:
@@ -312,7 +309,7 @@ class Applier:
             await self._remove(ref, found)
             return None
         if ref.subresource:
-            if found is not None:
+            if found is not None and not self._let_be(ref, found):
                 await self._apply_status(ref, found)
             return None
         if found is None:
@@ -322,16 +319,29 @@ class Applier:
         if desired is None:
             await self._remove(ref, found)
             return None
+        if found is not None and self._let_be(ref, found):
+            return None
         if found is not None and self._adopts(found):
             self._theirs.pop(ref, None)  # it is ours from now on
         elif found is not None and not self._is_ours(ref, found):
             return _foreign(ref)
         body = with_fingerprint(desired)
         if found is None:
-            return await self._apply(ref, self._born(ref, body), None)
+            return await self._create(ref, body)
         if differs(body, found) and not found["metadata"].get("deletionTimestamp"):
             return await self._apply(ref, body, found)
         return None
+
+    async def _create(self, ref: ObjectRef, body: RawObject) -> Refused | None:
+        """Creates the object with what only a new one is told; without that where it is refused for long."""
+        whole = self._born(ref, body)
+        try:
+            return await self._apply(ref, whole, None)
+        except Invalid:
+            stood = self._clock() - self._refused_at.get(ref, self._clock())
+            if whole == body or stood < LASTING_SECONDS:
+                raise
+        return await self._apply(ref, body, None)
 
     def _wanted(self, ref: ObjectRef) -> RawObject | None:
         row = self._desired.get(ref)
@@ -403,8 +413,7 @@ class Applier:
         metadata = found["metadata"]
         if metadata.get("deletionTimestamp") or not self._open():
             return
-        if self._spares(found):
-            self._let_go.add(ref)
+        if self._let_be(ref, found):
             return
         if not self._deletes():
             if not self._spared:
@@ -417,6 +426,13 @@ class Applier:
             return
         self.written[ref.kind.kind] += 1
         self._log.info("object deleted", object=str(ref))
+
+    def _let_be(self, ref: ObjectRef, found: RawObject) -> bool:
+        """Whether the object is spared; it is remembered then."""
+        spared = self._spares(found)
+        if spared:
+            self._let_go.add(ref)
+        return spared
 
     def _open(self) -> bool:
         """Whether the gate is open; that it was not is remembered."""

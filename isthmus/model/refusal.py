@@ -13,14 +13,12 @@ class Refused:
     """An object that was not accepted; a condition and a metric, never an exception.
 
     `reason` is CamelCase (legal as the reason of a Kubernetes condition), `message` names the field and what
-    to do. `count` is of how many things of one object it speaks; the message is that of the first. `lasting`:
-    who refused it was asked again for a while, and stayed with it.
+    to do. `count` is of how many things of one object it speaks; the message is that of the first.
     """
 
     reason: str
     message: str
     count: int = 1
-    lasting: bool = False
 
 
 class RefusedOffer(NamedTuple):

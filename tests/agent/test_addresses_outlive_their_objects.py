@@ -16,7 +16,6 @@ from isthmus.kube.applier import ObjectRef
 from isthmus.kube.raw import unpack
 from isthmus.mcs.serviceimport import derived_name
 from isthmus.model.names import ServiceKey
-from isthmus.model.refusal import Refused
 
 WEB, KEY = ObjectKey("shop", "web"), ServiceKey("shop", "web")
 DERIVED = ObjectKey("shop", derived_name(KEY))
@@ -31,8 +30,7 @@ class World(Fed):
     def __init__(self) -> None:
         super().__init__()
         self.outputs = Outputs(self.chain)
-        self.refused = self.feed(self.outputs.member_refused)
-        for table in (self.outputs.asked, self.outputs.hub_refused):
+        for table in (self.outputs.asked, self.outputs.member_refused, self.outputs.hub_refused):
             self.feed(table)
         self.graph = Graph(self.outputs.tables)
         self.namespace()
@@ -92,20 +90,6 @@ async def test_a_lost_service_gets_its_addresses_also_before_its_loss_was_heard_
         await world.rest()
         assert world.asked() == IPS
         assert world.outputs.member.get(REF) == wanted, "so that it is written once"
-
-
-async def test_addresses_of_a_lost_service_are_asked_for_until_they_are_refused_for_good() -> None:
-    """A server gives the addresses of a deleted Service back a moment after it has gone."""
-    world = World()
-    world.lose(REF)
-    async with world.running():
-        await settles(lambda: REF in world.outputs.member)
-        world.refused.put(REF, Refused(reason="Invalid", message="already allocated"))
-        status = IMPORT._replace(subresource="status")
-        await settles(lambda: "already allocated" in str(unpack(world.outputs.member.get(status))))
-        assert world.asked() == IPS
-        world.refused.put(REF, Refused(reason="Invalid", message="already allocated", lasting=True))
-        assert world.asked() is None
 
 
 @pytest.mark.parametrize("order", [(REF, IMPORT), (IMPORT, REF)])

@@ -117,6 +117,10 @@ async def test_all_that_belongs_to_a_detached_import_is_spared_and_nothing_else(
             part["metadata"]["namespace"] = "other"
             assert not world.outputs.let_go.spares_member(part)
         assert not [ref for ref in world.outputs.member if ref.kind is not kinds.SERVICE_EXPORT]
+        unheard = {"kind": "ServiceImport", "metadata": {"namespace": "shop", "name": "other"}}
+        assert not world.outputs.let_go.spares_member(unheard)
+        unheard["metadata"]["annotations"] = named({"detach": "true"})
+        assert world.outputs.let_go.spares_member(unheard), "who writes may have heard first"
 
 
 async def test_a_held_import_gets_a_derived_service_and_no_write_of_ours() -> None:

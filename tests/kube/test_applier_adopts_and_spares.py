@@ -142,6 +142,24 @@ async def test_an_object_that_is_handed_over_and_not_wanted_stays(
         assert site.applier.writes == 0
 
 
+async def test_what_is_spared_is_not_changed_although_who_desires_it_does_not_know_yet(
+    site: Site, running: Any, until: Any
+) -> None:
+    site.wanted.replace({REF: web(1, **OURS)})
+    async with running(site.applier.run()):
+        await until(lambda: site.port() == 1)
+        asked = site.asked
+        edit = {"metadata": {"annotations": {"detach": ""}}, "spec": web(9)["spec"]}
+        await site.client.patch(kinds.SERVICE, WEB, edit, manager="user")
+        await until(lambda: site.port() == 9 and site.asked > asked and site.applier.idle)
+        site.wanted.put(REF, web(2, **OURS))
+        await until(lambda: site.asked > asked + 1 and site.applier.idle)
+        assert site.applier.writes == 1
+        site.spared = False
+        site.applier.retake()
+        await until(lambda: site.port() == 2)
+
+
 async def test_what_is_spared_is_deleted_when_it_is_looked_at_again(
     site: Site, running: Any, until: Any
 ) -> None:

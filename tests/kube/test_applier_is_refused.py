@@ -9,9 +9,13 @@ import pytest
 from appliersite import REF, WEB, Site, web
 
 from isthmus.api import kinds
+from isthmus.api.meta import ObjectKey
 from isthmus.apiserver import Fault
 from isthmus.kube.applier import LASTING_SECONDS, ObjectRef
+from isthmus.kube.raw import raw
 from isthmus.model.refusal import Refused
+
+ADDRESS = "10.96.7.7"
 
 
 async def test_a_missing_namespace_is_reported_and_nothing_else_waits_for_it(site: Site) -> None:
@@ -52,43 +56,12 @@ async def test_what_a_server_would_not_have_for_a_moment_is_written_soon(site: S
     applier.refused.observe(lambda _ref, _old, new: told.append(new))
     async with site.running(applier.run()):
         await site.settled(applier, lambda: site.seen(80) and not applier.refused)
-    assert [(one.reason, one.lasting) for one in told if one] == [("Invalid", False)]
+    assert [one and one.reason for one in told] == ["Invalid", None]
     assert applier.failed["Service"] == 3
 
 
-async def test_a_refusal_that_stays_is_told_as_lasting_and_counted_anew_after_it_ended(site: Site) -> None:
-    site.server.faults.set(Fault(kind="error", code=422, count=2, verbs=frozenset({"patch"})))
-    site.wanted.replace({REF: web(80)})
-    told: list[bool | None] = []
-    applier = site.applier(clock=lambda: time.monotonic() + (LASTING_SECONDS if told else 0.0))
-    applier.refused.observe(lambda _ref, _old, new: told.append(new and new.lasting))
-    async with site.running(applier.run()):
-        await site.until(lambda: told == [False, True])
-        site.wanted.put(REF, web(81))
-        await site.settled(applier, lambda: site.seen(81) and not applier.refused)
-        site.wanted.drop(REF)
-        await site.settled(applier, lambda: WEB not in site.observed)
-        site.server.faults.set(Fault(kind="error", code=422, count=1, verbs=frozenset({"patch"})))
-        site.wanted.put(REF, web(82))
-        await site.settled(applier, lambda: site.seen(82) and not applier.refused)
-    assert told == [False, True, None, False, None]
-
-
-async def test_what_is_refused_for_good_is_asked_for_otherwise_soon(site: Site) -> None:
-    site.server.faults.set(Fault(kind="error", code=422, count=2, verbs=frozenset({"patch"})))
-    site.wanted.replace({REF: web(80)})
-    told: list[bool] = []
-    asked: list[bool] = []
-
-    def born(ref: ObjectRef, wanted: dict[str, Any]) -> dict[str, Any]:
-        asked.append((refused := applier.refused.get(ref)) is not None and refused.lasting)
-        return wanted
-
-    applier = site.applier(clock=lambda: time.monotonic() + (LASTING_SECONDS if told else 0.0), born=born)
-    applier.refused.observe(lambda _ref, _old, new: told.append(new is not None))
-    async with site.running(applier.run()):
-        await site.settled(applier, lambda: site.seen(80))
-    assert asked == [False, False, True]
+def with_address(_ref: ObjectRef, wanted: dict[str, Any]) -> dict[str, Any]:
+    return {**wanted, "spec": {**wanted["spec"], "clusterIP": ADDRESS, "clusterIPs": [ADDRESS]}}
 
 
 async def test_only_what_is_created_is_told_what_a_new_object_is_told(site: Site) -> None:
@@ -96,7 +69,7 @@ async def test_only_what_is_created_is_told_what_a_new_object_is_told(site: Site
 
     def born(ref: ObjectRef, wanted: dict[str, Any]) -> dict[str, Any]:
         asked.append(ref)
-        return {**wanted, "spec": {**wanted["spec"], "clusterIP": "10.96.7.7", "clusterIPs": ["10.96.7.7"]}}
+        return with_address(ref, wanted)
 
     site.wanted.replace({REF: web(80)})
     applier = site.applier(born=born)
@@ -108,4 +81,40 @@ async def test_only_what_is_created_is_told_what_a_new_object_is_told(site: Site
         assert asked == [REF]
         await site.client.delete(kinds.SERVICE, WEB)
         await site.settled(applier, lambda: len(asked) == 2 and site.seen(81))
-    assert (await site.found())["spec"]["clusterIP"] == "10.96.7.7"
+    assert (await site.found())["spec"]["clusterIP"] == ADDRESS
+
+
+async def test_what_a_new_object_is_told_is_given_up_when_it_is_refused_for_long(site: Site) -> None:
+    """The address is another's. What is refused anew after that is asked for anew."""
+    other = {**web(80), "metadata": {"name": "other", "namespace": "shop"}}
+    await site.client.create(raw(kinds.SERVICE), with_address(REF, other))
+    site.wanted.replace({REF: web(80)})
+    told: list[Refused | None] = []
+    applier = site.applier(
+        clock=lambda: time.monotonic() + (LASTING_SECONDS if told else 0.0), born=with_address
+    )
+    applier.refused.observe(lambda _ref, _old, new: told.append(new))
+    async with site.running(applier.run()):
+        await site.settled(applier, lambda: site.seen(80) and not applier.refused)
+        assert (await site.found())["spec"]["clusterIP"] != ADDRESS
+        await site.client.delete(kinds.SERVICE, WEB)
+        await site.until(lambda: len(told) == 3)
+        await site.client.delete(kinds.SERVICE, ObjectKey("shop", "other"))
+        await site.settled(applier, lambda: site.seen(80) and not applier.refused)
+    assert (await site.found())["spec"]["clusterIP"] == ADDRESS
+
+
+async def test_what_a_new_object_is_told_is_not_given_up_for_another_reason(site: Site) -> None:
+    site.server.faults.set(Fault(kind="error", code=422, verbs=frozenset({"patch"})))
+    site.wanted.replace({REF: web(80)})
+    told: list[Refused | None] = []
+    applier = site.applier(
+        clock=lambda: time.monotonic() + (LASTING_SECONDS if told else 0.0), born=with_address
+    )
+    applier.refused.observe(lambda _ref, _old, new: told.append(new))
+    async with site.running(applier.run()):
+        await site.until(lambda: applier.failed["Service"] == 2)
+        site.server.faults.clear()
+        site.wanted.put(REF, web(81))
+        await site.settled(applier, lambda: site.seen(81) and not applier.refused)
+    assert (await site.found())["spec"]["clusterIP"] == ADDRESS
