@@ -103,6 +103,8 @@ class Control:
         self.session.replace({})
         self.membership: Writer[str, Standing] = self.chain.membership.partition("membership")
         self.membership.replace({})
+        self._unheard: list[Source] = []
+        """Sources that failed when this replica began to write, and have not been heard since."""
 
     @property
     def hub_read(self) -> bool:
@@ -121,9 +123,18 @@ class Control:
     def everything_known(self) -> bool:
         """Whether what should exist follows from all there is: only then anything is deleted.
 
-        Not so while the hub was never read, and while a derivation fails (its row is missing, or old).
+        Not so while the hub was never read, while a derivation fails (its row is missing, or old), and while
+        another replica that wrote before this one may have heard more than it.
         """
-        return self.member_read and self.hub_read and not any(table.failures for table in self.graph.tables)
+        self._unheard = [source for source in self._unheard if not source.reflector.state.live]
+        failing = any(table.failures for table in self.graph.tables)
+        return self.member_read and self.hub_read and not self._unheard and not failing
+
+    def leads(self, holds: bool) -> None:
+        """Hears that this replica writes from now on, or does not any more (decision 32)."""
+        if holds:
+            sources = (*self.member_sources, *self.hub_sources)
+            self._unheard = [source for source in sources if not source.reflector.state.live]
 
     def _clock_offset(self) -> float | None:
         """Whole seconds to add to this cluster's clock to get the hub's; under 5 s count as 0."""

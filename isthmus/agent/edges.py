@@ -87,7 +87,10 @@ def start(core: Control, group: asyncio.TaskGroup) -> None:
         notes=core.notes,
     )
     lease = LeaseHolder(
-        core.member_client, ObjectKey(settings.namespace, WRITER_LEASE), identity(settings.state_dir)
+        core.member_client,
+        ObjectKey(settings.namespace, WRITER_LEASE),
+        identity(settings.state_dir),
+        on_change=core.leads,
     )
 
     def may_write() -> bool:
@@ -117,6 +120,7 @@ def start(core: Control, group: asyncio.TaskGroup) -> None:
         may_write,
         EXPORT_KINDS,
         deletes=may_delete,
+        left=lambda: lease.left,
         spares=outputs.let_go.spares_export,
         ours=autoexport.is_ours,
         manager=autoexport.MANAGER,
