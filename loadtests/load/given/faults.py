@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from loadtests.load.clusterset import POLL_SECONDS
 from loadtests.load.faults.drain import Drain
-from loadtests.load.faults.fault import Fault
+from loadtests.load.faults.fault import Fault, meanwhile
 from loadtests.load.faults.hub import HubLost
 from loadtests.load.faults.rolling import RollingRestart
 from loadtests.load.faults.weights import WeightShift
@@ -44,33 +44,30 @@ def cannot(fault: Fault) -> str:
 async def _rolling_restart(fault: RollingRestart, bed: GivenBed) -> AsyncIterator[Trace]:
     """`kubectl rollout restart` of each service; the new pods stay."""
     trace = Trace()
-    old = {
-        pod["metadata"]["uid"]: service
-        for service in fault.services
-        for pod in await bed.pods(fault.cluster, service)
-    }
+    old = await _uids(fault, bed)
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     for service in fault.services:
         template = {"metadata": {"annotations": {RESTARTED: now}}}
         await bed.patch_deployment(fault.cluster, service, {"template": template})
-    counting = asyncio.create_task(_count_gone(fault, bed, set(old), trace), name="rolling-restart")
-    try:
+    async with meanwhile(_count_gone(fault, bed, old, trace), name="rolling-restart"):
         yield trace
-        if trace.counts.get("pods replaced", 0) == len(old):
+        if old and trace.counts.get("pods replaced") == len(old):
             services = ", ".join(fault.services)
             trace.saw(f"all {len(old)} pods of {services} in {fault.cluster} replaced")
-    finally:
-        counting.cancel()
-        await asyncio.gather(counting, return_exceptions=True)
 
 
 async def _count_gone(fault: RollingRestart, bed: GivenBed, old: set[str], trace: Trace) -> None:
     gone: set[str] = set()
     while gone < old:
-        pods = [pod for service in fault.services for pod in await bed.pods(fault.cluster, service)]
-        gone = old - {pod["metadata"]["uid"] for pod in pods}
+        gone = old - await _uids(fault, bed)
         trace.counts["pods replaced"] = len(gone)
         await asyncio.sleep(POLL_SECONDS)
+
+
+async def _uids(fault: RollingRestart, bed: GivenBed) -> set[str]:
+    """Of all pods of these services that are there."""
+    pods = [await bed.pods(fault.cluster, service) for service in fault.services]
+    return {pod["metadata"]["uid"] for some in pods for pod in some}
 
 
 _HOW: dict[type[Fault], Callable[[Any, Any], AbstractAsyncContextManager[Trace]]] = {
