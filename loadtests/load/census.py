@@ -20,7 +20,9 @@ from loadtests.load import packets
 BED = "ISTHMUS_LOAD_BED"
 """Names the bed's folder in the environment of all its processes."""
 ISTHMUS = ("control", "dns", "xds", "supervisor", "hub")
-"""Roles of Isthmus itself; their memory and tasks are watched."""
+"""Roles of Isthmus itself, all of which a bed has; their memory and descriptors are watched."""
+LOOPS = ("control", "dns", "xds", "hub")
+"""Those whose processes tell the tasks of their event loops."""
 CALLERS = "callers"
 PODS = "pods"
 """The bed's, which faults replace: no leak of ours."""

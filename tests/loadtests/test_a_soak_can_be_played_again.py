@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from loadtests.load.census import BED, Census, Count, Taken, least, role_of, survivors, tasks_in
+from loadtests.load.census import BED, ISTHMUS, Census, Count, Taken, least, role_of, survivors, tasks_in
 from loadtests.load.expect.between import Between
 from loadtests.load.expect.expectation import Seen, judge
 from loadtests.load.expect.leaks import Flat, Leaks
@@ -139,8 +139,10 @@ def test_a_long_soak_ends_without_accidents() -> None:
 
 
 def taken(at: float = 0.0, *, mb: float = 100.0, **other: int) -> Taken:
-    counts = {"processes": 3, "descriptors": 60, "tasks": 30, "told": 3, **other}
-    roles = {"control": Count(memory_mb=mb, **counts), "apiserver": Count(memory_mb=at)}
+    """`mb` of control and `other` counts of it; all else is as always."""
+    counts = {"processes": 3, "descriptors": 60, "tasks": 30, "told": 3}
+    roles = {role: Count(memory_mb=1.0, **counts) for role in ISTHMUS}
+    roles |= {"control": Count(memory_mb=mb, **{**counts, **other}), "apiserver": Count(memory_mb=at)}
     return Taken(at=at, roles=roles, other=[])
 
 
@@ -154,7 +156,11 @@ def test_memory_that_grows_beyond_its_level_is_found() -> None:
     grown = [taken(at, mb=106.0 if at > 500 else 100.0) for at in range(300, 600, 2)]
     for after, passed in ((flat, True), (grown, False)):
         findings = list(Flat(percent=5.0, after=300.0).judge(seen(before + after)))
-        assert [finding.passed for finding in findings] == [passed, passed], findings
+        assert [finding.passed for finding in findings] == [passed, passed, *[True] * 4], findings
+    for each in flat:
+        del each.roles["xds"]
+    (bad,) = (finding for finding in Flat(percent=5.0, after=300.0).judge(seen(flat)) if not finding.passed)
+    assert bad.text == "xds: was not seen"
     assert not list(Flat(percent=5.0, after=300.0).judge(seen([])))
 
 
@@ -164,7 +170,8 @@ def test_memory_that_grows_beyond_its_level_is_found() -> None:
         (taken(), ""),
         (taken(descriptors=73), "control: 60 descriptors became 73"),
         (taken(tasks=40), "control: 30 tasks became 40"),
-        (taken(tasks=20, told=2), "control: 3 processes told their tasks, and now 2"),
+        (taken(tasks=20, told=2), "control: 2 of 3 processes told their tasks"),
+        (Taken(at=0.0, roles={}, other=[]), "hub: was not seen"),
         (
             Taken(at=0.0, roles=taken().roles, other=[], mute=["10.64.255.2:9470"]),
             "10.64.255.2:9470 did not tell",
