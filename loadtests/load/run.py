@@ -16,13 +16,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import msgspec
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from isthmus.demo import namespace
 from isthmus.demo.envoy import find_envoy
@@ -33,7 +33,8 @@ from loadtests.load.given.scenario import unplayable
 from loadtests.load.order import EXIT_CANNOT, EXIT_FAILED, EXIT_PASSED, EXIT_STOPPED, EXIT_WRONG_USE, Order
 from loadtests.load.report import write_index, write_report
 from loadtests.load.result import Result, outlived
-from loadtests.load.scenario import Scenario, find, names, read
+from loadtests.load.scenario import FOLDER, Scenario, find, names, read
+from loadtests.load.terminal import show_findings, show_summary
 
 OUT = Path("build/load")
 STOP_SECONDS = 15.0
@@ -69,8 +70,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             console.print(f"load: --ci: nothing to play, {asked} is not marked `ci: true`", markup=False)
             return EXIT_WRONG_USE
     if options.list:
+        shown = Console(highlight=False)
         for _, scenario in chosen:
-            console.print(f"[bold]{scenario.name}[/]  {escape(scenario.about)}")
+            shown.print(f"[bold]{scenario.name}[/]  {escape(scenario.about)}", soft_wrap=True)
         return EXIT_PASSED
     return perform(chosen, options.envoy, options.out, console, clusters=options.clusters)
 
@@ -149,21 +151,22 @@ def _play(
         result = msgspec.json.decode(target.read_bytes(), type=Result) if target.exists() else None
         if result is not None:
             write_report(result, page)
-            _findings(result, console)
+            show_findings(result, console)
         told.append((scenario.name, result, time.monotonic() - since))
         if code == EXIT_STOPPED:
             worst = EXIT_STOPPED
             break
         worst = max(worst, code)
     write_index(out, [name for name, _, _ in told])
-    _summary(told, time.monotonic() - began, out, console)
+    show_summary(told, time.monotonic() - began, out, console)
     return worst
 
 
 def _command(order: Order, path: Path) -> str:
     """How people play this scenario again."""
     more = f' ARGS="--clusters {shlex.quote(order.clusters)}"' if order.clusters else ""
-    return order.command or f"make load SCENARIO={shlex.quote(path.stem)}{more}"
+    scenario = path.stem if path.parent == FOLDER else str(path)
+    return order.command or f"make load SCENARIO={shlex.quote(scenario)}{more}"
 
 
 def _one(scenario: Scenario, enter: Sequence[str], order: Order, console: Console) -> int:
@@ -229,57 +232,15 @@ def _inside(enter: Sequence[str], order: Order, console: Console) -> int:
     return code
 
 
-def _findings(result: Result, console: Console) -> None:
-    table = Table("", "must show", "door", "event", "found", "at most", "", box=None, header_style="dim")
-    for finding in result.findings:
-        table.add_row(
-            "[green]ok[/]" if finding.passed else "[bold red]FAILED[/]",
-            finding.expectation,
-            finding.door,
-            finding.event,
-            "-" if finding.value is None else f"{finding.value:g} {finding.unit}",
-            "" if finding.bound is None else f"{finding.bound:g}",
-            escape(finding.text),
-        )
-    console.print(table)
-
-
-def _summary(
-    told: Sequence[tuple[str, Result | None, float]], took: float, out: Path, console: Console
-) -> None:
-    table = Table("scenario", "calls", "failed", "findings", "seconds", "result", title="Load and accidents")
-    for name, result, seconds in told:
-        if result is None:
-            table.add_row(name, "", "", "", f"{seconds:.0f}", "[bold red]no result[/]")
-            continue
-        calls = sum(door.calls for door in result.doors)
-        failed = sum(door.failed for door in result.doors)
-        bad = sum(not finding.passed for finding in result.findings)
-        table.add_row(
-            name,
-            str(calls),
-            str(failed),
-            f"{len(result.findings) - bad} of {len(result.findings)}",
-            f"{seconds:.0f}",
-            "[green]passed[/]" if result.passed else "[bold red]FAILED[/]",
-        )
-    console.print()
-    console.print(table)
-    busy = [r.surroundings for _, r, _ in told if r and r.surroundings.load_average > r.surroundings.cores]
-    if busy:
-        worst = max(s.load_average for s in busy)
-        console.print(
-            f"[yellow]the machine was busy before {len(busy)} of {len(told)} began: load average up to "
-            f"{worst:g} on {busy[0].cores} cores. Times say little.[/]"
-        )
-    console.print(f"{took / 60:.1f} minutes; reports in {out}/index.html", markup=False)
-
-
-def hear() -> None:
-    """Let an interrupt be heard: what a script's shell starts in the background has it ignored."""
+def begin(program: Callable[[], int]) -> NoReturn:
+    """Run it as a command; an interrupt ends it at any time, and needs no traceback."""
+    # What a script's shell starts in the background has it ignored.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        sys.exit(program())
+    except KeyboardInterrupt:
+        sys.exit(EXIT_STOPPED)
 
 
 if __name__ == "__main__":
-    hear()
-    sys.exit(main())
+    begin(main)

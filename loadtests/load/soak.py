@@ -11,7 +11,6 @@ import argparse
 import json
 import os
 import random
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -155,5 +154,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    run.hear()
-    sys.exit(main())
+    run.begin(main)

@@ -83,6 +83,7 @@ def test_what_callers_saw_is_judged_and_kept(short: Path) -> None:
         assert reached == {"eu-1", "eu-2", "us-1"} if not door.door.startswith("dns") else reached
     assert (short / "out" / "mine.html").stat().st_size > 100_000
     assert "mine" in (short / "out" / "index.html").read_text()
+    assert result.surroundings.command == f"make load SCENARIO={short / 'mine.yaml'}"
 
 
 def test_an_interrupt_ends_it_and_leaves_nothing(short: Path) -> None:

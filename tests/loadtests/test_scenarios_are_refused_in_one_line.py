@@ -187,6 +187,13 @@ def test_the_command_says_it_in_one_line_too(tmp_path: Path, capfd: pytest.Captu
     assert "Traceback" not in said
 
 
+def test_scenarios_are_listed_where_other_programs_read(capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["steady", "--list"]) == 0
+    said = capfd.readouterr()
+    assert said.out.startswith("steady  Nothing happens.")
+    assert said.err == ""
+
+
 def test_without_an_envoy_nothing_is_started(capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["steady", "--envoy", "/nowhere/envoy"]) == 3
     assert "--envoy /nowhere/envoy: not a program that can be run" in capfd.readouterr().err
