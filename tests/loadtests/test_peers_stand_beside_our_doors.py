@@ -97,6 +97,9 @@ def test_a_peer_has_the_rate_of_the_door_that_it_stands_beside() -> None:
     for name, peer in PEERS.items():
         assert DOORS[name].beside != ""
         assert peer.about
+        # Its callers ask for what those at our door ask for.
+        assert DOORS[name].service == DOORS[DOORS[name].beside].service
+        assert peer.service == ("shop", DOORS[name].service.partition(".")[0])
 
 
 @pytest.mark.parametrize("program", ["http", "dns"])

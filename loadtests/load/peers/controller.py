@@ -3,61 +3,31 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
-from functools import partial
-from typing import ClassVar
 
 from isthmus.demo.envoy import envoy_with
-from isthmus.demo.reach import serves
 from isthmus.demo.stage import Stage
 from isthmus.demo.world import Member
-from loadtests.load.peers.peer import NAMESPACE
-
-SERVICE = "front"
+from loadtests.load.peers.peer import Peer
 
 
-@dataclass(frozen=True, kw_only=True)
-class NaiveController:
-    name: str
-    about: str
-    port: int
+class NaiveController(Peer):
+    """Its Kubernetes client is a dependency of ours."""
 
-    beside_role: ClassVar[str] = "envoy"
-
-    def missing(self) -> str:
-        return ""  # the Kubernetes client is a dependency of ours
-
-    def address(self, member: Member) -> str:
-        return member.envoy
-
-    async def start(self, stage: Stage) -> None:
-        clusters = [member.name for member in stage.world.members]
-        service = next(s for s in stage.routed if (s.namespace, s.name) == (NAMESPACE, SERVICE))
-        for member in stage.world.members:
-            folder = stage.folder / f"{self.name}-{member.name}"
-            folder.mkdir()
-            sources = {}
-            for name in ("lds", "cds"):
-                file = folder / f"{name}.json"
-                file.write_text('{"resources": []}')  # an Envoy does not start without
-                sources[name] = {"path_config_source": {"path": str(file)}}
-            bootstrap = {
-                "node": {"id": self.name, "cluster": member.name},
-                "dynamic_resources": {"lds_config": sources["lds"], "cds_config": sources["cds"]},
-            }
-            controller = [
-                sys.executable,
-                "-m",
-                "loadtests.load.peers.naive",
-                str(stage.folder / "kubeconfig"),
-            ]
-            controller += [str(folder), f"{member.envoy}:{self.port}", NAMESPACE, *clusters]
-            await stage.processes.start(f"{self.name}-{member.name}-controller", controller)
-
-            command = envoy_with(stage.envoy, bootstrap, folder / "bootstrap.json")
-            await stage.processes.start(f"{self.name}-{member.name}", command)
-        for member in stage.world.members:
-            await stage.until(f"{self.name} of {member.name}", partial(serves, member, service, self.port))
+    async def start_in(self, stage: Stage, member: Member) -> None:
+        name, (namespace, _) = f"{self.name}-{member.name}", self.service
+        folder = stage.folder / name
+        folder.mkdir()
+        sources = {}
+        for kind in ("lds", "cds"):
+            file = folder / f"{kind}.json"
+            file.write_text('{"resources": []}')  # an Envoy does not start without
+            sources[f"{kind}_config"] = {"path_config_source": {"path": str(file)}}
+        bootstrap = {"node": {"id": self.name, "cluster": member.name}, "dynamic_resources": sources}
+        where = (str(stage.folder / "kubeconfig"), str(folder), f"{member.envoy}:{self.port}", namespace)
+        contexts = [m.name for m in stage.world.members]
+        controller = [sys.executable, "-m", "loadtests.load.peers.naive", *where, *contexts]
+        await stage.processes.start(f"{name}-controller", controller)
+        await stage.processes.start(name, envoy_with(stage.envoy, bootstrap, folder / "bootstrap.json"))
 
 
 NAIVE = NaiveController(

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import partial
 from typing import ClassVar
 
+from isthmus.demo.population import DemoService
 from isthmus.demo.reach import resolves
 from isthmus.demo.stage import Stage
 from isthmus.demo.world import Member
 from loadtests.dnspeers import coredns
-from loadtests.load.peers.peer import NAMESPACE, endpoints
+from loadtests.load.doors import DOORS
+from loadtests.load.peers.peer import Peer
 
-SERVICE = "checkout"
 TTL_SECONDS = 5
 
 
-@dataclass(frozen=True, kw_only=True)
-class StaticCoreDns:
-    name: str
-    about: str
-    port: int
+class StaticCoreDns(Peer):
+    """It listens beside an agent's DNS, at the same address."""
 
     beside_role: ClassVar[str] = "dns"
 
@@ -32,22 +28,20 @@ class StaticCoreDns:
     def address(self, member: Member) -> str:
         return member.agent
 
-    async def start(self, stage: Stage) -> None:
+    async def start_in(self, stage: Stage, member: Member) -> None:
         program = coredns()
         assert program is not None
-        service = next(s for s in stage.named if (s.namespace, s.name) == (NAMESPACE, SERVICE))
-        records = stage.folder / "coredns-hosts"
-        lines = [f"{address} {service.authority}\n" for _, address, _ in endpoints(stage, SERVICE)]
-        records.write_text("".join(lines))
-        for member in stage.world.members:
-            file = stage.folder / f"coredns-{member.name}"
-            file.write_text(
-                f"clusterset.local:{self.port} {{\n bind {member.agent}\n"
-                f" hosts {records} {{\n  ttl {TTL_SECONDS}\n  reload 0\n }}\n loadbalance\n}}\n"
-            )
-            await stage.processes.start(f"{self.name}-{member.name}", [program, "-conf", str(file)])
-        for member in stage.world.members:
-            await stage.until(f"{self.name} of {member.name}", partial(resolves, member, service, self.port))
+        file, records = stage.folder / f"coredns-{member.name}", stage.folder / f"coredns-hosts-{member.name}"
+        name = DOORS[self.name].service
+        records.write_text("".join(f"{address} {name}\n" for _, address, _ in self.endpoints(stage)))
+        file.write_text(
+            f"clusterset.local:{self.port} {{\n bind {member.agent}\n"
+            f" hosts {records} {{\n  ttl {TTL_SECONDS}\n  reload 0\n }}\n loadbalance\n}}\n"
+        )
+        await stage.processes.start(f"{self.name}-{member.name}", [program, "-conf", str(file)])
+
+    async def serves(self, member: Member, service: DemoService) -> str:
+        return await resolves(member, service, self.port)
 
 
 STATIC = StaticCoreDns(

@@ -8,47 +8,29 @@ there were nothing to compare.)
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, ClassVar
+from typing import Any
 
 from isthmus.demo.envoy import envoy_with
-from isthmus.demo.reach import serves
 from isthmus.demo.stage import Stage
 from isthmus.demo.world import Member
-from loadtests.load.peers.peer import NAMESPACE, endpoints
+from loadtests.load.peers.peer import Peer
 
 SERVICE = "front"
 _TYPES = "type.googleapis.com/envoy.extensions."
 
 
 @dataclass(frozen=True, kw_only=True)
-class StaticEnvoy:
+class StaticEnvoy(Peer):
     """`checks` and `retries` are what is said differently; `connect` is a timeout."""
 
-    name: str
-    about: str
-    port: int
     checks: dict[str, Any]
     connect: str
     retries: dict[str, Any] | None
 
-    beside_role: ClassVar[str] = "envoy"
-
-    def missing(self) -> str:
-        return ""  # without an Envoy there is no bed
-
-    def address(self, member: Member) -> str:
-        return member.envoy
-
-    async def start(self, stage: Stage) -> None:
-        found = list(endpoints(stage, SERVICE))
-        service = next(s for s in stage.routed if (s.namespace, s.name) == (NAMESPACE, SERVICE))
-        for member in stage.world.members:
-            name = f"{self.name}-{member.name}"
-            config = self.config(member.envoy, found)
-            await stage.processes.start(name, envoy_with(stage.envoy, config, stage.folder / f"{name}.json"))
-        for member in stage.world.members:
-            await stage.until(f"{self.name} of {member.name}", partial(serves, member, service, self.port))
+    async def start_in(self, stage: Stage, member: Member) -> None:
+        name = f"{self.name}-{member.name}"
+        config = self.config(member.envoy, list(self.endpoints(stage)))
+        await stage.processes.start(name, envoy_with(stage.envoy, config, stage.folder / f"{name}.json"))
 
     def config(self, listen: str, found: list[tuple[str, str, int]]) -> dict[str, Any]:
         """What `envoy -c` takes; `found` are (cluster, address, port)."""
