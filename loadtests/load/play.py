@@ -12,6 +12,7 @@ from loadtests.load.clusterset import Clusterset
 from loadtests.load.doors import DOORS
 from loadtests.load.expect import Seen
 from loadtests.load.expect.leaks import Leaks, left_over
+from loadtests.load.faults.fault import meanwhile
 from loadtests.load.marks import Mark
 from loadtests.load.scenario import Event, Scenario
 
@@ -36,17 +37,11 @@ async def play(bed: Clusterset, scenario: Scenario, rates: Mapping[str, float], 
     say(f"callers are served, the load counts: {told}")
     began = time.monotonic()
     watch: list[Taken] = []
-    watching = asyncio.create_task(_watch(census, watch), name="watch")
-    try:
-        async with asyncio.TaskGroup() as group:
-            events = [
-                group.create_task(_event(bed, event, began, say), name=event.name)
-                for event in scenario.events
-            ]
-            await asyncio.sleep(began + scenario.seconds - time.monotonic())
-    finally:
-        watching.cancel()
-        await asyncio.gather(watching, return_exceptions=True)
+    async with meanwhile(_watch(census, watch), name="watch"), asyncio.TaskGroup() as group:
+        events = [
+            group.create_task(_event(bed, event, began, say), name=event.name) for event in scenario.events
+        ]
+        await asyncio.sleep(began + scenario.seconds - time.monotonic())
     ended = time.monotonic()
     await bed.crowd.stop()
     marks = sorted((task.result() for task in events), key=lambda mark: mark.began)
@@ -64,7 +59,6 @@ async def play(bed: Clusterset, scenario: Scenario, rates: Mapping[str, float], 
         rates=scenario.rates,
         callers=list(bed.clusters),
         deaths=bed.deaths,
-        memory=[(taken.at, round(taken.memory_mb, 1)) for taken in watch if taken.memory_mb],
         watch=watch,
         rest=rest,
     )

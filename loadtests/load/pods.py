@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -41,19 +41,17 @@ async def write(stage: Stage, member: Member, key: ObjectKey, endpoints: Endpoin
     await stage.clients[member.name].patch(kinds.ENDPOINT_SLICE, key, {"endpoints": endpoints})
 
 
-async def start_twins(stage: Stage, member: Member, old: Sequence[str], name: str) -> dict[str, str]:
-    """Start a new pod for each address, that listens as the old one does; returns the new address of each.
+async def start_twins(stage: Stage, member: Member) -> dict[str, str]:
+    """Start a new pod for each of the cluster, that listens as it does; returns the new address by the old.
 
-    They are the process `name`, which ends with the bed; who asks again for the same gets those that run.
+    They are one process, which ends with the bed; who asks again gets those that run.
     """
+    name, listeners = f"pods-{member.name}-new", stage.populations[member.name].listeners
+    old = dict.fromkeys(listener.address for listener in listeners)
     twins = {address: member.pod_address(NEW_PODS + number) for number, address in enumerate(old)}
     if stage.processes.running(name):
         return twins
-    listen = [
-        Listen(twins[x.address], x.port, x.speech, f"{x.pod}-new")
-        for x in stage.populations[member.name].listeners
-        if x.address in twins
-    ]
+    listen = [Listen(twins[x.address], x.port, x.speech, f"{x.pod}-new") for x in listeners]
     file = stage.folder / f"{name}.json"
     file.write_bytes(msgspec.json.encode(BackendConfig(member.name, listen)))
     await stage.processes.start(name, [sys.executable, "-m", "isthmus.demo.backend", str(file)])

@@ -139,7 +139,7 @@ def result(
             _door(door, rows, seen.began, (steps, step), clusters)
             for door, rows in seen.at(tuple(scenario.rates))
         ],
-        memory_mb=[(round(at - seen.began, 1), mb) for at, mb in seen.memory],
+        memory_mb=[(round(t.at - seen.began, 1), round(t.memory_mb, 1)) for t in seen.watch if t.memory_mb],
         levels=_levels(seen),
         peers=[_beside(PEERS[name], why, seen) for name, why in missing.items()],
         peer_doors=[

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 
+from loadtests.load.census import Count, Taken
 from loadtests.load.expect import EXPECTATIONS, Seen, judge
 from loadtests.load.marks import Mark
 from loadtests.load.report import page, write_index, write_report
@@ -41,7 +42,11 @@ def told() -> Result:
         undone=7.1,
         evidence="12 packets dropped",
     )
-    seen = Seen(began=0.0, ended=10.0, rows=rows, marks=[mark], memory=[(1.0, 300.0), (3.0, 301.0)])
+    watch = [
+        Taken(at=at, roles={"control": Count(memory_mb=mb)}, other=[])
+        for at, mb in ((1.0, 300.0), (3.0, 301.0))
+    ]
+    seen = Seen(began=0.0, ended=10.0, rows=rows, marks=[mark], watch=watch)
     scenario = read(find("cluster-silent"))
     findings = judge([EXPECTATIONS["failures"](doors=("envoy-get",))], seen)
     return result(scenario, seen, findings, CLUSTERS, SURROUNDINGS, {})
@@ -105,6 +110,7 @@ def test_the_json_keeps_its_words_and_adds_up() -> None:
         *("accidents", "findings", "doors", "memory_mb", "levels", "peers", "peer_doors", "surroundings"),
     }
     assert body["passed"] is False
+    assert body["memory_mb"] == [[1.0, 300.0], [3.0, 301.0]]
     assert [door["door"] for door in body["doors"]] == [
         "envoy-get",
         "envoy-post",

@@ -30,9 +30,8 @@ class Seen:
     """Everything that was seen, times on the monotonic clock.
 
     `rows` by when they were due, the dead left out: `callers` are the clusters that they stand in, `deaths`
-    tell which of them were dead when, `rates` how many calls a second were due at each door. `memory` as
-    (when, megabytes). `watch` is who ran meanwhile, `rest` the same before the callers came and when they
-    were gone.
+    tell which of them were dead when, `rates` how many calls a second were due at each door. `watch` is
+    who ran meanwhile, `rest` the same before the callers came and when they were gone.
     """
 
     began: float
@@ -42,7 +41,6 @@ class Seen:
     rates: Mapping[str, float] = field(default_factory=dict)
     callers: Sequence[str] = ()
     deaths: Sequence[Death] = ()
-    memory: Sequence[tuple[float, float]] = ()
     others: Sequence[Sample] = ()
     """Calls through the doors of peers, which no expectation is about."""
     watch: Sequence[Taken] = ()

@@ -15,11 +15,11 @@ import aiohttp
 from isthmus.demo.reach import answers
 from isthmus.demo.world import API_PORT, FAULTS_PORT, HUB_PORT, Member, World
 from loadtests.load.bed import Bed
+from loadtests.load.clusterset import HUB
 from loadtests.load.counters import told
 from loadtests.load.faults.fault import Fault, fault, no_cluster
 from loadtests.load.marks import Trace
 
-HUB = "hub"
 REQUESTS = "isthmus_kube_requests_total"
 
 

@@ -65,7 +65,7 @@ class ClockJump(OneCluster, frozen=True, kw_only=True):
             _step(file, self.seconds)
         try:
             yield trace
-            renewed = (await bed.stage.clients["hub"].get(kinds.LEASE, lease)).spec.renew_time
+            renewed = (await bed.hub.get(kinds.LEASE, lease)).spec.renew_time
             off = [told_ahead(renewed)]
             said = f"the agent of {self.cluster} renewed its lease at {renewed}, {off[0] or 0:+.0f} s off"
             if self.hub:

@@ -9,10 +9,9 @@ from isthmus.api import kinds
 from isthmus.api.meta import ObjectKey
 from loadtests.load.clusterset import Clusterset
 from loadtests.load.counters import planned
+from loadtests.load.doors import SERVICES
 from loadtests.load.faults.fault import WholeCluster, fault
 from loadtests.load.marks import Trace
-
-SERVICES = ("front", "cart", "checkout")
 
 
 @fault("drain")

@@ -67,16 +67,15 @@ class Garbage(OneCluster, frozen=True, kw_only=True):
                     f"others refuse {refused:g} of what it says"
                 )
         finally:
-            hub = bed.stage.clients["hub"]
             for gone in batched(written):
-                await asyncio.gather(*(hub.delete(kind, key) for kind, key in gone))
+                await asyncio.gather(*(bed.hub.delete(kind, key) for kind, key in gone))
 
 
 async def _said_to(bed: Bed, body: dict[str, Any]) -> Said | None:
     """Write it to the hub; None where the schema knows it for what it is."""
     kind, metadata = KINDS[body["kind"]], body["metadata"]
     try:
-        await bed.stage.clients["hub"].apply(kind, body, manager=MANAGER)
+        await bed.hub.apply(kind, body, manager=MANAGER)
     except KubeError:
         return None
     return kind, ObjectKey(metadata["namespace"], metadata["name"])

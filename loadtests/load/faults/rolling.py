@@ -12,6 +12,7 @@ from isthmus.demo.world import World
 from loadtests.load import packets, pods
 from loadtests.load.bed import Bed
 from loadtests.load.counters import endpoints
+from loadtests.load.doors import SERVICES
 from loadtests.load.faults.fault import OneCluster, fault, meanwhile, no_services
 from loadtests.load.marks import Trace
 
@@ -28,7 +29,7 @@ class RollingRestart(OneCluster, frozen=True, kw_only=True):
 
     counts: ClassVar[tuple[str, ...]] = ("pods replaced",)
 
-    services: tuple[str, ...] = ("front", "cart", "checkout")
+    services: tuple[str, ...] = SERVICES
     grace: float = 6.0
 
     def complaint(self, world: World) -> str:
@@ -44,8 +45,8 @@ class RollingRestart(OneCluster, frozen=True, kw_only=True):
         stage, member, trace = bed.stage, bed.member(self.cluster), Trace()
         population = stage.populations[self.cluster]
         slices = {key: list(e) for service in self.services for key, e in pods.slices(population, service)}
-        old = list(dict.fromkeys(e["addresses"][0] for each in slices.values() for e in each))
-        twins = await pods.start_twins(stage, member, old, f"pods-{self.cluster}-new")
+        twins = await pods.start_twins(stage, member)
+        new = {twins[endpoint["addresses"][0]] for each in slices.values() for endpoint in each}
         trace.begins()
         with ExitStack() as gone:
             rolling = [self._roll(bed, key, each, twins, gone, trace) for key, each in slices.items()]
@@ -55,7 +56,7 @@ class RollingRestart(OneCluster, frozen=True, kw_only=True):
                     known = set[str]()
                     for service in self.services:
                         known |= await endpoints(bed, self.cluster, service)
-                    if known == set(twins.values()):
+                    if known == new:
                         names = ", ".join(self.services)
                         trace.saw(f"{self.cluster} plans with the {len(known)} new pods of {names} only")
             finally:
