@@ -12,6 +12,7 @@ from typing import Any
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
 
 from loadtests.load.result import DoorResult, Result
 
@@ -22,6 +23,9 @@ P50_COLOUR, P99_COLOUR = "#8a94a6", "#7c4dd0"
 INK = "#010203"
 """Stands for the page's own text colour until the markup is done."""
 WIDTH = 10.6
+NAME_ROWS = 3
+LETTERS = 150
+"""So many letters of a name fit into a plot's width."""
 
 mpl.use("svg")
 mpl.rcParams.update(
@@ -70,7 +74,9 @@ def course(result: Result, door: DoorResult) -> str:
         known = [float("nan") if value is None else max(value, 0.1) for value in [*values, values[-1]]]
         lower.plot(moments, known, label=label, color=colour, linewidth=1.3, drawstyle="steps-post")
     lower.set_yscale("log")
+    lower.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     lower.yaxis.set_major_formatter("{x:g}")
+    lower.yaxis.set_minor_locator(NullLocator())
     lower.grid(axis="y", linewidth=0.3, alpha=0.35)
     lower.set_ylabel("ms")
     lower.set_xlabel("seconds")
@@ -118,20 +124,32 @@ def memory(result: Result) -> str:
 
 def _bands(axes: Any, result: Result, *, named: bool) -> None:
     axes.set_xlim(0, result.seconds)
-    for number, accident in enumerate(result.accidents):
+    rows = _rows(result)
+    for accident, row in zip(result.accidents, rows, strict=True):
         axes.axvspan(accident.began, accident.undone, color=BAND_COLOUR, alpha=0.10, linewidth=0, zorder=0)
         for at in (accident.began, accident.ended):
             axes.axvline(at, color=BAND_COLOUR, linewidth=0.8, linestyle=(0, (3, 3)), zorder=3)
-        if named:
+        if named and row is not None:
             axes.annotate(
                 accident.name,
                 (accident.began, 1),
                 xycoords=("data", "axes fraction"),
-                xytext=(3, 3 + 10 * (number % 2)),
+                xytext=(3, 3 + 10 * row),
                 textcoords="offset points",
                 fontsize=8.5,
                 color=BAND_COLOUR,
             )
+
+
+def _rows(result: Result) -> list[int | None]:
+    """The row that each accident's name stands in, from below; None where it would cover the one before."""
+    ends, found = [0.0] * NAME_ROWS, list[int | None]()
+    for accident in result.accidents:
+        row = next((row for row, end in enumerate(ends) if end <= accident.began), None)
+        if row is not None:
+            ends[row] = accident.began + len(accident.name) * result.seconds / LETTERS
+        found.append(row)
+    return found
 
 
 def _markup(figure: Figure, title: str) -> str:
