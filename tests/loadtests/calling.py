@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import msgspec
@@ -29,8 +30,11 @@ def place(
     )
 
 
-async def called(folder: Path, errand: Errand, due: int, program: Sequence[str] = ()) -> list[Sample]:
-    """What its calls saw, all of them; it is told to stop when it has told of `due` calls."""
+@asynccontextmanager
+async def calling(
+    folder: Path, errand: Errand, program: Sequence[str] = ()
+) -> AsyncIterator[asyncio.subprocess.Process]:
+    """It calls, until its stdin is closed; by then its end is waited for."""
     file = folder / "errand.json"
     file.write_bytes(msgspec.json.encode(errand))
     command = program or ("-m", f"loadtests.load.callers.{errand.program}")
@@ -42,14 +46,26 @@ async def called(folder: Path, errand: Errand, due: int, program: Sequence[str] 
     )
     assert process.stdin is not None
     assert process.stdout is not None
-    rows: list[Sample] = []
     async with asyncio.timeout(180):
         assert await process.stdout.readline() == b"ready\n"
         process.stdin.write(msgspec.json.encode(Orders(())) + b"\n")
-        async for line in process.stdout:
-            rows.append(msgspec.json.decode(line, type=Sample))
-            if len(rows) == due:
-                process.stdin.close()
-        await process.wait()
-    assert process.returncode == 0
+        yield process
+        assert await process.wait() == 0
+
+
+async def told(process: asyncio.subprocess.Process, due: int = 0) -> list[Sample]:
+    """What all its calls saw, to its end; it is told to stop when it has told of `due` calls."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    rows: list[Sample] = []
+    async for line in process.stdout:
+        rows.append(msgspec.json.decode(line, type=Sample))
+        if len(rows) == due:
+            process.stdin.close()
     return rows
+
+
+async def called(folder: Path, errand: Errand, due: int, program: Sequence[str] = ()) -> list[Sample]:
+    """What its calls saw, all of them; it is told to stop when it has told of `due` calls."""
+    async with calling(folder, errand, program) as process:
+        return await told(process, due)

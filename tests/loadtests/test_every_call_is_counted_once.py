@@ -14,7 +14,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from calling import called, place
+from calling import called, calling, place, told
 
 from isthmus.demo.processes import Processes
 from loadtests.load import crowd
@@ -141,12 +141,53 @@ openloop.run({"envoy-get": Stubborn})
 """
 
 
-async def test_what_is_not_sent_and_what_never_ends_are_failures(tmp_path: Path) -> None:
-    program = tmp_path / "stubborn.py"
-    program.write_text("import locust\n" + STUBBORN)
+HELD_UP = """
+import sys, pathlib
+from gevent.monkey import get_original
+from loadtests.load.callers import openloop
+
+class HeldUp(openloop.OpenLoop):
+    abstract = True
+    calls = 0
+
+    def call(self):
+        HeldUp.calls += 1
+        if HeldUp.calls == 20:  # nothing of the process goes on, until long after it was told to stop
+            folder = pathlib.Path(sys.argv[1]).parent
+            (folder / "held-up").touch()
+            while not (folder / "stopped").exists():
+                get_original("time", "sleep")(0.01)
+            get_original("time", "sleep")(0.5)
+        return "us-1"
+
+openloop.run({"envoy-get": HeldUp})
+"""
+
+
+def written(folder: Path, program: str) -> tuple[str, ...]:
+    """How to start it."""
+    file = folder / "program.py"
+    file.write_text("import locust\n" + program)
+    return "-c", "import runpy, sys; sys.argv.pop(0); runpy.run_path(sys.argv[0])", str(file)
+
+
+async def test_what_was_due_before_the_end_is_sent_though_it_is_late(tmp_path: Path) -> None:
     errand = Errand(program="http", places=(place(),), rates={"envoy-get": RATE})
-    start = "import runpy, sys; sys.argv.pop(0); runpy.run_path(sys.argv[0])"
-    rows = await called(tmp_path, errand, 90, ("-c", start, str(program)))
+    async with calling(tmp_path, errand, written(tmp_path, HELD_UP)) as process:
+        while not (tmp_path / "held-up").exists():
+            await asyncio.sleep(0.01)
+        assert process.stdin is not None
+        process.stdin.close()
+        (tmp_path / "stopped").touch()
+        rows = await told(process)
+    assert {row.why for row in rows} == {""}
+    assert len(rows) >= 19 + 0.5 * RATE
+    assert whole(rows)
+
+
+async def test_what_is_not_sent_and_what_never_ends_are_failures(tmp_path: Path) -> None:
+    errand = Errand(program="http", places=(place(),), rates={"envoy-get": RATE})
+    rows = await called(tmp_path, errand, 90, written(tmp_path, STUBBORN))
     causes = Counter(row.why for row in rows)
     assert set(causes) == {
         "",

@@ -11,6 +11,7 @@ so is one that has not ended when all patience is over.
 from __future__ import annotations
 
 import itertools
+import math
 import sys
 import time
 from pathlib import Path
@@ -54,6 +55,8 @@ class OpenLoop(User):
     place: ClassVar[Place]
     rate: ClassVar[float]
     dead: ClassVar[frozenset[str]] = frozenset()
+    until: ClassVar[float] = math.inf
+    """Calls that are due from then on are nobody's: the callers were told to stop."""
     all: ClassVar[list[OpenLoop]] = []
     """Those that run, and one that has broken: what was due then is due."""
 
@@ -77,12 +80,14 @@ class OpenLoop(User):
         """Seconds until the next call is due."""
         now = time.monotonic()
         self._due += 1 / self.rate
-        self._skip(now - MAX_LAG)
+        self._skip(min(now - MAX_LAG, OpenLoop.until))
         return max(0.0, self._due - now)
 
     @task
     def turn(self) -> None:
         """Send what is due, and do not wait for what becomes of it."""
+        if self._due >= OpenLoop.until:
+            return
         dead = self._is_dead()
         if dead and not self._was_dead:
             self.forget()
@@ -96,14 +101,15 @@ class OpenLoop(User):
         self._under_way[number] = self._due
         gevent.spawn(self._send, number)
 
-    def end(self, stopped: float) -> None:
-        """No call is sent any more since `stopped`, and nobody waits any longer for what is under way."""
-        self._skip(stopped)
+    def end(self) -> None:
+        """Nobody waits any longer for what was due and is not sent, or is under way."""
+        self._skip(OpenLoop.until)
         for number in list(self._under_way):
             self._tell(number, "", Failed("unfinished"))
 
     def is_calling(self) -> bool:
-        return bool(self._under_way)
+        """Whether a call is under way, or is due and will be sent late."""
+        return bool(self._under_way) or self._due < OpenLoop.until
 
     def _is_dead(self) -> bool:
         return self.place.cluster in OpenLoop.dead
@@ -199,11 +205,11 @@ def run(kinds: dict[str, type[OpenLoop]]) -> None:
         OpenLoop.dead = frozenset(msgspec.json.decode(line, type=Orders).dead)
         if runner.state == STATE_INIT:
             runner.start(len(users), spawn_rate=len(users))
-    stopped = time.monotonic()
-    runner.quit()
+    # The runner is not told to stop: that takes so long that calls under way would be the slower for it.
+    OpenLoop.until = stopped = time.monotonic()
     while time.monotonic() < stopped + LAST_SECONDS and any(user.is_calling() for user in OpenLoop.all):
         gevent.sleep(0.05)
     for user in OpenLoop.all:
-        user.end(stopped)
+        user.end()
     lines.put(StopIteration)
     writer.join()
