@@ -59,7 +59,7 @@ def course(result: Result, door: DoorResult) -> str:
     figure = Figure(figsize=(WIDTH, 0.84 * sum(heights)), layout="constrained")
     upper, *errors, lower = figure.subplots(len(heights), 1, sharex=True, height_ratios=heights)
     moments = [step * result.step_s for step in range(len(line.p50_ms) + 1)]
-    colours = CLUSTER_COLOURS[: len(clusters)]
+    colours = [CLUSTER_COLOURS[number % len(CLUSTER_COLOURS)] for number in range(len(clusters))]
     lost = [sum(counts) for counts in zip(*line.failed.values(), strict=True)]
     layers = [*((c, line.served[c]) for c in clusters), ("failed", lost)]
     _stacked(upper, moments, layers, [*colours, FAILED_COLOUR], result.step_s)

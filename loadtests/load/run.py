@@ -29,6 +29,7 @@ from isthmus.demo.envoy import find_envoy
 from isthmus.errors import ConfigError, PlatformError
 from loadtests.load.census import BED, survivors
 from loadtests.load.given.clusters import Clusters, read_clusters
+from loadtests.load.given.namespace import GONE_SECONDS
 from loadtests.load.given.scenario import unplayable
 from loadtests.load.order import EXIT_CANNOT, EXIT_FAILED, EXIT_PASSED, EXIT_STOPPED, EXIT_WRONG_USE, Order
 from loadtests.load.report import write_index, write_report
@@ -212,8 +213,10 @@ def _inside(enter: Sequence[str], order: Order, console: Console) -> int:
         code = code if code >= 0 else EXIT_CANNOT
     except (KeyboardInterrupt, BrokenPipeError):
         inner.stdin.close()
+        if order.clusters:
+            console.print("what was made in the clusters is taken away; Ctrl-C again leaves it there")
         try:
-            inner.wait(STOP_SECONDS)
+            inner.wait(GONE_SECONDS if order.clusters else STOP_SECONDS)
         except (subprocess.TimeoutExpired, KeyboardInterrupt):
             code = EXIT_STOPPED
     finally:

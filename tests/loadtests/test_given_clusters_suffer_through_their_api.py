@@ -181,6 +181,14 @@ async def test_a_lost_hub_takes_no_heartbeat_until_it_is_back(
         async with made.happens(HubLost()) as trace:
             await beat(2.0)
         assert trace.evidence == ""
+        # One binding that is gone meanwhile costs no other one its subjects.
+        lost, *others = hub.bindings_of("a")
+        with pytest.raises(ExceptionGroup) as failed:
+            async with made.happens(HubLost()):
+                await client.delete(*lost)
+        assert [type(error) for error in failed.value.exceptions] == [NotFound]
+        for kind, key in others:
+            assert (await client.get(kind, key))["subjects"], key
 
 
 async def test_a_hub_that_does_not_know_a_cluster_is_told_in_one_line(

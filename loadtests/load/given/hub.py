@@ -41,7 +41,7 @@ async def hub_lost(fault: HubLost, bed: Clusterset) -> AsyncIterator[Trace]:
     bindings = [
         (kind, key, (await bed.hub.get(kind, key))["subjects"])
         for cluster in bed.clusters
-        for kind, key in _bindings(cluster)
+        for kind, key in bindings_of(cluster)
     ]
     try:
         for kind, key, _ in bindings:
@@ -53,11 +53,15 @@ async def hub_lost(fault: HubLost, bed: Clusterset) -> AsyncIterator[Trace]:
         if seconds >= TELLING_SECONDS and await _beats(bed.hub, bed.clusters) == before:
             trace.saw(f"the hub took no heartbeat of {', '.join(bed.clusters)} in {seconds:.0f} s")
     finally:
-        for kind, key, subjects in bindings:
-            await bed.hub.patch(kind, key, {"subjects": subjects})
+        # What the hub says of one of them does not spare the others: each is somebody's right.
+        patches = (bed.hub.patch(kind, key, {"subjects": subjects}) for kind, key, subjects in bindings)
+        answers = await asyncio.gather(*patches, return_exceptions=True)
+        if errors := [answer for answer in answers if isinstance(answer, BaseException)]:
+            raise BaseExceptionGroup("agents have not all their rights back", errors)
 
 
-def _bindings(cluster: str) -> list[tuple[Kind[dict[str, Any]], ObjectKey]]:
+def bindings_of(cluster: str) -> list[tuple[Kind[dict[str, Any]], ObjectKey]]:
+    """Those that give the cluster's agent its rights on the hub."""
     namespace = hub_namespace(ClusterId(cluster))
     return [
         (_ROLE_BINDINGS, ObjectKey(namespace, "isthmus-agent")),
