@@ -21,7 +21,7 @@ END_SECONDS = 15.0
 
 
 class CallersStuck(IsthmusError):
-    """Callers did not end when they were told to: what they saw is not known whole."""
+    """Callers cannot begin, or do not end when they are told to: what they saw is not known whole."""
 
 
 class Crowd:
@@ -49,11 +49,16 @@ class Crowd:
                 await self._send(f"callers-{program}-{number}", errand)
 
     async def go(self) -> None:
-        """Wait until all callers can call, and let them."""
-        async with asyncio.timeout(READY_SECONDS):
-            for child in self._children.values():
-                assert child.process.stdout is not None
-                await child.process.stdout.readline()
+        """Wait until all callers can call, and let them. Raises CallersStuck for a process that never can."""
+        for name, child in self._children.items():
+            assert child.process.stdout is not None
+            try:
+                async with asyncio.timeout(READY_SECONDS):
+                    await child.process.stdout.readline()
+            except TimeoutError as error:
+                raise CallersStuck(
+                    f"{name} could not begin to call within {READY_SECONDS:g} s: see {child.log}"
+                ) from error
         self.mute(())
         for name, child in self._children.items():
             self._listening.append(asyncio.create_task(self._listen(child), name=name))

@@ -68,7 +68,7 @@ async def perform(order: Order) -> int:
         either: set[asyncio.Future[Any]] = {playing, broken}
         try:
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-            if not playing.done():
+            if broken.done():
                 broken.result()
         finally:
             playing.cancel()

@@ -200,14 +200,27 @@ async def test_what_is_not_sent_and_what_never_ends_are_failures(tmp_path: Path)
     assert whole(rows)
 
 
-async def test_callers_that_do_not_end_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(crowd, "END_SECONDS", 0.5)
+@pytest.mark.parametrize(
+    ("program", "limit", "said"),
+    [
+        ("", "READY_SECONDS", "could not begin to call within"),
+        ("print('ready', flush=True);", "END_SECONDS", "did not end within"),
+    ],
+)
+async def test_callers_that_are_stuck_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str, limit: str, said: str
+) -> None:
+    monkeypatch.setattr(crowd, limit, 0.5)
     async with Processes(tmp_path, os.environ) as processes:
-        deaf = "import time; print('ready', flush=True); time.sleep(600)"
+        deaf = f"import time; {program} time.sleep(600)"
         processes.wrap("callers-http-0", sys.executable, "-c", deaf)
         callers = crowd.Crowd(processes, tmp_path, [place()], "shop")
         await callers.gather({"envoy-get": RATE})
-        await callers.go()
-        with pytest.raises(crowd.CallersStuck, match=r"^callers-http-0 did not end within 0\.5 s"):
+
+        async def play() -> None:
+            await callers.go()
             await callers.stop()
+
+        with pytest.raises(crowd.CallersStuck, match=rf"^callers-http-0 {said} 0\.5 s"):
+            await play()
         await callers.close()

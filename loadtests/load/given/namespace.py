@@ -43,19 +43,25 @@ async def remove(client: Client) -> None:
 
 
 async def gone(client: Client) -> None:
-    """Waits until there is no such namespace."""
+    """Waits until there is no such namespace; PlatformError where it stays."""
     with contextlib.suppress(NotFound):
-        async with asyncio.timeout(GONE_SECONDS):
-            while True:
-                await client.get(shop.NAMESPACES, ObjectKey("", shop.NAMESPACE))
-                await asyncio.sleep(POLL_SECONDS)
+        try:
+            async with asyncio.timeout(GONE_SECONDS):
+                while True:
+                    await client.get(shop.NAMESPACES, ObjectKey("", shop.NAMESPACE))
+                    await asyncio.sleep(POLL_SECONDS)
+        except TimeoutError as error:
+            raise PlatformError(
+                f"{client.access.name} still has the namespace {shop.NAMESPACE} after {GONE_SECONDS:g} s: "
+                "its status says what it waits for"
+            ) from error
 
 
 async def remove_from(clients: Mapping[str, Client]) -> None:
     """Takes the namespace away everywhere; what one cluster says does not spare another."""
     found = await asyncio.gather(*(remove(client) for client in clients.values()), return_exceptions=True)
     for name, error in zip(clients, found, strict=True):
-        if isinstance(error, KubeError | TimeoutError):
+        if isinstance(error, KubeError | PlatformError):
             raise PlatformError(f"namespace {shop.NAMESPACE} of {name} is left: {error}") from error
         if error is not None:
             raise error
