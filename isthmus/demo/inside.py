@@ -71,16 +71,8 @@ async def play(order: Order, outcome: Outcome, keys: asyncio.Queue[str]) -> None
     silence.install()
     async with stage:
         acts = Acts(order, stage, voice, keys, endpoints=sum(len(p.pods) for p in populated))
-        piece = asyncio.create_task(acts.play(outcome), name="acts")
-        try:
-            await asyncio.wait({piece, stage.processes.broken}, return_when=asyncio.FIRST_COMPLETED)
-            if not piece.done():
-                stage.processes.broken.result()
-        finally:
-            # Nobody may act on a stage that is being cleared, or draw on a terminal that is given back.
-            piece.cancel()
-            await asyncio.wait({piece})
-        piece.result()
+        # Nobody acts on a stage that is being cleared, or draws on a terminal that is given back.
+        await stage.processes.unbroken(acts.play(outcome), "acts")
 
 
 async def _listen(reader: asyncio.StreamReader, keys: asyncio.Queue[str]) -> None:

@@ -6,13 +6,15 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self, TypeVar
 
 from isthmus.errors import IsthmusError
+
+T = TypeVar("T")
 
 STOP_TIMEOUT = 4.0
 _TAIL_LINES = 5
@@ -87,6 +89,24 @@ class Processes:
     def running(self, name: str) -> bool:
         """Whether a child of this name was started and has not ended."""
         return name in self._children and self._children[name].process.returncode is None
+
+    async def unbroken(self, work: Coroutine[Any, Any, T], name: str) -> T:
+        """What the work gives while nothing breaks; it has ended when this returns or raises.
+
+        Raises ProcessDied as soon as a child ends that nobody stopped.
+        """
+        task = asyncio.create_task(work, name=name)
+        try:
+            either: set[asyncio.Future[Any]] = {task, self.broken}
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            if self.broken.done():
+                self.broken.result()
+        finally:
+            task.cancel()
+            await asyncio.wait({task})
+            if not task.cancelled():
+                task.exception()
+        return task.result()
 
     async def _watch(self, child: Child) -> None:
         code = await child.process.wait()

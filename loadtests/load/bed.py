@@ -132,15 +132,7 @@ async def made(
         ]
         crowd = Crowd(stage.processes, folder, places, NAMESPACE)
         await crowd.gather(rates)
-        rising = asyncio.create_task(stage.raise_curtain(), name="curtain")
-        try:
-            await asyncio.wait({rising, stage.processes.broken}, return_when=asyncio.FIRST_COMPLETED)
-            if not rising.done():
-                stage.processes.broken.result()
-        finally:
-            rising.cancel()
-            await asyncio.wait({rising})
-        rising.result()
+        await stage.processes.unbroken(stage.raise_curtain(), "curtain")
         await stage.first_checks()
         try:
             yield Bed(stage, crowd)

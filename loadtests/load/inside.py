@@ -18,7 +18,6 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
@@ -63,17 +62,7 @@ async def perform(order: Order) -> int:
     else:
         place = given_bed.made(given, order, [event.fault for event in scenario.events], rates, say)
     async with place as made:
-        playing = asyncio.create_task(play(made, scenario, rates, say), name="play")
-        broken = made.processes.broken
-        either: set[asyncio.Future[Any]] = {playing, broken}
-        try:
-            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-            if broken.done():
-                broken.result()
-        finally:
-            playing.cancel()
-            await asyncio.wait({playing})
-        seen = playing.result()
+        seen = await made.processes.unbroken(play(made, scenario, rates, say), "play")
     findings = judge(scenario.expect, seen, by_chance=scenario.by_chance)
     told = result(scenario, seen, findings, made.clusters, surroundings, missing)
     await asyncio.to_thread(Path(order.out).write_bytes, msgspec.json.encode(told))

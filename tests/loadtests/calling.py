@@ -34,7 +34,7 @@ def place(
 async def calling(
     folder: Path, errand: Errand, program: Sequence[str] = ()
 ) -> AsyncIterator[asyncio.subprocess.Process]:
-    """It calls, until its stdin is closed; by then its end is waited for."""
+    """Callers that call until their stdin is closed; leaving waits for their end."""
     file = folder / "errand.json"
     file.write_bytes(msgspec.json.encode(errand))
     command = program or ("-m", f"loadtests.load.callers.{errand.program}")
