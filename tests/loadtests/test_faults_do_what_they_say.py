@@ -21,8 +21,9 @@ from isthmus.apiserver.server import ApiServer, ClusterConfig
 from isthmus.errors import KubeError, PlatformError
 from isthmus.kube.client import Client
 from isthmus.kube.config import load_access
+from loadtests.load import cgroup
 from loadtests.load.counters import addresses, shares, summed
-from loadtests.load.faults import clock, memory, neighbour, partition
+from loadtests.load.faults import clock, neighbour, partition
 from loadtests.load.faults.fault import FAULTS, meanwhile
 from loadtests.load.ground import WORLD
 from loadtests.load.longline import LongLine
@@ -131,13 +132,13 @@ def test_a_lease_tells_how_far_a_clock_is_off() -> None:
 
 
 def test_a_limit_goes_as_low_as_the_kernel_lets_it(tmp_path: Path) -> None:
-    cgroup = memory.Limited(folder=tmp_path, usage="used", limit="limit", none="-1", kills="kills")
+    group = cgroup.Limited(folder=tmp_path, usage="used", limit="limit", none="-1", kills="kills")
     (tmp_path / "used").write_text("100000000\n")
     (tmp_path / "kills").write_text("oom_kill_disable 0\nunder_oom 0\noom_kill 4\n")
-    assert cgroup.killed() == 4
-    assert memory.as_low_as_it_goes(cgroup) == 60_000_000
+    assert group.killed() == 4
+    assert cgroup.as_low_as_it_goes(group) == 60_000_000
     assert (tmp_path / "limit").read_text() == "60000000"
-    cgroup.set(None)
+    group.set(None)
     assert (tmp_path / "limit").read_text() == "-1"
 
 
@@ -165,19 +166,19 @@ async def test_what_goes_on_meanwhile_ends_with_the_fault_and_ends_it_when_it_fa
 def test_a_limit_of_version_2_is_set_where_nobody_is_killed_for_it(tmp_path: Path) -> None:
     """Who sets the hard one below what is used kills; the soft one takes back what can be had before."""
     (tmp_path / "cgroup.controllers").write_text("cpu memory\n")
-    cgroup = memory.of_bed(Path("/tmp/isthmus-load-x"), "eu-1", tmp_path)
-    assert cgroup.folder == tmp_path / "isthmus-load-x-eu-1"
-    cgroup.folder.mkdir()
-    (cgroup.folder / "memory.current").write_text("100000000\n")
-    assert memory.as_low_as_it_goes(cgroup) == 100_000_000 + memory.STEP
-    assert (cgroup.folder / "memory.max").read_text() == str(100_000_000 + memory.STEP)
-    assert (cgroup.folder / "memory.high").read_text() == "max"
+    group = cgroup.of_bed(Path("/tmp/isthmus-load-x"), "eu-1", tmp_path)
+    assert group.folder == tmp_path / "isthmus-load-x-eu-1"
+    group.folder.mkdir()
+    (group.folder / "memory.current").write_text("100000000\n")
+    assert cgroup.as_low_as_it_goes(group) == 100_000_000 + cgroup.STEP
+    assert (group.folder / "memory.max").read_text() == str(100_000_000 + cgroup.STEP)
+    assert (group.folder / "memory.high").read_text() == "max"
 
 
 def _no_cgroups() -> str:
-    cgroup = memory.of_bed(Path(f"isthmus-probe-{os.getpid()}"), "eu-1")
+    group = cgroup.of_bed(Path(f"isthmus-probe-{os.getpid()}"), "eu-1")
     try:
-        with memory.made(cgroup):
+        with cgroup.made(group):
             return ""
     except PlatformError as error:
         return str(error)
@@ -186,15 +187,15 @@ def _no_cgroups() -> str:
 def test_a_limited_group_is_named_by_its_bed_and_gone_with_it(tmp_path: Path) -> None:
     if missing := _no_cgroups():
         pytest.skip(missing)
-    cgroup = memory.of_bed(tmp_path, "eu-1")
-    assert tmp_path.name in cgroup.folder.name
-    with memory.made(cgroup):
+    group = cgroup.of_bed(tmp_path, "eu-1")
+    assert tmp_path.name in group.folder.name
+    with cgroup.made(group):
         child = subprocess.Popen(["sleep", "60"])
-        (cgroup.folder / "cgroup.procs").write_text(str(child.pid))
-        assert cgroup.processes() == 1
+        (group.folder / "cgroup.procs").write_text(str(child.pid))
+        assert group.processes() == 1
         child.kill()
     child.wait()
-    assert not cgroup.folder.exists()
+    assert not group.folder.exists()
 
 
 def test_a_plan_tells_what_each_cluster_is_to_serve() -> None:
