@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 import yaml
+from calling import place
 
 from isthmus.errors import ConfigError
 from loadtests.load.errand import Place
@@ -131,18 +132,10 @@ def test_certificates_are_found_beside_the_file(tmp_path: Path) -> None:
     expected = (str(tmp_path / "ca.pem"), "/certificate.pem", str(tmp_path.parent / "key.pem"))
     assert (found.ca, found.certificate, found.key) == expected
     assert second.certificates is None
-    place = Place(cluster="a", region="", zone="", envoy=("", 1), dns=("", 2), xds=("", 3), identity=found)
-    assert msgspec.json.decode(msgspec.json.encode(place), type=Place) == place
+    whole = msgspec.structs.replace(place(), identity=found)
+    assert msgspec.json.decode(msgspec.json.encode(whole), type=Place) == whole
 
 
 def test_the_owner_of_an_address_is_told_by_prefix() -> None:
-    place = Place(
-        cluster="a",
-        region="eu",
-        zone="",
-        envoy=("127.0.0.1", 1),
-        dns=("127.0.0.1", 2),
-        xds=("127.0.0.1", 3),
-        pods={"10.244.0.0/16": "a", "10.245.0.0/16": "b"},
-    )
-    assert [place.owner(text) for text in ("10.244.3.4", "10.245.0.1", "10.246.0.1")] == ["a", "b", ""]
+    here = msgspec.structs.replace(place(), pods={"10.244.0.0/16": "a", "10.245.0.0/16": "b"})
+    assert [here.owner(text) for text in ("10.244.3.4", "10.245.0.1", "10.246.0.1")] == ["a", "b", ""]

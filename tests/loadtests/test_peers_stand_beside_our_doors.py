@@ -9,12 +9,13 @@ from pathlib import Path
 import msgspec
 import pytest
 import yaml
+from calling import place
 
 from isthmus.errors import ConfigError
 from loadtests.load.census import Count, Taken
 from loadtests.load.comparison import Felt, felt
 from loadtests.load.doors import DOORS, OURS, Program
-from loadtests.load.errand import Errand, Place
+from loadtests.load.errand import Errand
 from loadtests.load.expect import Seen, judge
 from loadtests.load.expect.failures import Failures
 from loadtests.load.marks import Mark
@@ -104,18 +105,8 @@ def test_a_peer_has_the_rate_of_the_door_that_it_stands_beside() -> None:
 
 @pytest.mark.parametrize("program", ["http", "dns"])
 def test_callers_of_all_doors_of_a_program_start_in_one_process(tmp_path: Path, program: Program) -> None:
-    places = tuple(
-        Place(
-            cluster=cluster,
-            region="eu",
-            zone="",
-            envoy=("127.0.0.1", 1),
-            dns=("127.0.0.1", 1),
-            xds=("127.0.0.1", 1),
-            peers=dict.fromkeys(PEERS, ("127.0.0.1", 2)),
-        )
-        for cluster in CLUSTERS
-    )
+    peers = dict.fromkeys(PEERS, ("127.0.0.1", 2))
+    places = tuple(msgspec.structs.replace(place(), cluster=cluster, peers=peers) for cluster in CLUSTERS)
     rates = {door.name: 1.0 for door in DOORS.values() if door.program == program}
     errand = tmp_path / "errand.json"
     errand.write_bytes(msgspec.json.encode(Errand(program=program, places=places, rates=rates)))
