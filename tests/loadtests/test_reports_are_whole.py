@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
 import msgspec
 
 from loadtests.load.census import Count, Taken
-from loadtests.load.expect import EXPECTATIONS, Seen, judge
+from loadtests.load.expect import EXPECTATIONS, Finding, Seen, judge
 from loadtests.load.marks import Mark
 from loadtests.load.report import page, write_index, write_report
 from loadtests.load.result import SCHEMA, Result, Surroundings, outlived, result
@@ -130,6 +132,22 @@ def test_the_json_keeps_its_words_and_adds_up() -> None:
         assert (door["calls"], door["failed"]) == (100, 1)
         counts = [*line["failed"].values(), *line["served"].values()]
         assert {len(line["p99_ms"]), *map(len, counts)} == {20}
+
+
+def test_the_published_table_has_the_longest_time_of_all_accidents(tmp_path: Path) -> None:
+    moves = [("envoy-get", 0.8, "s"), ("envoy-get", 1.24, "s"), ("grpc", 9.0, "s")]
+    findings = [
+        Finding(expectation="moves", door=door, value=value, unit=unit, passed=True)
+        for door, value, unit in moves
+    ]
+    never = Finding(expectation="stale", door="dns-udp", value=None, passed=False)
+    file = tmp_path / "one.json"
+    file.write_bytes(msgspec.json.encode(msgspec.structs.replace(told(), findings=[*findings, never])))
+    tool = Path(__file__).parents[2] / "tools" / "load_table.py"
+    done = subprocess.run([sys.executable, tool, file], capture_output=True, text=True, check=True)
+    row = "| `cluster-silent` (**failed**) | 1 of 100 | 0 of 0 | 1 of 100 | 0 of 0 | 1.2 s |  |  | never |"
+    assert row in done.stdout.splitlines()
+    assert "1 scenarios, 200 calls, load average 0.5 to 0.5 before each" in done.stdout
 
 
 def test_the_index_names_each_scenario_with_its_failures(tmp_path: Path) -> None:
