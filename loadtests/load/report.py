@@ -93,10 +93,6 @@ def _ms(value: float | None) -> str:
 
 
 def _number(value: float | None, unit: str = "") -> str:
-    return (
-        "–"
-        if value is None
-        else f"{value:.3g} {unit}".rstrip()
-        if value < 1000
-        else f"{value:g} {unit}".rstrip()
-    )
+    if value is None:
+        return "–"
+    return f"{value:{'.3g' if value < 1000 else 'g'}} {unit}".rstrip()
