@@ -27,10 +27,15 @@ from clusterset import (
 
 from isthmus.api import kinds
 from isthmus.api.meta import ObjectKey
+from isthmus.kube.raw import RawObject
 
 
 def families(ips: list[str]) -> list[str]:
     return [f"IPv{ipaddress.ip_address(ip).version}" for ip in ips]
+
+
+def owners(found: RawObject) -> list[str]:
+    return [owner["uid"] for owner in found["metadata"].get("ownerReferences", ())]
 
 
 @pytest.mark.parametrize("asked", [(IPV4,), (IPV6,), (IPV4, IPV6), (IPV6, IPV4)])
@@ -127,8 +132,24 @@ async def test_an_address_outlives_its_service_and_its_agent(space: Space) -> No
     assert made["spec"]["clusterIPs"] == ips
     await stays(kept)
     own = await space.derived_slices(FRA, lambda found: len(found) == 2)
-    assert {one["metadata"]["ownerReferences"][0]["uid"] for one in own} == {made["metadata"]["uid"]}
+    assert all(owners(one) == [made["metadata"]["uid"]] for one in own)
     await space.told(FRA, "Ready", "True", "Ready", kind=kinds.SERVICE_IMPORT)
+
+
+async def test_an_import_that_is_deleted_comes_back_with_its_address(space: Space) -> None:
+    """Rules: R5. Specs: -. Its derived Service goes with it, by our hand or the garbage collector's."""
+    await space.offer(AMS, families=(IPV4, IPV6))
+    found = await space.imported(FRA, good=lambda one: one["spec"].get("ips"))
+    ips = found["spec"]["ips"]
+    for _ in range(8):
+        await space.delete(FRA, kinds.SERVICE_IMPORT, "web")
+        found = await space.imported(
+            FRA, good=lambda one, old=found["metadata"]["uid"]: one["metadata"]["uid"] != old
+        )
+        derived = await space.derived(FRA, lambda one, uid=found["metadata"]["uid"]: owners(one) == [uid])
+        assert derived["spec"]["clusterIPs"] == ips
+        await space.told(FRA, "Ready", "True", "Ready", kind=kinds.SERVICE_IMPORT)
+        assert (await space.read(FRA, kinds.SERVICE_IMPORT))["spec"]["ips"] == ips
 
 
 async def test_an_address_that_somebody_took_is_given_up(space: Space) -> None:
