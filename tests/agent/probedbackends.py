@@ -124,15 +124,16 @@ async def play(root: Path, protocol: str, program: Path) -> list[dict[str, Any]]
                 await tell(well)
             wanted = everybody if well else pods("eu-1")
 
-            async def drawn(wanted: list[str] = wanted, well: bool = well) -> bool:
+            async def drawn(wanted: list[str] = wanted, well: bool = well) -> dict[str, Any] | None:
                 answered = await agent.addresses("web.shop.svc.clusterset.local")
                 envoys = await by_priority(admin)
-                ups = {up for up, _ in (await verdicts(agent)).values()} if answered else set()
-                return answered == sorted(wanted) and envoys[:1] == [sorted(wanted)] and ups == {well}
+                found = await verdicts(agent) if answered else {}
+                drawn = answered == sorted(wanted) and envoys[:1] == [sorted(wanted)]
+                if not drawn or {up for up, _ in found.values()} != {well}:
+                    return None
+                return {"dns": answered, "envoy": envoys, "verdicts": found}
 
-            await settles(drawn, f"the doors draw from {wanted}", agent.log)
-            names = await agent.addresses("web.shop.svc.clusterset.local")
-            told.append({"dns": names, "envoy": await by_priority(admin), "verdicts": await verdicts(agent)})
+            told.append(await settles(drawn, f"the doors draw from {wanted}", agent.log))
     return told
 
 

@@ -26,6 +26,7 @@ sys.path.append(str(Path(__file__).parent))  # test folders are not packages
 from spineservers import SECONDS, Servers, settles
 
 NUMBERS = {"eu-1": 1, "eu-2": 2, "eu-3": 3}
+PATIENT = 30.0
 
 
 class Process:
@@ -79,14 +80,17 @@ class Agent(Process):
     def pid(self, sibling: str) -> int:
         return int((self.state_dir / f"{sibling}.pid").read_text())
 
-    async def resolve(self, name: str, kind: str = "A") -> dns.message.Message:
+    async def resolve(self, name: str, kind: str = "A", *, seconds: float = 1.0) -> dns.message.Message:
         question = dns.message.make_query(name, kind)
-        return await dns.asyncquery.udp(question, "127.0.0.1", port=self.dns_port, timeout=1.0)
+        return await dns.asyncquery.udp(question, "127.0.0.1", port=self.dns_port, timeout=seconds)
 
-    async def addresses(self, name: str) -> list[str]:
-        """Addresses of a name, [] while there are none or nobody answers."""
+    async def addresses(self, name: str, *, seconds: float = 1.0) -> list[str]:
+        """Addresses of a name, [] while there are none or nobody answers.
+
+        `seconds`: how long an answer may take; `PATIENT` where one has to come, for who is slow does answer.
+        """
         try:
-            answer = await self.resolve(name)
+            answer = await self.resolve(name, seconds=seconds)
         except (OSError, dns.exception.Timeout):
             return []
         return sorted(str(one) for rrset in answer.answer for one in rrset)
@@ -107,7 +111,7 @@ class Spine:
     async def __aenter__(self) -> Self:
         await self.servers.start(self.root)
         for name in ("hub", *self.agents):
-            client = await Client(load_access(self.root / "kubeconfig", name)).__aenter__()
+            client = await Client(load_access(self.root / "kubeconfig", name), timeout=60.0).__aenter__()
             self.clients[name] = client
             for crd in crds.hub_crds() if name == "hub" else crds.member_crds():
                 await self.apply(name, kinds.CRD, crd)

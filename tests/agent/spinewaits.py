@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import TypeVar
 
 T = TypeVar("T")
-SECONDS = 60.0
+SECONDS = 180.0
+"""For several processes that start on a machine that is busy with others."""
+REST_SECONDS, LOOKS = 3.0, 25
 
 
 async def settles(
@@ -27,6 +29,21 @@ async def settles(
     except TimeoutError:
         pass
     raise AssertionError(f"did not settle within {seconds:g} s: {what}{_end(log)}")
+
+
+async def rests(look: Callable[[], Awaitable[T]], what: str, log: Path | None = None) -> T:
+    """Waits until `look` finds something that has not changed for a while, in many looks; gives it."""
+    found, since, looks = await look(), time.monotonic(), 0
+
+    async def same() -> bool:
+        nonlocal found, since, looks
+        if (now := await look()) != found or not now:
+            found, since, looks = now, time.monotonic(), 0
+        looks += 1
+        return looks > LOOKS and time.monotonic() - since > REST_SECONDS
+
+    await settles(same, what, log)
+    return found
 
 
 def _end(log: Path | None) -> str:

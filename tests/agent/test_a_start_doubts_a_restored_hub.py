@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from isthmus.agent import continuity
 from isthmus.agent.continuity import CLUSTERS, broken, lost
 from isthmus.agent.lastgood import LastGood
 from isthmus.api import crds, hub, kinds
@@ -60,7 +61,10 @@ async def write(store: LastGood, rows: dict[ObjectKey, hub.Cluster]) -> None:
     await asyncio.wait([task])
 
 
-async def test_a_start_asks_the_hub_before_it_believes_it(tmp_path: Path) -> None:
+async def test_a_start_asks_the_hub_before_it_believes_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(continuity, "ANSWER_SECONDS", 60.0)
     async with ApiServer([ClusterConfig(name="hub")]) as server:
         access = Access(name="hub", server=server.url("hub"), source=Files(where="hub", encrypted=False))
         async with Client(access) as client:

@@ -19,11 +19,10 @@ from spineservers import Embedded, settles
 
 
 @pytest.fixture
-async def agent(tmp_path: Path) -> AsyncIterator[Agent]:
-    async with Spine(tmp_path, Embedded()) as spine:
-        await spine.serve("eu-1", "web")
-        await spine.start("eu-1")
-        yield spine.agents["eu-1"]
+async def spine(tmp_path: Path) -> AsyncIterator[Spine]:
+    async with Spine(tmp_path, Embedded()) as running:
+        await running.serve("eu-1", "web")
+        yield running
 
 
 async def readiness(agent: Agent) -> tuple[int, list[str]]:
@@ -44,8 +43,10 @@ async def becomes(agent: Agent, wanted: tuple[int, list[str]]) -> None:
     await settles(look, f"readiness {wanted}", agent.log)
 
 
-async def test_an_agent_is_ready_only_while_its_door_workers_serve(agent: Agent) -> None:
+async def test_an_agent_is_ready_only_while_its_door_workers_serve(spine: Spine) -> None:
     """The supervisor is halted for a while, so that what was killed stays away."""
+    agent = spine.agents["eu-1"]
+    await agent.start()
     await becomes(agent, (200, []))
     assert agent.process is not None
     for worker in ("xds-0", "dns-0"):
@@ -56,8 +57,11 @@ async def test_an_agent_is_ready_only_while_its_door_workers_serve(agent: Agent)
         await becomes(agent, (200, []))
 
 
-async def test_a_worker_that_has_no_rows_yet_keeps_the_agent_unready(agent: Agent) -> None:
-    """A worker that is halted as soon as it is there has connected, perhaps, and serves nothing."""
+async def test_a_worker_that_has_no_rows_yet_keeps_the_agent_unready(spine: Spine) -> None:
+    """A worker that is halted before control has rows has connected, perhaps, and serves nothing."""
+    agent = spine.agents["eu-1"]
+    spine.servers.silence("eu-1")
+    await agent.start()
 
     async def started() -> int | None:
         try:
@@ -67,6 +71,7 @@ async def test_a_worker_that_has_no_rows_yet_keeps_the_agent_unready(agent: Agen
 
     worker = await settles(started, "dns-0 is started", agent.log)
     os.kill(worker, signal.SIGSTOP)
+    spine.servers.revive("eu-1")
     await becomes(agent, (503, ["dns-0 does not serve the rows of control yet"]))
     os.kill(worker, signal.SIGCONT)
     await becomes(agent, (200, []))

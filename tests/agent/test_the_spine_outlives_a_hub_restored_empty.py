@@ -9,7 +9,7 @@ import yaml
 
 sys.path.append(str(Path(__file__).parent))  # test folders are not packages
 
-from spine import Spine, pods
+from spine import PATIENT, Spine, pods
 from spineservers import Embedded, settles
 
 from isthmus.api import crds, kinds
@@ -110,14 +110,14 @@ async def test_imports_keep_their_addresses_and_answers_while_the_hub_is_filled_
         await spine.serve("eu-2", "web")  # in one cluster alone: without the hub nobody else knows it
         await spine.serve("eu-2", "pods", headless=True)
         await spine.start("eu-1", "eu-2")
-        agent = spine.agents["eu-1"]
+        agent, name = spine.agents["eu-1"], "pods.shop.svc.clusterset.local"
 
         async def imported() -> str:
             found = await spine.get("eu-1", kinds.SERVICE_IMPORT, "web")
             return ((found or {}).get("spec", {}).get("ips") or [""])[0]
 
         async def resolved() -> bool:
-            return await agent.addresses("pods.shop.svc.clusterset.local") == pods("eu-2")
+            return await agent.addresses(name) == pods("eu-2")
 
         address = await settles(imported, "an import with an address")
         await settles(resolved, "the pods' addresses")
@@ -128,7 +128,7 @@ async def test_imports_keep_their_addresses_and_answers_while_the_hub_is_filled_
         served: list[bool] = []
 
         async def exported() -> bool:
-            served.append(await resolved())
+            served.append(await agent.addresses(name, seconds=PATIENT) == pods("eu-2"))
             found = await spine.everything("hub", kinds.EXPORTED_SERVICE)
             heard = await spine.everything("hub", kinds.EXPORTED_ENDPOINTS)
             return len(found) == len(heard) == 2

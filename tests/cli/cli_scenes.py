@@ -13,7 +13,7 @@ from aiohttp.test_utils import TestServer
 from isthmus.console.events import Ring
 
 ROOT = Path(__file__).resolve().parents[2]
-SECONDS = 60.0
+SECONDS = 180.0
 
 
 @dataclass

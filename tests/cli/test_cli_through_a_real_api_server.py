@@ -20,7 +20,7 @@ pytestmark = pytest.mark.realapi
 NAMESPACE = "isthmus-system"
 CORE = f"/api/v1/namespaces/{NAMESPACE}"
 RBAC = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{NAMESPACE}"
-DEADLINE = 60.0
+DEADLINE = 180.0
 
 
 def own_address() -> str:

@@ -18,8 +18,8 @@ from test_verdicts_outlive_control import endpoint_id, remember_down
 from isthmus.api import kinds
 from isthmus.demo.httpcall import fetch
 
-PATIENCE = 150.0
-"""Seconds for a third agent on a busy machine."""
+PATIENT = ("--timeout", "60")
+"""For agents on a busy machine."""
 
 
 async def test_explain_and_events_follow_a_cluster_that_lost_its_pods(
@@ -30,7 +30,7 @@ async def test_explain_and_events_follow_a_cluster_that_lost_its_pods(
         agents = ",".join(f"http://127.0.0.1:{agent.console_port}" for agent in spine.agents.values())
 
         async def explained() -> Any:
-            ran = await isthmus("explain", "shop/web:http", "--from", "eu-1", ISTHMUS_AGENTS=agents)
+            ran = await isthmus("explain", "shop/web:http", "--from", "eu-1", *PATIENT, ISTHMUS_AGENTS=agents)
             return ran if ran.code == 0 and "eu-2" in ran.out else None
 
         ran = await settles(explained, "an explanation")
@@ -41,7 +41,7 @@ async def test_explain_and_events_follow_a_cluster_that_lost_its_pods(
         await spine.apply("eu-2", kinds.ENDPOINT_SLICE, endpoints("eu-2", "web", pods("eu-2")[:1]))
 
         async def told() -> bool:
-            ran = await isthmus("events", ISTHMUS_AGENTS=agents)
+            ran = await isthmus("events", *PATIENT, ISTHMUS_AGENTS=agents)
             assert ran.code == 0
             return "eu-1  plan  shop/web TCP/80 from eu-1: eu-1 50% -> 66.67%, eu-2 50% -> 33.33%" in ran.out
 
@@ -76,12 +76,12 @@ async def test_replicas_follow_their_own_checks_and_status_names_where_they_diff
                     return False
                 return answer.status == 200 and json.loads(answer.body)["total"] == 1
 
-            await settles(judged, "the second replica's verdict", other.log, PATIENCE)
-            ran = await isthmus("status", "-o", "json", ISTHMUS_AGENTS=",".join(seen))
+            await settles(judged, "the second replica's verdict", other.log)
+            ran = await isthmus("status", "-o", "json", *PATIENT, ISTHMUS_AGENTS=",".join(seen))
             (row,) = json.loads(ran.out)["differences"]
             assert (row["agentsOf"], row["cluster"], row["endpoint"]) == ("eu-1", "eu-2", endpoint)
             assert (list(row["down"]), row["notDown"]) == ([seen[1]], [seen[0]])
-            ran = await isthmus("status", ISTHMUS_AGENTS=",".join(seen))
+            ran = await isthmus("status", *PATIENT, ISTHMUS_AGENTS=",".join(seen))
             assert f"eu-1: replicas differ on shop/web TCP/80, endpoint {endpoint} of eu-2" in ran.err
 
             drawn: set[str] = set()
@@ -92,6 +92,6 @@ async def test_replicas_follow_their_own_checks_and_status_names_where_they_diff
 
                 return drawn == set(EVERYBODY) - {dead} and await first.addresses(WEB) == EVERYBODY
 
-            await settles(apart, "each replica's DNS follows its own checks", other.log, PATIENCE)
+            await settles(apart, "each replica's DNS follows its own checks", other.log)
         finally:
             await other.stop()

@@ -11,7 +11,7 @@ import itertools
 import json
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -87,7 +87,6 @@ class Space:
             await self.delete(cluster, kinds.NAMESPACE, self.name)
 
     # Writing, as a user does.
-
     async def service(
         self,
         cluster: str,
@@ -184,13 +183,10 @@ class Space:
 
     async def delete(self, cluster: str, kind: Kind[Any], name: str) -> None:
         key = ObjectKey(self.name if kind.namespaced else "", name)
-        try:
+        with suppress(NotFound):
             await self.world.clients[cluster].delete(kind, key)
-        except NotFound:
-            return
 
     # Reading.
-
     async def get(self, cluster: str, kind: Kind[Any], name: str = "web") -> RawObject | None:
         return await self.world.get(cluster, kind, name, self.name)
 
@@ -293,20 +289,26 @@ class Space:
         except AssertionError as error:
             raise AssertionError(f"{error}; it is {last}") from None
 
+    async def no_conflict(self, cluster: str) -> None:
+        """Waits until nothing is said of conflicts on an export that counts for nothing."""
+
+        async def silent() -> bool:
+            return "Conflict" not in conditions(await self.get(cluster, kinds.SERVICE_EXPORT))
+
+        await self.settles(silent, f"no condition Conflict in {cluster}")
+
     async def settles(self, look: Callable[[], Awaitable[T | None]], what: str) -> T:
         return await spinewaits.settles(look, f"{what} (namespace {self.name})")
 
     # DNS, asked of a member's agent.
-
     def host(self, name: str = "web") -> str:
         return f"{name}.{self.name}.svc.clusterset.local"
 
     async def ask(self, cluster: str, name: str, kind: str = "A") -> dns.message.Message | None:
         """The answer of an agent to a question, None while it gives none."""
-        try:
+        with suppress(OSError, dns.exception.Timeout):
             return await self.world.agents[cluster].resolve(name, kind)
-        except (OSError, dns.exception.Timeout):
-            return None
+        return None
 
     async def records(
         self, cluster: str, name: str, kind: str, wanted: Sequence[str] | Callable[[list[str]], Any]

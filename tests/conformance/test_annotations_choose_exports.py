@@ -174,6 +174,7 @@ async def test_an_export_reaches_only_the_clusters_it_names(space: Space) -> Non
     await annotate(space, AMS, kinds.SERVICE_EXPORT, "web", export_to=FRA)
     await space.imported(FRA)
     await space.gone(kinds.SERVICE_IMPORT, clusters=(NYC,))
+    await space.slices(NYC, lambda found: not found)
     assert not await space.list(NYC, kinds.ENDPOINT_SLICE)
     await annotate(space, AMS, kinds.SERVICE_EXPORT, "web", export_to=None)
     await space.everywhere(lambda one: clusters_of(one) == [AMS])
@@ -241,6 +242,6 @@ async def test_a_drained_export_keeps_its_import_and_gives_its_place_to_others(s
     await space.records(NYC, space.host(), "A", [pod(FRA, 1), pod(FRA, 2)])
     for found in await space.everywhere():
         assert clusters_of(found) == [AMS, FRA]
-    assert len(await space.slices(NYC)) == 2
+    await space.slices(NYC, lambda found: len(found) == 2)
     await annotate(space, AMS, kinds.SERVICE_EXPORT, "web", drain="false")
     await space.records(NYC, space.host(), "A", both)

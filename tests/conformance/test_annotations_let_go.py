@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from clusterset import (
     stays,
 )
 from spine import thing
+from spinewaits import rests
 from test_annotations_choose_exports import annotate, warned
 
 from isthmus.api import kinds
@@ -49,15 +49,8 @@ async def versions(space: Space, cluster: str, *wanted: Kind[Any]) -> Versions:
 
 async def rested(space: Space, cluster: str, *wanted: Kind[Any]) -> Versions:
     """The same, once it does not change any more."""
-    seen: list[Versions] = []
-
-    async def quiet() -> bool:
-        seen.append(await versions(space, cluster, *wanted))
-        await asyncio.sleep(0.05)
-        return len(seen) > 20 and bool(seen[-1]) and seen[-1] == seen[-20]
-
-    await space.settles(quiet, f"objects in {cluster} that rest")
-    return seen[-1]
+    what = f"objects in {cluster} that rest (namespace {space.name})"
+    return await rests(lambda: versions(space, cluster, *wanted), what)
 
 
 ON_HUB = (kinds.EXPORTED_SERVICE, kinds.EXPORTED_ENDPOINTS)

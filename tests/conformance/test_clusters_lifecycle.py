@@ -7,7 +7,7 @@ import shutil
 import sys
 
 import aiohttp
-from clusterset import AMS, FRA, NYC, Embedded, Space, Spine, addresses, clusters_of, pod
+from clusterset import AMS, FRA, NYC, Embedded, Space, Spine, addresses, clusters_of, conditions, pod
 
 from isthmus.api import kinds
 from isthmus.api.meta import ObjectKey
@@ -137,7 +137,7 @@ async def test_a_drained_cluster_gets_no_new_sessions_and_loses_nothing(world: S
     assert "undrain" in await isthmus(world, "drain", NYC)
     await space.derived_slices(FRA, lambda found: addresses(found) == [pod(AMS, 1), pod(AMS, 2)])
     assert clusters_of(await space.imported(FRA)) == [AMS, NYC]
-    assert addresses(await space.slices(FRA)) == both
+    await space.slices(FRA, lambda found: addresses(found) == both)
     await isthmus(world, "undrain", NYC)
     await space.derived_slices(FRA, lambda found: addresses(found) == both)
 
@@ -198,8 +198,13 @@ async def test_a_cluster_that_leaves_withdraws_first_and_imports_nothing_after(
     await space.slices(FRA, lambda found: addresses(found) == [pod(AMS, 1), pod(AMS, 2)])
     kept = await space.imported(FRA, good=lambda found: clusters_of(found) == [AMS])
     assert kept["metadata"]["uid"] == uid
-    told = await space.told(NYC, "Ready", "False")
-    assert "left" in told["message"]
+
+    async def told() -> bool:
+        """First it is told that the cluster leaves."""
+        found = conditions(await space.get(NYC, kinds.SERVICE_EXPORT)).get("Ready", {})
+        return found.get("status") == "False" and "left" in found["message"]
+
+    await space.settles(told, "that NYC has left")
     # A restart does not make it a member again; its people do.
     await world.agents[NYC].stop()
     await world.start(NYC)

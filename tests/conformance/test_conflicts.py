@@ -20,7 +20,6 @@ from clusterset import (
     Space,
     addresses,
     clusters_of,
-    conditions,
     pod,
     ports_of,
 )
@@ -251,8 +250,4 @@ async def test_an_export_that_is_not_valid_is_in_no_conflict(space: Space) -> No
     await space.delete(FRA, kinds.SERVICE, "web")
     await space.told(FRA, "Valid", "False", "NoService")
     await space.told(AMS, "Conflict", "False", "NoConflicts")
-
-    async def silent() -> bool:
-        return "Conflict" not in conditions(await space.get(FRA, kinds.SERVICE_EXPORT))
-
-    await space.settles(silent, "the condition Conflict is gone")
+    await space.no_conflict(FRA)

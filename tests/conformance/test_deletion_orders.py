@@ -16,7 +16,6 @@ from clusterset import (
     Space,
     addresses,
     clusters_of,
-    conditions,
     pod,
 )
 
@@ -62,7 +61,7 @@ async def test_a_service_that_goes_before_its_export_takes_everything_with_it(sp
     await space.delete(AMS, kinds.SERVICE, "web")
     await space.told(AMS, "Valid", "False", "NoService")
     await space.told(AMS, "Ready", "False")
-    assert "Conflict" not in conditions(await space.get(AMS, kinds.SERVICE_EXPORT))
+    await space.no_conflict(AMS)
     await nothing_is_left(space, *MEMBERS)
     await space.service(AMS)
     await space.told(AMS, "Valid", "True")

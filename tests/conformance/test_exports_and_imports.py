@@ -157,7 +157,7 @@ async def test_an_export_without_a_service_says_so_until_there_is_one(space: Spa
     await space.told(AMS, "Valid", "False", "NoService")
     await space.told(AMS, "Ready", "False", "Pending")
     await space.everywhere(lambda one: clusters_of(one) == [FRA])
-    assert "Conflict" not in conditions(await space.get(AMS, kinds.SERVICE_EXPORT))
+    await space.no_conflict(AMS)
 
 
 async def test_nothing_is_imported_where_the_namespace_is_not(space: Space) -> None:

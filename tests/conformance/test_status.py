@@ -92,11 +92,7 @@ async def test_an_export_that_no_longer_fits_takes_its_import_away(space: Space)
     await space.service(AMS, ports=(), type="ExternalName", externalName="example.org")
     await space.told(AMS, "Valid", "False", "InvalidServiceType")
     await space.gone(kinds.SERVICE_IMPORT)
-
-    async def silent() -> bool:
-        return "Conflict" not in conditions(await space.get(AMS, kinds.SERVICE_EXPORT))
-
-    await space.settles(silent, "the condition Conflict is gone")
+    await space.no_conflict(AMS)
     await space.delete(AMS, kinds.SERVICE, "web")
     await space.service(AMS, ports=[HTTP])
     await space.told(AMS, "Valid", "True", "Valid")
@@ -114,9 +110,5 @@ async def test_conditions_that_ended_while_no_agent_ran_are_removed_by_the_next(
     finally:
         await agent.start()
     await space.told(AMS, "Valid", "False", "NoService")
-
-    async def silent() -> bool:
-        return "Conflict" not in conditions(await space.get(AMS, kinds.SERVICE_EXPORT))
-
-    await space.settles(silent, "the condition Conflict is gone")
+    await space.no_conflict(AMS)
     await space.gone(kinds.SERVICE_IMPORT)

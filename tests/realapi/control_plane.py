@@ -27,7 +27,7 @@ from control_plane_credentials import Credentials, make_credentials
 
 from loadtests.ports import free_port
 
-DEADLINE = 120.0
+DEADLINE = 300.0
 """Seconds for a control plane to come up on a busy machine."""
 SERVICE_CIDR = "10.96.0.0/16"
 _PREFIX = "isthmus-realapi-"

@@ -15,7 +15,7 @@ from isthmus.api.crds import all_crds
 pytestmark = pytest.mark.realapi
 
 CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
-DEADLINE = 60.0
+DEADLINE = 180.0
 Object = dict[str, Any]
 
 

@@ -152,10 +152,6 @@ class Load:
     def by(self, since: float = 0.0) -> Counter[str]:
         return Counter(body for at, _, status, body in self.answers if at >= since and status == 200)
 
-    def percentile(self, q: float, since: float = 0.0) -> float:
-        found = sorted(latency for at, latency, _, _ in self.answers if at >= since)
-        return found[min(len(found) - 1, int(len(found) * q))]
-
     @property
     def now(self) -> float:
         return time.monotonic() - self._started

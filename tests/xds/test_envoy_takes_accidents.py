@@ -209,7 +209,6 @@ async def test_a_silent_cluster_fails_no_request(
     assert report["failed"] == []
     assert min(report["before"].values()) > 20
     assert "eu-2" not in report["after"]
-    assert report["settled_p99"] < 0.5
 
 
 @VARIANTS
