@@ -413,10 +413,11 @@ class Prober:
         runner.streak = hysteresis.step(before, ok, rise=check.rise, fall=check.fall, held=held)
         if runner.streak is before:
             return
+        if ok and runner.streak.up:
+            runner.reason = ""  # one failed check may have left it
         if runner.streak.up is not before.up:
             runner.since = self._clock()
             if runner.streak.up:
-                runner.reason = ""
                 if before.up is False:
                     self._metrics.down.dec()
                     self._metrics.to_up.inc()

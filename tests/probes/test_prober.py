@@ -57,6 +57,22 @@ def test_a_verdict_says_why_and_since_when() -> None:
     simulate(play)
 
 
+def test_a_failure_that_passed_is_no_reason_any_more() -> None:
+    async def play() -> None:
+        world = World(Network())
+        key, _own = world.add("a"), world.add("own", cluster="own")
+        await world.until(lambda: world.up(key) is True)
+        world.network.mode["a"] = "refusing"
+        await world.until(lambda: bool((row := world.health.get(key)) and row.reason))
+        assert world.up(key) is True, "one failure is not enough"
+        world.network.mode["a"] = "up"
+        await world.until(lambda: not ((row := world.health.get(key)) and row.reason))
+        assert world.up(key) is True
+        await world.stop()
+
+    simulate(play)
+
+
 def test_a_target_that_goes_takes_its_verdict_and_its_past_with_it() -> None:
     async def play() -> None:
         world = World(Network())
