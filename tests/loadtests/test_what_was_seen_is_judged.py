@@ -213,3 +213,20 @@ def test_rows_come_back_as_they_went_in_and_the_dead_are_left_out() -> None:
     assert list(samples) == rows
     dead = [Death(cluster="us-1", began=2.003, ended=9.0)]
     assert samples.living(dead) == [rows[1], rows[0]]
+
+
+def test_a_call_that_is_open_when_the_next_fault_begins_was_cut_by_that_one() -> None:
+    first, second = mark(), mark(name="again", began=BEGAN + 22.0, ended=BEGAN + 30.0, undone=BEGAN + 30.0)
+    steady = [
+        Sample(at, 5.0, "grpc", "us-1", ("eu-1", "eu-2")[n % 2]) for n, at in enumerate(every(0.0, 40.0))
+    ]
+    torn = Sample(BEGAN + 21.99, 2000.0, "grpc", "us-1", "eu-2", "UNAVAILABLE")
+    seen = Seen(began=0.0, ended=60.0, rows=[*steady, torn], marks=[first, second])
+    for event, failed in (("silent", 0.0), ("again", 1.0)):
+        (finding,) = EXPECTATIONS["in-flight"](doors=("grpc",), event=event, seconds=1.8).judge(seen)
+        assert (finding.passed, finding.value) == (True, failed), finding
+
+
+def every(since: float, until: float) -> list[float]:
+    """Ten moments a second."""
+    return [since + n / 10 for n in range(int((until - since) * 10))]

@@ -70,10 +70,11 @@ class InFlight(Expectation, frozen=True, kw_only=True):
 
     def judge(self, seen: Seen) -> Iterator[Finding]:
         for mark in seen.marked(self.event):
-            until = min((m.began for m in seen.marks if m.began > mark.began), default=seen.ended)
+            until = min((m.began for m in seen.marks if m.began > mark.began), default=math.inf)
             for door, rows in seen.at(self.doors):
                 cut = [r for r in rows if r.at < mark.began < r.end]
-                due = [r for r in rows if mark.began <= r.at < until]
+                # What is open when the next fault begins was cut by that one.
+                due = [r for r in rows if mark.began <= r.at and r.end <= until]
                 bad = [r for r in (*cut, *due) if r.why]
                 late = [r for r in bad if r.at > mark.began + self.seconds]
                 lost = self.share or share_before(rows, mark)
