@@ -13,6 +13,7 @@ from msgspec import Meta
 
 from isthmus.errors import WireError
 from isthmus.model.names import ServiceKey, Vantage
+from isthmus.model.plan import TOTAL_BASIS_POINTS
 
 LONGEST_TTL: Final = (1 << 31) - 1
 """Seconds (RFC 2181, section 8)."""
@@ -22,6 +23,10 @@ STALE_KEY: Final = "stale"
 
 V4 = Annotated[bytes, Meta(min_length=4, max_length=4)]
 V6 = Annotated[bytes, Meta(min_length=16, max_length=16)]
+Word = Annotated[int, Meta(ge=0, le=0xFFFF)]
+"""A number as SRV records hold it: a port or a weight (RFC 2782)."""
+Count = Annotated[int, Meta(ge=0)]
+BasisPoints = Annotated[int, Meta(ge=0, le=TOTAL_BASIS_POINTS)]
 
 
 class Member(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -40,9 +45,9 @@ class DrawRow(msgspec.Struct, array_like=True, frozen=True, gc=False):
     of the service as a whole; `version` changes when, and only when, who is drawn with which share changes.
     """
 
-    groups: tuple[tuple[int, int], ...]
-    members: tuple[int, ...]
-    ports: tuple[int, ...]
+    groups: tuple[tuple[BasisPoints, Count], ...]
+    members: tuple[Count, ...]
+    ports: tuple[Word, ...]
     version: bytes
     wavering: bool
 
@@ -52,7 +57,7 @@ class PortRow(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
     name: str
     protocol: str
-    targets: tuple[tuple[int, int], ...] = ()
+    targets: tuple[tuple[Word, Word], ...] = ()
     draw: DrawRow | None = None
 
 
@@ -99,8 +104,8 @@ def decode(raw: bytes) -> Row:
 def _is_sound(draw: DrawRow, members: int) -> bool:
     """Whether a draw's numbers fit each other and the members of its row."""
     return (
-        all(0 <= at < members for at in draw.members)
-        and all(points >= 0 and count >= 0 for points, count in draw.groups)
+        all(at < members for at in draw.members)
+        and sum(points for points, _ in draw.groups) <= TOTAL_BASIS_POINTS
         and sum(count for _, count in draw.groups) == len(draw.members)
         and len(draw.ports) in (0, len(draw.members))
     )

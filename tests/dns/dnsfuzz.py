@@ -67,7 +67,7 @@ class Target:
             case 2:
                 self._reply(rest)
             case _:
-                self._row(rest)
+                self.row(rest)
 
     def _query(self, query: bytes, transport: str) -> None:
         reply = self.server.raw(query, transport=transport)
@@ -94,7 +94,8 @@ class Target:
             assert (told[:2], told[12:end]) == (query[:2], query[12:end])
         is_reply(reply, made, end, fold=True)
 
-    def _row(self, raw: bytes) -> None:
+    def row(self, raw: bytes) -> None:
+        """A row from control: refused, or all its names are answered."""
         from isthmus.dns import row
         from isthmus.errors import WireError
 
@@ -102,11 +103,8 @@ class Target:
             found = row.decode(raw)
         except WireError:
             return
-        try:
-            self.server.zone.put("fuzz", found)
-            self.server.zone.put("fuzz", found, self.server.zone.places.number("eu-1/eu/a"))
-        except Exception:  # noqa: BLE001 - the worker refuses the row and goes on; nothing may have changed
-            return
+        self.server.zone.put("fuzz", found)
+        self.server.zone.put("fuzz", found, self.server.zone.places.number("eu-1/eu/a"))
         for name in list(self.server.zone._names)[-4:]:
             for rtype in (1, 28, 33, 255):
                 self._query(bytes(5) + b"\x01" + bytes(6) + name + bytes((0, rtype, 0, 1)), "udp")

@@ -196,6 +196,27 @@ def test_bytes_that_are_no_row_raise_a_wire_error(raw: bytes) -> None:
 
 
 @pytest.mark.parametrize(
+    ("groups", "members", "ports"),
+    [
+        (((10_000, 1),), (0,), (65_536,)),
+        (((10_000, 1),), (0,), (-1,)),
+        (((10_001, 1),), (0,), (80,)),
+        (((6000, 1), (6000, 1)), (0, 0), (80, 80)),
+        (((10_000, 2),), (0,), (80,)),
+        (((10_000, 1),), (1,), (80,)),
+    ],
+)
+def test_draws_whose_numbers_cannot_be_answered_raise_a_wire_error(
+    groups: Any, members: Any, ports: Any
+) -> None:
+    pods = (row.Member("db-0", "eu-1", (b"\x0a\0\0\1",), ()),)
+    draw = row.DrawRow(groups, members, ports, b"version", False)
+    raw = row.encode(row.Row("shop", "db", 5, members=pods, ports=(row.PortRow("http", "tcp", draw=draw),)))
+    with pytest.raises(WireError, match="not a DNS row"):
+        row.decode(raw)
+
+
+@pytest.mark.parametrize(
     "origin", ["", ".", "a..b", "x" * 64, "name with space.local", ".".join(["abcdefg"] * 40)]
 )
 def test_a_zone_that_is_no_name_is_refused(origin: str) -> None:

@@ -26,6 +26,8 @@ from hypothesis import strategies as st
 
 from isthmus.dns import compiled, fastpath, library, wire
 from isthmus.dns.fastpath import ASK_PYTHON, FastPath
+from isthmus.dns.row import DrawRow, Member, PortRow, Row, decode, encode
+from isthmus.errors import WireError
 
 SVC = "checkout.shop.svc.clusterset.local"
 DB = "db.shop.svc.clusterset.local"
@@ -126,9 +128,66 @@ def test_the_fuzzers_corpus_finds_nothing(lib: ctypes.CDLL) -> None:
         target.server.fast.close()
 
 
+NUMBERS = st.sampled_from([0, 1, 2, 80, 3000, 10_000] * 5 + [-1, 65_535, 65_536, 1 << 31, 1 << 63])
+LABELS = st.sampled_from(["a", "db-0", "eu-1", "eu.west"] * 5 + ["", "A", "x" * 63, "x" * 64, "a.b.c", "\0"])
+V4, V6 = (st.lists(st.binary(min_size=n, max_size=n), max_size=9).map(tuple) for n in (4, 16))
+MEMBERS = st.lists(st.builds(Member, LABELS, LABELS, V4, V6), max_size=3)
+
+
+@st.composite
+def draws(draw: st.DrawFn, members: int) -> DrawRow:
+    """Numbers that fit each other, but for those that one time in some do not."""
+    counts = draw(st.lists(st.integers(0, 3), max_size=3)) if members else []
+    groups = tuple((draw(NUMBERS), count) for count in counts)
+    within = st.integers(0, members - 1) if members else NUMBERS
+    indexes = tuple(draw(within) for _ in range(sum(counts)))
+    ports = tuple(draw(NUMBERS) for _ in indexes) if draw(st.booleans()) else ()
+    return DrawRow(groups, indexes, ports, draw(st.binary(max_size=9)), draw(st.booleans()))
+
+
+@st.composite
+def rows(draw: st.DrawFn) -> Row:
+    members = tuple(draw(MEMBERS))
+    drawn = st.none() | draws(len(members))
+    targets = st.lists(st.tuples(NUMBERS, NUMBERS), max_size=3).map(tuple)
+    ports = st.lists(st.builds(PortRow, LABELS, LABELS, targets, drawn), max_size=3).map(tuple)
+    return Row(
+        draw(LABELS),
+        draw(LABELS),
+        draw(NUMBERS),
+        exists=draw(st.sampled_from([True, True, False])),
+        headless=draw(st.booleans()),
+        v4=draw(V4),
+        v6=draw(V6),
+        members=members,
+        draw=draw(drawn),
+        ports=draw(ports),
+    )
+
+
+def test_a_row_of_any_numbers_is_refused_or_all_its_names_are_answered(lib: ctypes.CDLL) -> None:
+    target, held = Target(lib), Counter[str]()
+
+    @settings(max_examples=500)
+    @given(rows())
+    def judged(row: Row) -> None:
+        raw = encode(row)
+        target.row(raw)
+        try:
+            held["drawn" if decode(raw).draw else "fixed"] += 1
+        except WireError:
+            held["refused"] += 1
+
+    try:
+        judged()
+    finally:
+        target.server.fast.close()
+    assert all(held[found] > 50 for found in ("drawn", "fixed", "refused")), held
+
+
 @settings(max_examples=150)
 @given(
-    st.lists(st.tuples(st.integers(0, 3000), st.integers(1, 60)), min_size=1, max_size=5),
+    st.lists(st.tuples(st.integers(0, 2000), st.integers(1, 60)), min_size=1, max_size=5),
     st.booleans(),
     st.lists(st.tuples(st.integers(0, 2**128 - 1), st.integers(0, 2**40)), min_size=1, max_size=20),
 )
