@@ -14,6 +14,7 @@ from isthmus.errors import PlatformError
 ROOT = Path("/sys/fs/cgroup")
 STEP = 1 << 20
 POLL_SECONDS = 0.1
+"""Between two tries to remove it: the kernel tells nobody who could wait that its last process was reaped."""
 GONE_SECONDS = 5.0
 
 
@@ -93,7 +94,7 @@ def made(cgroup: Limited, root: Path = ROOT) -> Iterator[None]:
         while cgroup.folder.exists():
             try:
                 cgroup.folder.rmdir()
-            except OSError:  # busy until its last process is reaped
+            except OSError:  # busy
                 if time.monotonic() > until:
                     break
                 time.sleep(POLL_SECONDS)

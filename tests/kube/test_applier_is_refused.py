@@ -11,7 +11,7 @@ from appliersite import REF, WEB, Site, web
 from isthmus.api import kinds
 from isthmus.api.meta import ObjectKey
 from isthmus.apiserver import Fault
-from isthmus.kube.applier import LASTING_SECONDS, ObjectRef
+from isthmus.kube.applier import LASTING_SECONDS, Applier, ObjectRef
 from isthmus.kube.raw import raw
 from isthmus.model.refusal import Refused
 
@@ -64,6 +64,17 @@ def with_address(_ref: ObjectRef, wanted: dict[str, Any]) -> dict[str, Any]:
     return {**wanted, "spec": {**wanted["spec"], "clusterIP": ADDRESS, "clusterIPs": [ADDRESS]}}
 
 
+def long_after_the_first_refusal(site: Site) -> tuple[Applier, list[Refused | None]]:
+    """An applier that asks for the address, and for which refusals last as soon as there is one; and what it
+    told of them."""
+    told: list[Refused | None] = []
+    applier = site.applier(
+        clock=lambda: time.monotonic() + (LASTING_SECONDS if told else 0.0), born=with_address
+    )
+    applier.refused.observe(lambda _ref, _old, new: told.append(new))
+    return applier, told
+
+
 async def test_only_what_is_created_is_told_what_a_new_object_is_told(site: Site) -> None:
     asked: list[ObjectRef] = []
 
@@ -89,11 +100,7 @@ async def test_what_a_new_object_is_told_is_given_up_when_it_is_refused_for_long
     other = {**web(80), "metadata": {"name": "other", "namespace": "shop"}}
     await site.client.create(raw(kinds.SERVICE), with_address(REF, other))
     site.wanted.replace({REF: web(80)})
-    told: list[Refused | None] = []
-    applier = site.applier(
-        clock=lambda: time.monotonic() + (LASTING_SECONDS if told else 0.0), born=with_address
-    )
-    applier.refused.observe(lambda _ref, _old, new: told.append(new))
+    applier, told = long_after_the_first_refusal(site)
     async with site.running(applier.run()):
         await site.settled(applier, lambda: site.seen(80) and not applier.refused)
         assert (await site.found())["spec"]["clusterIP"] != ADDRESS
@@ -107,11 +114,7 @@ async def test_what_a_new_object_is_told_is_given_up_when_it_is_refused_for_long
 async def test_what_a_new_object_is_told_is_not_given_up_for_another_reason(site: Site) -> None:
     site.server.faults.set(Fault(kind="error", code=422, verbs=frozenset({"patch"})))
     site.wanted.replace({REF: web(80)})
-    told: list[Refused | None] = []
-    applier = site.applier(
-        clock=lambda: time.monotonic() + (LASTING_SECONDS if told else 0.0), born=with_address
-    )
-    applier.refused.observe(lambda _ref, _old, new: told.append(new))
+    applier, _ = long_after_the_first_refusal(site)
     async with site.running(applier.run()):
         await site.until(lambda: applier.failed["Service"] == 2)
         site.server.faults.clear()
