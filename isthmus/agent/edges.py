@@ -55,7 +55,7 @@ from isthmus.flow.replica import Publisher
 from isthmus.flow.stats import STATS, Stats
 from isthmus.kube.lease import LeaseHolder
 from isthmus.kube.raw import opened
-from isthmus.mcs import autoexport
+from isthmus.mcs import autoexport, serviceimport
 from isthmus.mcs.hubobjects import hub_namespace
 from isthmus.probes.prober import Prober, anchor
 from isthmus.xds.proxies import LOOKS, PROXIES
@@ -110,6 +110,7 @@ def start(core: Control, group: asyncio.TaskGroup) -> None:
         refused=outputs.member_refused,
         spares=outputs.let_go.spares_member,
         born=outputs.born,
+        plainer=serviceimport.plainer,
     )
     member.applier.hear(kinds.SERVICE, chain.member.services)
     member.applier.hear(kinds.ENDPOINT_SLICE, chain.member.slices)

@@ -89,6 +89,7 @@ class Writing:
     refused: Table[ObjectRef, Refused] | None = None
     spares: Callable[[Mapping[str, Any]], bool] = lambda _found: False
     born: Callable[[ObjectRef, RawObject], RawObject] = lambda _ref, wanted: wanted
+    plainer: Callable[[RawObject], RawObject] = lambda wanted: wanted
     ours: Callable[[Mapping[str, Any]], bool] = ours
     manager: str = labels.MANAGER
     applier: Applier = field(init=False)
@@ -124,6 +125,7 @@ class Writing:
             adopts=adopts,
             spares=self.spares,
             born=self.born,
+            plainer=self.plainer,
             manager=self.manager,
         )
 

@@ -16,7 +16,12 @@ from isthmus.apiserver.status import Cause
 
 Object = dict[str, Any]
 _PORT_NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
-_TYPES = ("ClusterIP", "ExternalName", "LoadBalancer", "NodePort")
+_WORDS = {
+    "type": ("ClusterIP", "ExternalName", "LoadBalancer", "NodePort"),
+    "sessionAffinity": ("ClientIP", "None"),
+    "trafficDistribution": ("PreferClose", "PreferSameZone", "PreferSameNode"),
+}
+"""The words that a field of the spec may have."""
 _POLICIES = ("SingleStack", "PreferDualStack", "RequireDualStack")
 
 
@@ -39,13 +44,11 @@ def fill(service: Object) -> None:
 def validate(service: Object) -> list[Cause]:
     """Violations that need no state."""
     spec = service["spec"]
-    causes: list[Cause] = []
-    if spec["type"] not in _TYPES:
-        causes.append(status.unsupported("spec.type", spec["type"], _TYPES))
-    if spec["sessionAffinity"] not in ("ClientIP", "None"):
-        causes.append(
-            status.unsupported("spec.sessionAffinity", spec["sessionAffinity"], ("ClientIP", "None"))
-        )
+    causes: list[Cause] = [
+        status.unsupported(f"spec.{name}", spec[name], words)
+        for name, words in _WORDS.items()
+        if spec.get(name) is not None and spec[name] not in words
+    ]
     if spec["type"] == "ExternalName" and not spec.get("externalName"):
         causes.append(status.required("spec.externalName"))
     ports = spec.get("ports") or []

@@ -88,7 +88,8 @@ class Applier:
     who desires may not have heard yet that it is let go of. An object that somebody else made and `adopts` is
     for may be taken over while it is desired. `born` completes an object that is about to be created by what
     only a new one is told, if the server takes that; it is asked when the server has said that there is none,
-    which who desires may not have heard yet. `left`: for how many seconds a gate that is open now is ours.
+    which who desires may not have heard yet. `plainer` says an object in words that older servers know too,
+    for one that refuses it. `left`: for how many seconds a gate that is open now is ours.
     """
 
     def __init__(
@@ -106,6 +107,7 @@ class Applier:
         adopts: Callable[[Mapping[str, Any]], bool] = lambda _found: False,
         spares: Callable[[Mapping[str, Any]], bool] = lambda _found: False,
         born: Callable[[ObjectRef, RawObject], RawObject] = lambda _ref, wanted: wanted,
+        plainer: Callable[[RawObject], RawObject] = lambda wanted: wanted,
         manager: str = MANAGER,
         workers: int = 8,
         clock: Callable[[], float] = time.monotonic,
@@ -133,6 +135,7 @@ class Applier:
         self._adopts = adopts
         self._spares = spares
         self._born = born
+        self._plainer = plainer
         self._let_go: set[ObjectRef] = set()
         """What would have been changed or deleted, had it not been spared."""
         self._manager = manager
@@ -376,6 +379,10 @@ class Applier:
                 subresource=ref.subresource,
             )
         except Invalid:
+            plainer = self._plainer(body)
+            if plainer != body:  # else words that this server does not know would be taken for another's
+                changes = found is None or differs(plainer, found)
+                return await self._apply(ref, plainer, found) if changes else None
             # Another's entry in a list of ours can make the sum of both invalid.
             if found is None or not await self._repair(ref, body, found):
                 raise

@@ -23,7 +23,8 @@ from isthmus.model.service import AddressFamily, Service, ServiceType
 BOTH_FAMILIES = (AddressFamily.IPV4, AddressFamily.IPV6)
 
 _HEADING = {"apiVersion": "multicluster.x-k8s.io/v1beta1", "kind": "ServiceImport"}
-_DISTRIBUTIONS = frozenset({"PreferClose", "PreferSameZone", "PreferSameNode"})
+_PLAIN = "PreferClose"
+_DISTRIBUTIONS = frozenset({_PLAIN, "PreferSameZone", "PreferSameNode"})
 
 
 @lru_cache(maxsize=16_384)
@@ -170,6 +171,18 @@ def with_addresses(derived: dict[str, Any], ips: Sequence[str]) -> dict[str, Any
     if not ips:
         return derived
     return {**derived, "spec": {**derived["spec"], "clusterIP": ips[0], "clusterIPs": list(ips)}}
+
+
+def plainer(wanted: dict[str, Any]) -> dict[str, Any]:
+    """A derived Service in words that servers before 1.34 know; any other object as it is.
+
+    They refuse newer traffic distributions. `PreferClose` is nearest to those, and who is near stands in the
+    slices' hints anyway.
+    """
+    spec = wanted.get("spec") or {}
+    if wanted["kind"] != "Service" or spec.get("trafficDistribution", _PLAIN) == _PLAIN:
+        return wanted
+    return {**wanted, "spec": {**spec, "trafficDistribution": _PLAIN}}
 
 
 def holder(found: mcs.ServiceImport | None) -> str:

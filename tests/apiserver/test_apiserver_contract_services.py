@@ -82,6 +82,7 @@ async def test_an_address_never_changes_and_need_not_be_repeated(api: Api, servi
         ({"ports": [{"name": "a", "port": 80}, {"name": "b", "port": 80}]}, "spec.ports[1]"),
         ({"ports": [{"port": 80, "protocol": "SMOKE"}]}, "spec.ports[0].protocol"),
         ({"type": "Sideways"}, "spec.type"),
+        ({"trafficDistribution": "PreferFar"}, "spec.trafficDistribution"),
         ({"ipFamilies": ["IPv6"]}, "spec.ipFamilies[0]"),
         ({"ipFamilyPolicy": "RequireDualStack"}, "spec.ipFamilyPolicy"),
     ],

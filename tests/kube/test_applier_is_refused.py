@@ -48,6 +48,25 @@ async def test_what_is_refused_is_told_and_written_as_soon_as_it_is_allowed(
         assert applier.refused.get(REF) is None
 
 
+async def test_what_a_server_does_not_know_is_said_plainer(site: Site) -> None:
+    def saying(distribution: str, wanted: dict[str, Any]) -> dict[str, Any]:
+        return {**wanted, "spec": {**wanted["spec"], "trafficDistribution": distribution}}
+
+    site.wanted.replace({REF: saying("OfTomorrow", web(80))})
+    applier = site.applier(plainer=lambda wanted: saying("PreferClose", wanted))
+    async with site.running(applier.run()):
+        for port in (80, 81):
+            site.wanted.put(REF, saying("OfTomorrow", web(port)))
+            await site.settled(applier, lambda port=port: site.seen(port))
+            assert (await site.found())["spec"]["trafficDistribution"] == "PreferClose"
+        site.wanted.put(REF, saying("PreferSameNode", web(82)))
+        await site.settled(applier, lambda: site.seen(82))
+    assert (await site.found())["spec"]["trafficDistribution"] == "PreferSameNode"
+    assert applier.writes == 3
+    assert not applier.failed
+    assert not applier.refused
+
+
 async def test_what_a_server_would_not_have_for_a_moment_is_written_soon(site: Site) -> None:
     site.server.faults.set(Fault(kind="error", code=422, count=3, verbs=frozenset({"patch"})))
     site.wanted.replace({REF: web(80)})

@@ -13,6 +13,7 @@ from isthmus.mcs.conflict import merge
 from isthmus.mcs.serviceimport import (
     derived_name,
     derived_service,
+    plainer,
     service_import,
     service_import_status,
     with_addresses,
@@ -179,6 +180,28 @@ def test_the_derived_service_has_no_selector_and_carries_what_kube_proxy_needs()
         "internalTrafficPolicy": "Local",
         "trafficDistribution": "PreferClose",
     }
+
+
+@pytest.mark.parametrize(
+    ("asked", "plain"),
+    [("PreferSameNode", "PreferClose"), ("PreferSameZone", "PreferClose"), ("PreferClose", "PreferClose")],
+)
+def test_a_derived_service_can_be_said_in_words_of_older_servers(asked: str, plain: str) -> None:
+    """Rules: R5. Specs: -."""
+    asking = service(traffic_distribution=asked)
+    derived = derived_service(asking, "u")
+    assert derived is not None
+    assert derived["spec"]["trafficDistribution"] == asked
+    assert plainer(derived) == {**derived, "spec": {**derived["spec"], "trafficDistribution": plain}}
+    imported = service_import(asking, ("10.0.0.7",))
+    assert plainer(imported) == imported, "an import says what was exported"
+
+
+def test_a_derived_service_without_a_wish_is_plain() -> None:
+    """Rules: R5. Specs: -."""
+    derived = derived_service(service(traffic_distribution="OfTomorrow"), "u")
+    assert derived is not None
+    assert plainer(derived) == derived
 
 
 def test_a_derived_service_keeps_its_families_in_their_order_whatever_the_exports_say_now() -> None:

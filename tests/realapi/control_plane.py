@@ -77,12 +77,13 @@ class ControlPlanes:
         self._credentials: Credentials | None = None
 
     def clusters(
-        self, *names: str, service_cidr: str = SERVICE_CIDR, own_store: bool = False
+        self, *names: str, service_cidr: str = SERVICE_CIDR, own_store: bool = False, gates: str = ""
     ) -> tuple[RealCluster, ...]:
         """Running clusters of these names; those that are missing are started together.
 
         `service_cidr` is the range of cluster IPs of those that are started, or two of different families;
-        `own_store`: each has an etcd to itself, which can be `saved` and `restored`.
+        `own_store`: each has an etcd to itself, which can be `saved` and `restored`; `gates`: their feature
+        gates, where they are not this version's.
         """
         missing = [name for name in names if name not in self._clusters]
         if missing:
@@ -90,7 +91,8 @@ class ControlPlanes:
             self._credentials = credentials
             stores = {name: self._store(f"{name}-etcd" if own_store else "etcd") for name in missing}
             started = [
-                self._start_apiserver(name, credentials, service_cidr, stores[name]) for name in missing
+                self._start_apiserver(name, credentials, service_cidr, stores[name], gates)
+                for name in missing
             ]
             for program, cluster in started:
                 program.wait(lambda cluster=cluster: _ready(cluster))
@@ -181,7 +183,7 @@ class ControlPlanes:
         return url
 
     def _start_apiserver(
-        self, name: str, credentials: Credentials, service_cidr: str, etcd: str
+        self, name: str, credentials: Credentials, service_cidr: str, etcd: str, gates: str
     ) -> tuple[Program, RealCluster]:
         port = free_port()
         audit, policy = self._home / f"{name}-audit.log", self._home / "audit.yaml"
@@ -207,6 +209,7 @@ class ControlPlanes:
             f"--audit-policy-file={policy}",
             f"--audit-log-path={audit}",
             "--profiling=false",
+            *((f"--feature-gates={gates}",) if gates else ()),
         )
         cluster = RealCluster(
             name=name,
