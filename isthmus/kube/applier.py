@@ -32,7 +32,7 @@ from isthmus.kube.comparison import (
     with_fingerprint,
 )
 from isthmus.kube.raw import RawObject, raw, unpack
-from isthmus.kube.workqueue import Done, Failed, Result, Terminal, WorkQueue
+from isthmus.kube.workqueue import Done, Failed, RequeueAfter, Result, Terminal, WorkQueue
 from isthmus.model.refusal import Refused
 
 STATUS = "status"
@@ -41,8 +41,11 @@ _REFUSALS = frozenset({413, 500})
 RESYNC_SECONDS = 60.0
 AGAIN_SECONDS = 0.2
 """After which an object that the server would not have is tried first again; then when it was refused for
-twice as long, up to the resync. A refusal may be about what is just passing: the addresses of a deleted
-Service are given back a moment after it has gone."""
+twice as long, up to the resync. A refusal may be about what is just passing."""
+MISSING_SECONDS = 1.0
+"""How long an object is missing before it is asked for with what `born` tells it. A server that has just told
+of a Service's end gives its addresses back one by one, and asked for both when one is free it refuses the
+other and keeps the free one for a minute or more, for nobody (kube-apiserver 1.34, `allocIPs`)."""
 LASTING_SECONDS = 20.0
 """How long a refusal stands before an object is created without what `born` would tell it."""
 MOST_SECONDS = 30.0
@@ -148,8 +151,8 @@ class Applier:
         """uids of objects that carried our label for a moment and are not ours (see `_withdraw`)."""
         self._status_applied: dict[ObjectRef, str] = {}
         self._clock = clock
-        self._refused_at: dict[ObjectRef, float] = {}
-        """Since when the server would not have an object, every time it was asked."""
+        self._lacked_at: dict[ObjectRef, float] = {}
+        """Since when an object is not had: it is refused each time, or not asked for yet (see `_create`)."""
         self._refusals = self.refused.partition(name)
         self._refusals.replace({})
         self._queue: WorkQueue[ObjectRef] = WorkQueue(
@@ -288,7 +291,9 @@ class Applier:
             if isinstance(error, Forbidden) or error.status in _REFUSALS:
                 self._refusals.put(ref, Refused(reason=type(error).__name__, message=str(error)))
             raise
-        self._refused_at.pop(ref, None)
+        if isinstance(refused, RequeueAfter):
+            return refused
+        self._lacked_at.pop(ref, None)
         if refused is None:
             self._refusals.drop(ref)
             return Done()
@@ -297,12 +302,16 @@ class Applier:
 
     def _not_had(self, ref: ObjectRef, error: KubeError) -> Result:
         """What follows where the server would not have the object: told at once, and tried again."""
-        now = self._clock()
-        stood = now - self._refused_at.setdefault(ref, now)
+        stood = self._lacked(ref)
         self._refusals.put(ref, Refused(reason=type(error).__name__, message=str(error)))
         return Terminal(str(error), again=min(max(stood, AGAIN_SECONDS), RESYNC_SECONDS))
 
-    async def _converge(self, ref: ObjectRef, table: Table[ObjectKey, Any]) -> Refused | None:
+    def _lacked(self, ref: ObjectRef) -> float:
+        """For how many seconds the object is not had; 0 where this is new."""
+        now = self._clock()
+        return now - self._lacked_at.setdefault(ref, now)
+
+    async def _converge(self, ref: ObjectRef, table: Table[ObjectKey, Any]) -> Refused | RequeueAfter | None:
         row = table.get(ref.key)
         found = None if row is None else unpack(row)
         if ref in self._doubted:
@@ -335,14 +344,16 @@ class Applier:
             return await self._apply(ref, body, found)
         return None
 
-    async def _create(self, ref: ObjectRef, body: RawObject) -> Refused | None:
-        """Creates the object with what only a new one is told; without that where it is refused for long."""
+    async def _create(self, ref: ObjectRef, body: RawObject) -> Refused | RequeueAfter | None:
+        """Creates the object with what only a new one is told, once it is missing for a moment; without that
+        where it is refused for long."""
         whole = self._born(ref, body)
+        if whole != body and (early := MISSING_SECONDS - self._lacked(ref)) > 0:
+            return RequeueAfter(early)
         try:
             return await self._apply(ref, whole, None)
         except Invalid:
-            stood = self._clock() - self._refused_at.get(ref, self._clock())
-            if whole == body or stood < LASTING_SECONDS:
+            if whole == body or self._lacked(ref) < LASTING_SECONDS:
                 raise
         return await self._apply(ref, body, None)
 

@@ -11,7 +11,7 @@ from appliersite import REF, WEB, Site, web
 from isthmus.api import kinds
 from isthmus.api.meta import ObjectKey
 from isthmus.apiserver import Fault
-from isthmus.kube.applier import LASTING_SECONDS, Applier, ObjectRef
+from isthmus.kube.applier import LASTING_SECONDS, MISSING_SECONDS, Applier, ObjectRef
 from isthmus.kube.raw import raw
 from isthmus.model.refusal import Refused
 
@@ -106,12 +106,41 @@ async def test_only_what_is_created_is_told_what_a_new_object_is_told(site: Site
     async with site.running(applier.run()):
         await site.settled(applier, lambda: site.seen(80))
         assert applier.writes == 1, "what a new object is told makes no difference later"
+        asked.clear()
         site.wanted.put(REF, web(81))
         await site.settled(applier, lambda: site.seen(81))
-        assert asked == [REF]
+        assert not asked
         await site.client.delete(kinds.SERVICE, WEB)
-        await site.settled(applier, lambda: len(asked) == 2 and site.seen(81))
+        await site.settled(applier, lambda: bool(asked) and site.seen(81))
     assert (await site.found())["spec"]["clusterIP"] == ADDRESS
+
+
+async def test_what_a_new_object_is_told_is_asked_for_when_it_is_missing_for_a_moment(site: Site) -> None:
+    """Each time that it is missing; one that is told nothing more is made at once."""
+    looks: list[float] = []
+
+    def born(ref: ObjectRef, wanted: dict[str, Any]) -> dict[str, Any]:
+        looks.append(time.monotonic())
+        return with_address(ref, wanted) if address else wanted
+
+    address = True
+    site.wanted.replace({REF: web(80)})
+    applier = site.applier(born=born)
+    async with site.running(applier.run()):
+        for _ in range(2):
+            await site.settled(applier, lambda: site.seen(80))
+            assert looks[-1] - looks[0] >= MISSING_SECONDS
+            looks.clear()
+            await site.client.delete(kinds.SERVICE, WEB)
+            await site.until(lambda: bool(looks))
+        await site.settled(applier, lambda: site.seen(80))
+        looks.clear()
+        address = False
+        await site.client.delete(kinds.SERVICE, WEB)
+        await site.settled(applier, lambda: bool(looks) and site.seen(80))
+    assert len(looks) == 1
+    assert not applier.failed
+    assert applier.writes == 4
 
 
 async def test_what_a_new_object_is_told_is_given_up_when_it_is_refused_for_long(site: Site) -> None:
