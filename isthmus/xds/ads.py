@@ -80,6 +80,7 @@ class Ads:
         for stream in self.streams():
             stream.tick(now)
         self._wants.expire(now)
+        self.sets.tick(now)
         for scope, gone in list(self._removed.items()):
             for name in [name for name, (_, since) in gone.items() if now - since >= REMOVED_SECONDS]:
                 if not any(name in stream.kept for stream in self.streams()):

@@ -6,6 +6,7 @@ streams, and is bounded: in each set, and over all sets of a worker.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterable
 from weakref import WeakValueDictionary
@@ -17,6 +18,8 @@ MOST_NAMES = 50_000
 MOST_IN_ALL = 2_000_000
 """In all distinct sets of one worker."""
 LONGEST_NAME = 1024
+AGE_SECONDS = 10.0
+"""Between two times that the set which was written longest ago is forgotten."""
 _RECENT = 8
 
 
@@ -45,6 +48,7 @@ class NameSets:
         self.recent: deque[Names] = deque(maxlen=_RECENT)
         """With their bytes: what one client of a fleet subscribes to is what the next one does."""
         self._in_all = in_all
+        self._aged = -math.inf
         self._known: WeakValueDictionary[int, Names] = WeakValueDictionary()
         self.none = self.of(())
 
@@ -54,9 +58,10 @@ class NameSets:
         key = hash(held)
         found = self._known.get(key)
         if found is not None and (found.held is held or found.held == held):
-            if block and not found.block:
-                found.block = block
-                self.recent.append(found)
+            if block:
+                found.block = found.block or block
+                if found not in self.recent:
+                    self.recent.append(found)
             return found
         if len(held) > self.most:
             raise TooManyNames(f"more than {self.most} names in one subscription")
@@ -69,3 +74,10 @@ class NameSets:
         if block:
             self.recent.append(made)
         return made
+
+    def tick(self, now: float) -> None:
+        """Forgets what nobody has written for a while: a set that nobody holds shall not keep its memory."""
+        if now - self._aged >= AGE_SECONDS:
+            self._aged = now
+            if self.recent:
+                self.recent.popleft()

@@ -120,6 +120,7 @@ async def _follow(ads: Ads, rows: Table[str, bytes]) -> None:
     async with aclosing(cast("AsyncGenerator[frozenset[str], None]", rows.changes())) as changes:
         async for keys in changes:
             ads.apply((key, rows.get(key)) for key in keys)
+            del keys  # they may be many, and it may be long until the next
 
 
 async def _tick(ads: Ads) -> None:

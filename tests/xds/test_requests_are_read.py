@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from isthmus.errors import WireError
-from isthmus.xds.names import NameSets
+from isthmus.xds.names import AGE_SECONDS, NameSets
 from isthmus.xds.refusal import TooManyNames
 from isthmus.xds.request import FEW_NAMES, RequestReader, read_delta
 from isthmus.xds.snapshot import TYPE_URLS
@@ -141,6 +141,27 @@ def test_the_next_stream_with_the_same_names_holds_the_same_set() -> None:
     del found, readers
     sets.recent.clear()
     assert sets.total == 0
+
+
+def test_a_set_that_nobody_holds_is_forgotten_and_one_that_is_written_again_is_not() -> None:
+    sets = NameSets()
+    url = TYPE_URLS[next(iter(TYPE_URLS))]
+
+    def written(*names: str) -> bytes:
+        return message(url, list(names), "", "", None, with_node=True).SerializeToString()
+
+    held = RequestReader(sets).read(written("a", "b")).names
+    RequestReader(sets).read(written("c"))
+    assert sets.total == 3
+    for turn in range(9):
+        sets.tick(turn * AGE_SECONDS)
+        sets.tick((turn + 0.9) * AGE_SECONDS)
+        if turn == 3:
+            assert RequestReader(sets).read(written("a", "b")).names is held
+            assert list(sets.recent) == [held]
+    assert not sets.recent
+    assert sets.total == 2
+    assert RequestReader(sets).read(written("b", "a")).names is held
 
 
 @pytest.mark.parametrize(("most", "in_all"), [(3, 1000), (1000, 3)], ids=["in one", "in all"])
