@@ -32,6 +32,7 @@ from loadtests.load.expect import judge
 from loadtests.load.given import bed as given_bed
 from loadtests.load.given.clusters import read_clusters
 from loadtests.load.given.scenario import recast
+from loadtests.load.machine import ticks
 from loadtests.load.order import EXIT_FAILED, EXIT_PASSED, EXIT_STOPPED, Order
 from loadtests.load.peers import PEERS
 from loadtests.load.play import play, rates_with
@@ -62,7 +63,9 @@ async def perform(order: Order) -> int:
     else:
         place = given_bed.made(given, order, [event.fault for event in scenario.events], rates, say)
     async with place as made:
+        before = ticks()
         seen = await made.processes.unbroken(play(made, scenario, rates, say), "play")
+    surroundings = msgspec.structs.replace(surroundings, withheld=round(ticks().part(before), 3))
     findings = judge(scenario.expect, seen, by_chance=scenario.by_chance)
     told = result(scenario, seen, findings, made.clusters, surroundings, missing)
     await asyncio.to_thread(Path(order.out).write_bytes, msgspec.json.encode(told))

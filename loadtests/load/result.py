@@ -83,13 +83,14 @@ class Level(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
-    """What it ran on, and how to run it again."""
+    """What it ran on, and how to run it again; `withheld` as `machine.Ticks.part` while it was played."""
 
     command: str
     started: str
     machine: str
     cores: int
     load_average: float
+    withheld: float = 0.0
     versions: dict[str, str]
 
 

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from loadtests.load.machine import MOST_WITHHELD
 from loadtests.load.result import Result
 
 
@@ -56,5 +57,11 @@ def show_summary(
         console.print(
             f"[yellow]the machine was busy before {len(busy)} of {len(told)} began: load average up to "
             f"{worst:g} on {busy[0].cores} cores. Times say little.[/]"
+        )
+    withheld = [r.surroundings.withheld for _, r, _ in told if r and r.surroundings.withheld > MOST_WITHHELD]
+    if withheld:
+        console.print(
+            f"[yellow]the machine's host withheld up to {max(withheld):.0%} of the processor time while "
+            f"{len(withheld)} of {len(told)} were played. Times say little.[/]"
         )
     console.print(f"{took / 60:.1f} minutes; reports in {out}/index.html", markup=False)

@@ -1,7 +1,14 @@
 """What a scenario must show: a module for each kind of question. Importing this registers them all."""
 
 from loadtests.load.expect import between, failures, leaks, levels, movement
-from loadtests.load.expect.expectation import EXPECTATIONS, Expectation, Finding, Seen, judge
+from loadtests.load.expect.expectation import (
+    EXPECTATIONS,
+    Expectation,
+    Finding,
+    Seen,
+    judge,
+    missed_times_only,
+)
 
 __all__ = [
     "EXPECTATIONS",
@@ -13,5 +20,6 @@ __all__ = [
     "judge",
     "leaks",
     "levels",
+    "missed_times_only",
     "movement",
 ]

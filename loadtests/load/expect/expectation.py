@@ -19,6 +19,9 @@ BEFORE_SECONDS = 5.0
 LEAST_CALLS = 0.9
 """Of the calls that were due so many took place, or nobody knows how the others would have fared."""
 
+LOAD = "load"
+"""The finding that callers called as often as they were to."""
+
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 NotNegative = Annotated[float, msgspec.Meta(ge=0)]
 Part = Annotated[float, msgspec.Meta(gt=0, le=1)]
@@ -90,6 +93,8 @@ class Expectation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     """It is about those whom callers were meant to leave; not every fault has such."""
     from_beginning: ClassVar[bool] = False
     """`seconds` count from a fault's beginning: one that does not last longer could not show anything."""
+    of_times: ClassVar[bool] = False
+    """Its bound is a time, which passes while the machine stands still as well."""
     of_phases: ClassVar[bool] = False
     """It holds shares against those of a fault's phases; few faults have such."""
 
@@ -138,6 +143,13 @@ def expectation(name: str) -> Callable[[_E], _E]:
     return register
 
 
+def missed_times_only(findings: Sequence[Finding]) -> bool:
+    """Whether something was missed, and nothing but times, or calls for which callers came too late."""
+    missed = [finding.expectation for finding in findings if not finding.passed]
+    kinds = (EXPECTATIONS.get(name) for name in missed if name != LOAD)
+    return bool(missed) and all(kind is not None and kind.of_times for kind in kinds)
+
+
 def judge(expect: Sequence[Expectation], seen: Seen, *, by_chance: bool = False) -> list[Finding]:
     """All findings; before any expectation the load must have taken place, and each fault have bitten.
 
@@ -181,7 +193,7 @@ def _called(seen: Seen) -> Iterator[Finding]:
     if counted:
         missing, calls, due, door = max(counted)
         yield Finding(
-            expectation="load",
+            expectation=LOAD,
             door=door,
             value=round(missing, 4),
             bound=round(1 - LEAST_CALLS, 4),

@@ -18,6 +18,8 @@ AFTERMATH_SECONDS = 2.0
 class P99(Expectation, frozen=True, kw_only=True):
     """The p99 of calls in calm is at most so many milliseconds; who failed took the longest there is."""
 
+    of_times: ClassVar[bool] = True
+
     ms: Positive
 
     def judge(self, seen: Seen) -> Iterator[Finding]:

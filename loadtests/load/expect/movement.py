@@ -43,6 +43,7 @@ _NEVER_THERE = "nobody went there by this door before it, so it could not show a
 class Moves(Expectation, frozen=True, kw_only=True):
     """Callers feel a fault so long: until the last call that failed, was held up, or reached a victim."""
 
+    of_times: ClassVar[bool] = True
     of_victims: ClassVar[bool] = True
     from_beginning: ClassVar[bool] = True
 
@@ -70,6 +71,7 @@ class Moves(Expectation, frozen=True, kw_only=True):
 class Stale(Expectation, frozen=True, kw_only=True):
     """So long into a fault at most does a call begin that is led astray: to a victim, or to nobody at all."""
 
+    of_times: ClassVar[bool] = True
     of_victims: ClassVar[bool] = True
     from_beginning: ClassVar[bool] = True
 
@@ -92,6 +94,7 @@ class Stale(Expectation, frozen=True, kw_only=True):
 class Returns(Expectation, frozen=True, kw_only=True):
     """So soon after a fault is undone a victim serves callers of other clusters again."""
 
+    of_times: ClassVar[bool] = True
     of_victims: ClassVar[bool] = True
 
     seconds: Positive
@@ -126,6 +129,7 @@ class Settles(Expectation, frozen=True, kw_only=True):
     p99 is back too, for a fault that takes processor time of the machine that callers share.
     """
 
+    of_times: ClassVar[bool] = True
     from_beginning: ClassVar[bool] = True
 
     seconds: Positive
