@@ -38,7 +38,7 @@ from loadtests.load.order import EXIT_CANNOT, EXIT_FAILED, EXIT_PASSED, EXIT_STO
 from loadtests.load.report import write_index, write_report
 from loadtests.load.result import Result, outlived
 from loadtests.load.scenario import FOLDER, Scenario, find, names, read
-from loadtests.load.terminal import show_findings, show_summary
+from loadtests.load.terminal import Told, show_findings, show_summary
 
 OUT = Path("build/load")
 STOP_SECONDS = 15.0
@@ -59,8 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--ci",
         action="store_true",
-        help="only those marked `ci: true`; played again where only times "
-        "were missed while the machine's host withheld processor time",
+        help="only those marked `ci: true`; one that missed only times while "
+        "the machine's host withheld processor time is played again",
     )
     parser.add_argument("--list", action="store_true", help="name the scenarios and end")
     parser.add_argument("--out", type=Path, default=OUT, help="folder of the reports (build/load)")
@@ -100,8 +100,7 @@ def perform(
 ) -> int:
     """Play these with the Envoy asked for, or one that is found; `command` is how people play it again.
 
-    On the demo's bed, or on the clusters of a file, which need no namespaces of ours. One that missed times
-    alone while the host withheld processor time is played up to `again` times more.
+    On the demo's bed, or on the clusters of a file, which need no namespaces of ours. `again`: see `telling`.
     """
     try:
         given = read_clusters(clusters) if clusters else None
@@ -153,7 +152,7 @@ def _play(
 ) -> int:
     """Play all; `order` has what is alike for each."""
     began, worst = time.monotonic(), EXIT_PASSED
-    told: list[tuple[str, Result | None, float]] = []
+    told: list[Told] = []
     for number, (path, scenario) in enumerate(chosen, 1):
         console.print(f"\n[bold]{scenario.name}[/] ({number} of {len(chosen)})  {escape(scenario.about)}")
         since = time.monotonic()
@@ -161,12 +160,12 @@ def _play(
         mine = {"scenario": str(path.resolve()), "out": str(target), "command": _command(order, path)}
         once = functools.partial(_once, scenario, enter, msgspec.structs.replace(order, **mine), console)
         code, result = telling(once, again, console)
-        told.append((scenario.name, result, time.monotonic() - since))
+        told.append(Told(scenario.name, result, code, time.monotonic() - since))
         if code == EXIT_STOPPED:
             worst = EXIT_STOPPED
             break
         worst = max(worst, code)
-    write_index(out, [name for name, _, _ in told])
+    write_index(out, [each.scenario for each in told])
     show_summary(told, time.monotonic() - began, out, console)
     return worst
 
@@ -174,16 +173,22 @@ def _play(
 def telling(
     once: Callable[[], tuple[int, Result | None]], again: int, console: Console
 ) -> tuple[int, Result | None]:
-    """Play until the result tells something, at most `again` times more; the last one stands."""
-    while True:
+    """Play until the result tells something, at most `again` times more; the last one stands.
+
+    Where they were used up, and it still does not, its times are not judged: what is left has passed.
+    """
+    for left in range(again, -1, -1):
         code, result = once()
-        if result is None or again <= 0 or not says_little(result):
-            return code, result
-        again -= 1
+        if not again or result is None or not says_little(result):
+            break
         withheld = f"the host withheld {result.surroundings.withheld:.0%} of the processor time"
-        told = f"only times were missed, and {withheld}: in {PAUSE_SECONDS:g} s it is played again"
-        console.print(f"[yellow]{told}[/]")
-        time.sleep(PAUSE_SECONDS)
+        then = f"in {PAUSE_SECONDS:g} s it is played again" if left else "they are not judged"
+        console.print(f"[yellow]only times were missed, and {withheld}: {then}[/]")
+        if left:
+            time.sleep(PAUSE_SECONDS)
+    else:
+        code = EXIT_PASSED
+    return code, result
 
 
 def says_little(result: Result) -> bool:

@@ -15,6 +15,7 @@ from loadtests.load.machine import MOST_WITHHELD, Ticks, ticks
 from loadtests.load.order import EXIT_FAILED, EXIT_PASSED
 from loadtests.load.result import SCHEMA, Result, Surroundings
 from loadtests.load.run import says_little, telling
+from loadtests.load.terminal import Told, show_summary
 
 TIMES = ("detection", "in-flight", "moves", "p99", "returns", "settles", "stale")
 
@@ -87,7 +88,7 @@ def test_what_was_missed_beside_times_says_something(findings: list[Finding], on
 
 @pytest.mark.parametrize(
     ("again", "plays", "code"),
-    [(0, 1, EXIT_FAILED), (1, 2, EXIT_FAILED), (2, 3, EXIT_PASSED), (5, 3, EXIT_PASSED)],
+    [(0, 1, EXIT_FAILED), (1, 2, EXIT_PASSED), (2, 3, EXIT_PASSED), (5, 3, EXIT_PASSED)],
 )
 def test_what_says_little_is_played_again_and_the_last_play_stands(
     again: int, plays: int, code: int, monkeypatch: pytest.MonkeyPatch
@@ -104,6 +105,7 @@ def test_what_says_little_is_played_again_and_the_last_play_stands(
     assert telling(once, again, Console(file=said, width=200)) == (code, played[-1])
     assert len(played) == plays
     assert said.getvalue().count("played again") == plays - 1
+    assert ("not judged" in said.getvalue()) is (again == 1)
     assert plays == 1 or "withheld 20% of the processor time" in said.getvalue()
 
 
@@ -111,6 +113,17 @@ def test_what_says_little_is_played_again_and_the_last_play_stands(
 def test_what_says_enough_is_played_once(kept: Result | None) -> None:
     plays = iter([(EXIT_FAILED, kept)])
     assert telling(lambda: next(plays), 2, Console(file=io.StringIO())) == (EXIT_FAILED, kept)
+
+
+def test_people_see_what_was_not_judged_and_why(tmp_path: Path) -> None:
+    missed = result(0.4, finding("settles"))
+    said = io.StringIO()
+    told = [Told("ours", missed, EXIT_FAILED, 1.0), Told("mine", missed, EXIT_PASSED, 1.0)]
+    show_summary(told, 2.0, tmp_path, Console(file=said, width=200))
+    ours, mine = (line for line in said.getvalue().splitlines() if "0 of 1" in line)
+    assert "FAILED" in ours
+    assert "times not judged" in mine
+    assert "withheld up to 40% of the processor time while 2 of 2 were played" in said.getvalue()
 
 
 def test_a_result_of_before_is_read() -> None:
