@@ -38,7 +38,7 @@ from loadtests.load.order import EXIT_CANNOT, EXIT_FAILED, EXIT_PASSED, EXIT_STO
 from loadtests.load.report import write_index, write_report
 from loadtests.load.result import Result, outlived
 from loadtests.load.scenario import FOLDER, Scenario, find, names, read
-from loadtests.load.terminal import Told, show_findings, show_summary
+from loadtests.load.terminal import show_findings, show_summary
 
 OUT = Path("build/load")
 STOP_SECONDS = 15.0
@@ -152,7 +152,7 @@ def _play(
 ) -> int:
     """Play all; `order` has what is alike for each."""
     began, worst = time.monotonic(), EXIT_PASSED
-    told: list[Told] = []
+    told: list[tuple[str, Result | None, float]] = []
     for number, (path, scenario) in enumerate(chosen, 1):
         console.print(f"\n[bold]{scenario.name}[/] ({number} of {len(chosen)})  {escape(scenario.about)}")
         since = time.monotonic()
@@ -160,12 +160,12 @@ def _play(
         mine = {"scenario": str(path.resolve()), "out": str(target), "command": _command(order, path)}
         once = functools.partial(_once, scenario, enter, msgspec.structs.replace(order, **mine), console)
         code, result = telling(once, again, console)
-        told.append(Told(scenario.name, result, code, time.monotonic() - since))
+        told.append((scenario.name, result, time.monotonic() - since))
         if code == EXIT_STOPPED:
             worst = EXIT_STOPPED
             break
         worst = max(worst, code)
-    write_index(out, [each.scenario for each in told])
+    write_index(out, [name for name, _, _ in told])
     show_summary(told, time.monotonic() - began, out, console)
     return worst
 
@@ -173,22 +173,18 @@ def _play(
 def telling(
     once: Callable[[], tuple[int, Result | None]], again: int, console: Console
 ) -> tuple[int, Result | None]:
-    """Play until the result tells something, at most `again` times more; the last one stands.
-
-    Where they were used up, and it still does not, its times are not judged: what is left has passed.
-    """
-    for left in range(again, -1, -1):
+    """Play until the result tells something, at most `again` times more; the last one stands."""
+    while True:
         code, result = once()
         if not again or result is None or not says_little(result):
-            break
+            return code, result
+        again -= 1
         withheld = f"the host withheld {result.surroundings.withheld:.0%} of the processor time"
-        then = f"in {PAUSE_SECONDS:g} s it is played again" if left else "they are not judged"
-        console.print(f"[yellow]only times were missed, and {withheld}: {then}[/]")
-        if left:
-            time.sleep(PAUSE_SECONDS)
-    else:
-        code = EXIT_PASSED
-    return code, result
+        told = f"only times were missed, and {withheld}: in {PAUSE_SECONDS:g} s it is played again"
+        console.print(f"[yellow]{told}[/]")
+        time.sleep(
+            PAUSE_SECONDS
+        )  # nothing tells when the host has processors again: an idle machine asks for none
 
 
 def says_little(result: Result) -> bool:

@@ -4,24 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from loadtests.load.machine import MOST_WITHHELD
-from loadtests.load.order import EXIT_PASSED
 from loadtests.load.result import Result
-
-
-class Told(NamedTuple):
-    """How a scenario went: `result` None where it left none, `code` as `order` has them."""
-
-    scenario: str
-    result: Result | None
-    code: int
-    seconds: float
 
 
 def show_findings(result: Result, console: Console) -> None:
@@ -40,11 +29,13 @@ def show_findings(result: Result, console: Console) -> None:
     console.print(table)
 
 
-def show_summary(told: Sequence[Told], took: float, out: Path, console: Console) -> None:
-    """A line for each scenario; all `took` so many seconds."""
+def show_summary(
+    told: Sequence[tuple[str, Result | None, float]], took: float, out: Path, console: Console
+) -> None:
+    """A line for each scenario: name, result (None: it left none), seconds; all `took` so many seconds."""
     table = Table("scenario", "calls", "failed", "findings", "seconds", "result", title="Load and accidents")
-    results = [each.result for each in told if each.result is not None]
-    for name, result, code, seconds in told:
+    results = [result for _, result, _ in told if result is not None]
+    for name, result, seconds in told:
         if result is None:
             table.add_row(name, "", "", "", f"{seconds:.0f}", "[bold red]no result[/]")
             continue
@@ -57,7 +48,7 @@ def show_summary(told: Sequence[Told], took: float, out: Path, console: Console)
             str(failed),
             f"{len(result.findings) - bad} of {len(result.findings)}",
             f"{seconds:.0f}",
-            _verdict(result, code),
+            "[green]passed[/]" if result.passed else "[bold red]FAILED[/]",
         )
     console.print()
     console.print(table)
@@ -75,9 +66,3 @@ def show_summary(told: Sequence[Told], took: float, out: Path, console: Console)
             f"{len(withheld)} of {len(told)} were played. Times say little.[/]"
         )
     console.print(f"{took / 60:.1f} minutes; reports in {out}/index.html", markup=False)
-
-
-def _verdict(result: Result, code: int) -> str:
-    if result.passed:
-        return "[green]passed[/]"
-    return "[yellow]times not judged[/]" if code == EXIT_PASSED else "[bold red]FAILED[/]"

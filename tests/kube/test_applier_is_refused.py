@@ -112,6 +112,7 @@ async def test_only_what_is_created_is_told_what_a_new_object_is_told(site: Site
         assert not asked
         await site.client.delete(kinds.SERVICE, WEB)
         await site.settled(applier, lambda: bool(asked) and site.seen(81))
+    assert set(asked) == {REF}
     assert (await site.found())["spec"]["clusterIP"] == ADDRESS
 
 

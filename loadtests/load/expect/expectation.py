@@ -94,7 +94,8 @@ class Expectation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     from_beginning: ClassVar[bool] = False
     """`seconds` count from a fault's beginning: one that does not last longer could not show anything."""
     of_times: ClassVar[bool] = False
-    """Its bound is a time, which passes while the machine stands still as well."""
+    """It is about time alone, not about calls that failed or were led astray: time passes while the machine
+    stands still as well."""
     of_phases: ClassVar[bool] = False
     """It holds shares against those of a fault's phases; few faults have such."""
 

@@ -63,7 +63,6 @@ class InFlight(Expectation, frozen=True, kw_only=True):
     `share`: what it was, where no whole cluster is a victim.
     """
 
-    of_times: ClassVar[bool] = True
     from_beginning: ClassVar[bool] = True
 
     seconds: Positive
@@ -94,7 +93,6 @@ class InFlight(Expectation, frozen=True, kw_only=True):
 class Detection(Expectation, frozen=True, kw_only=True):
     """The ratio of failures while a fault lasts is at most detection time x share / duration."""
 
-    of_times: ClassVar[bool] = True
     of_victims: ClassVar[bool] = True
     from_beginning: ClassVar[bool] = True
 

@@ -43,7 +43,6 @@ _NEVER_THERE = "nobody went there by this door before it, so it could not show a
 class Moves(Expectation, frozen=True, kw_only=True):
     """Callers feel a fault so long: until the last call that failed, was held up, or reached a victim."""
 
-    of_times: ClassVar[bool] = True
     of_victims: ClassVar[bool] = True
     from_beginning: ClassVar[bool] = True
 
@@ -71,7 +70,6 @@ class Moves(Expectation, frozen=True, kw_only=True):
 class Stale(Expectation, frozen=True, kw_only=True):
     """So long into a fault at most does a call begin that is led astray: to a victim, or to nobody at all."""
 
-    of_times: ClassVar[bool] = True
     of_victims: ClassVar[bool] = True
     from_beginning: ClassVar[bool] = True
 
