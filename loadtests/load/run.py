@@ -182,9 +182,8 @@ def telling(
         withheld = f"the host withheld {result.surroundings.withheld:.0%} of the processor time"
         told = f"only times were missed, and {withheld}: in {PAUSE_SECONDS:g} s it is played again"
         console.print(f"[yellow]{told}[/]")
-        time.sleep(
-            PAUSE_SECONDS
-        )  # nothing tells when the host has processors again: an idle machine asks for none
+        # Nothing tells when the host has processors again: an idle machine asks for none.
+        time.sleep(PAUSE_SECONDS)
 
 
 def says_little(result: Result) -> bool:
